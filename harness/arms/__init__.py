@@ -1,0 +1,1 @@
+"""The arms of a case: what is timed beside the candidate."""

@@ -1,0 +1,99 @@
+"""The nouns of a run: what is asked (`Case`) and everything asked together (`Plan`). Pure values, no device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Immutable, closed to unknown fields, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def digest(self) -> str:
+        """Sixteen hex digits of the SHA-256 of the canonical JSON: equal content, equal digest."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+DType = Literal["float32", "float16", "bfloat16"]
+
+
+class WorkloadShape(Frozen):
+    """What is asked of the model. A case with `new_tokens` 0 times prefill only."""
+
+    name: str
+    batch: int = Field(ge=1)
+    prompt_tokens: int = Field(ge=1)
+    new_tokens: int = Field(ge=0)
+    shared_prefix_tokens: int = Field(default=0, ge=0)
+    images: int = Field(default=0, ge=0)
+    dtype: DType
+
+    def label(self) -> str:
+        return f"{self.name}: B{self.batch}, {self.prompt_tokens} prompt + {self.new_tokens} new tokens, {self.dtype}"
+
+
+class TimingSettings(Frozen):
+    """How long to measure and when to stop (never on significance)."""
+
+    name: str
+    processes: int = Field(ge=0)
+    """Fresh processes per case; 0 proves parity without timing."""
+    min_blocks: int = Field(ge=3)
+    max_blocks: int = Field(ge=3)
+    half_width: float = Field(gt=0)
+    """Stop once the half-width of the 99 % interval of the log ratio is below this."""
+    margin: float = Field(gt=0)
+    """A change smaller than this is `same`."""
+    limit_s: float = Field(gt=0)
+    """Time limit of one process's timing."""
+
+
+class Case(Frozen):
+    """One model x size x stack of optimizations x hardware x workload x seed."""
+
+    model: str
+    size: str
+    optimizations: tuple[str, ...]
+    hardware: str
+    workload: WorkloadShape
+    arms: tuple[str, ...]
+    timing: TimingSettings
+    seed: int
+    weights: str | None = None
+    deadline_s: float = Field(gt=0)
+
+    @property
+    def key(self) -> str:
+        return self.digest()
+
+    def stack(self) -> str:
+        return "+".join(self.optimizations) or "none"
+
+    def label(self) -> str:
+        return f"{self.model}/{self.size} {self.stack()} {self.hardware} {self.workload.name}"
+
+
+class Skip(Frozen):
+    """A case that will not run, and why; known before the first case starts."""
+
+    case: Case
+    reason: str
+
+
+class Plan(Frozen):
+    """All cases of a run and every skipped one."""
+
+    cases: tuple[Case, ...]
+    skipped: tuple[Skip, ...]
+    notes: tuple[str, ...] = ()
+    """Choices made while expanding that a reader must know, such as what `full` leaves out on this machine."""
+
+    @property
+    def hash(self) -> str:
+        return self.digest()

@@ -1,0 +1,1 @@
+"""Everything that proves a build right."""

@@ -1,0 +1,269 @@
+"""What happened to a case. The invariants hold on construction: a speed without a passed parity cannot be built."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.case import Case, Frozen
+from harness.errors import RecordError
+
+SCHEMA_VERSION = 1
+
+Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
+FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
+
+Level = Literal["op", "layer", "logits", "generation", "path"]
+Phase = Literal["prefill", "decode"]
+
+
+class Check(Frozen):
+    """One comparison. `error` against `limit`; `noise` is the error of the honest alternative that set the limit."""
+
+    level: Level
+    subject: str
+    """What was judged: a kernel, `layer 3`, `logits float32`, a path such as `chunked prefill`."""
+    name: str
+    """Which input or output of it."""
+    rule: str
+    """The rule that came closest to its limit (or broke it)."""
+    error: float
+    noise: float
+    limit: float
+    where: str = ""
+    """Index of the worst element or slice."""
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.limit
+
+    @property
+    def usage(self) -> float:
+        """Share of the limit that is used; above 1 is a failure."""
+        return self.error / self.limit if self.limit else float(self.error > 0) * 1e9
+
+
+class Divergence(Frozen):
+    """Where a wrong build first leaves the reference, in data-flow order."""
+
+    layer: int | None
+    stage: str
+    op: str
+    rule: str
+    where: str
+    error: float
+    limit: float
+
+    def sentence(self) -> str:
+        place = f"layer {self.layer}, " if self.layer is not None else ""
+        return (
+            f"{place}{self.stage} ({self.op}): rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
+        )
+
+
+class NotJudged(Frozen):
+    """A check that was asked for and could not run here, with its reason."""
+
+    level: Level
+    subject: str
+    reason: str
+
+
+class Parity(Frozen):
+    checks: tuple[Check, ...]
+    not_judged: tuple[NotJudged, ...] = ()
+    first_divergence: Divergence | None = None
+    wall_s: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """At least one check, and none broken."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    def levels(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(check.level for check in self.checks))
+
+
+class Block(Frozen):
+    """The machine's state around one block of samples; a throttled block is kept here and left out of estimates."""
+
+    process: int
+    index: int
+    phase: Phase
+    sm_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    throttle: tuple[str, ...] = ()
+    foreign_processes: int = 0
+    sentinel_ms: float | None = None
+    wall_disagreement: float = 0.0
+    """Relative difference between device events and the wall clock: large when work hides on another stream."""
+
+    @property
+    def dropped(self) -> bool:
+        return bool(self.throttle)
+
+
+class Series(Frozen):
+    """Raw samples of one arm in one phase in one process; sample i was taken in block `blocks[i]`."""
+
+    arm: str
+    phase: Phase
+    process: int
+    samples_ms: tuple[float, ...]
+    """Milliseconds per call: per decode step, or per prefill."""
+    blocks: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.samples_ms) != len(self.blocks):
+            raise RecordError(f"series {self.arm}/{self.phase}: {len(self.samples_ms)} samples, {len(self.blocks)} blocks")
+        if any(sample <= 0 for sample in self.samples_ms):
+            raise RecordError(f"series {self.arm}/{self.phase}: a sample that is not positive")
+        return self
+
+
+class ArmReport(Frozen):
+    """One arm in one process: what it cost to get ready, or why it did not run."""
+
+    name: str
+    label: str
+    process: int
+    load_s: float = 0.0
+    compile_s: float = 0.0
+    capture_s: float = 0.0
+    peak_memory_bytes: int = 0
+    energy_j_per_token: float | None = None
+    rechecked: bool = False
+    """The timed outputs were compared again after timing, on rewritten inputs."""
+    absent: str | None = None
+    """Why this arm has no series; None when it ran."""
+
+
+class Work(Frozen):
+    """The floor of a phase: least bytes and flops of one call, from the model's own formulas."""
+
+    phase: Phase
+    bytes: int
+    flops: int
+
+
+class Ceilings(Frozen):
+    """Measured in the same run, or absent: never taken from a datasheet."""
+
+    copy_bytes_per_s: float | None = None
+    read_bytes_per_s: float | None = None
+    matmul_flops_per_s: float | None = None
+    matmul_dtype: str | None = None
+
+
+class KernelTime(Frozen):
+    """One kernel at one real shape, caches cold, against its eager twin."""
+
+    kernel: str
+    case: str
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    n: int
+    twin_ms: float
+    bytes: int
+    flops: int
+
+
+class ReceiptNote(Frozen):
+    optimization: str
+    touched: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Failure(Frozen):
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+class Environment(Frozen):
+    """Everything that could explain a difference."""
+
+    commit: str
+    dirty: bool
+    diff_hash: str | None
+    command: tuple[str, ...]
+    python: str
+    platform: str
+    packages: dict[str, str]
+    cpu: str
+    cpu_cores: int
+    memory_bytes: int
+    gpu: str | None = None
+    gpu_count: int = 0
+    gpu_memory_bytes: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    power_limit_w: float | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+
+    def fingerprint(self) -> str:
+        """Equal only where absolute times may be compared: machine, driver and versions, not the code."""
+        return self.model_copy(update={"commit": "", "dirty": False, "diff_hash": None, "command": ()}).digest()
+
+
+class Provenance(Frozen):
+    """Hashes of what the result depends on."""
+
+    hf_config: str
+    kernel_sources: str
+    aot_compiled: tuple[str, ...] = ()
+    """Kernels compiled ahead of time for sm_90 in this run, without running them."""
+
+
+class Record(Frozen):
+    schema_version: int = SCHEMA_VERSION
+    run: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
+    plan: str
+    case: Case
+    key: str
+    status: Status
+    started_at: str
+    wall_s: float
+    environment: Environment | None = None
+    provenance: Provenance | None = None
+    receipts: tuple[ReceiptNote, ...] = ()
+    parity: Parity | None = None
+    arms: tuple[ArmReport, ...] = ()
+    series: tuple[Series, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    work: tuple[Work, ...] = ()
+    ceilings: Ceilings | None = None
+    kernels: tuple[KernelTime, ...] = ()
+    timing_notes: tuple[str, ...] = ()
+    error: Failure | None = None
+    reason: str | None = None
+    """Why a case was skipped or lost."""
+
+    @model_validator(mode="after")
+    def _invariants(self) -> Self:
+        if self.key != self.case.key:
+            raise RecordError(f"record key {self.key} is not the key of its case {self.case.key}")
+        if self.series and not (self.parity and self.parity.passed):
+            raise RecordError("a speed without a passed parity in the same record")
+        if self.status == "passed" and not (self.parity and self.parity.passed):
+            raise RecordError("status `passed` without a passed parity")
+        if self.status == "failed" and (self.parity is None or self.parity.passed):
+            raise RecordError("status `failed` means a broken parity; other ends have words of their own")
+        if self.status in ("skipped", "lost") and not self.reason:
+            raise RecordError(f"status `{self.status}` needs its reason")
+        if self.status in FAILURES - {"failed"} and self.error is None:
+            raise RecordError(f"status `{self.status}` needs its error")
+        return self
+
+    @property
+    def provisional(self) -> bool:
+        """A dirty tree cannot be reproduced: never a baseline, never signed off."""
+        return self.environment is None or self.environment.dirty

@@ -1,0 +1,172 @@
+"""What a model directory exports: a `ModelSpec`, a value made of functions.
+
+This module and `harness.errors` are all that code under `models/` may import from the harness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Numerics = Literal["exact", "reordered", "near_lossless", "four_bit"]
+KernelMode = Literal["compiled", "interpreted", "none"]
+HFConfig = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a build runs. `kernels` says what a Triton launch means there: compiled for the GPU, interpreted on the
+    CPU (right, never fast), or not available in this process."""
+
+    device: torch.device
+    dtype: torch.dtype
+    kernels: KernelMode
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an optimization changed: the dotted paths of the modules it replaced. Touching nothing is an error."""
+
+    optimization: str
+    touched: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The least work of one call: device memory traffic in bytes (each input read once, each output written once)
+    and floating-point operations."""
+
+    bytes: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """One entry of a kernel's input menu: keyword arguments for both the kernel and its eager twin."""
+
+    name: str
+    inputs: Mapping[str, Any]
+
+
+class OpMenu(Protocol):
+    """Yields input cases, smallest first. `generator` makes them reproducible and lives on `device`."""
+
+    def __call__(self, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]: ...
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One ahead-of-time compilation of a Triton function: argument types by name (`"*bf16"`, `"i32"`, `"fp32"`) and
+    the values of its constexpr arguments."""
+
+    function: Any
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A fast function beside its eager twin. Both take the same keyword arguments and return a mapping from output
+    name to tensor; an argument listed in `mutates` is written in place and returned under its own name."""
+
+    name: str
+    launch: Callable[..., Mapping[str, Tensor]]
+    twin: Callable[..., Mapping[str, Tensor]]
+    menu: OpMenu
+    cost: Callable[..., Cost]
+    compilations: Callable[[torch.dtype], Sequence[Compilation]]
+    mutates: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    """Outputs that only move bits: judged bit for bit."""
+    bench: Callable[[torch.dtype, torch.device, torch.Generator], Iterator[OpCase]] | None = None
+    """Real shapes to time on a device; None when the kernel has no speed of its own."""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """A named change to a model's eager build.
+
+    `apply` swaps modules on the instance it is given and returns the receipt; it must raise rather than do nothing.
+    """
+
+    name: str
+    summary: str
+    numerics: Numerics
+    apply: Callable[[nn.Module, Target], Receipt]
+    kernels: tuple[Kernel, ...] = ()
+    requires: tuple[str, ...] = ()
+    """Optimizations that must come before it in the same stack."""
+    conflicts: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named intermediate inside a layer, in data-flow order: the path of the module of our layer whose output it is
+    and the path of the Hugging Face module that holds the same values. `op` is what a reader would call the
+    computation, `output` picks from a tuple."""
+
+    name: str
+    op: str
+    ours: str
+    reference: str
+    output: int | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a phase moves and computes, as the floor that a time is held against."""
+
+    phase: Literal["prefill", "decode"]
+    batch: int
+    tokens: int
+    """Query tokens per sequence in one call."""
+    context_tokens: int
+    """Keys that each query may see, its own included (for prefill: the prompt's length)."""
+
+
+@dataclass(frozen=True)
+class Menu:
+    """The optimizations of a model and the order `full` stacks them in."""
+
+    items: tuple[Optimization, ...]
+    full: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Optimization:
+        return next(item for item in self.items if item.name == name)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(item.name for item in self.items)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the harness knows of a model."""
+
+    name: str
+    hf_id: str
+    revision: str
+    sizes: Mapping[str, HFConfig]
+    """Size name -> the Hugging Face config of that variant, as `config.json` would hold it."""
+    build: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
+    """The eager build with unset parameters; raises ConfigError on any value it does not implement."""
+    reference: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
+    """The Hugging Face model with its own random initialization, in the target dtype."""
+    rename: Callable[[str], str]
+    """Hugging Face parameter name -> ours."""
+    perturb: Callable[[str], float]
+    """Hugging Face parameter name -> standard deviation of the noise added to its random initialization, so that no
+    weight keeps a value (1 for norms, 0 for biases) that would hide a missing operation."""
+    menu: Menu
+    stages: tuple[Stage, ...]
+    work: Callable[[HFConfig, torch.dtype, Workload], Cost]
+    notes: tuple[str, ...] = field(default=())

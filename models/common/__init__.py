@@ -1,0 +1,1 @@
+"""Mechanisms with one right meaning and no model's name in them."""

@@ -1,0 +1,1 @@
+"""Triton kernels, each beside its eager twin, its cost and its input menu."""
