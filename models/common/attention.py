@@ -98,7 +98,7 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         """q [B, T, heads, D] -> [B, T, heads, D]."""
         keys, values = cache.read(slots)
-        if not slots.padded and slots.tokens == slots.bound:
+        if not slots.masked and slots.tokens in (1, slots.bound):
             return attend(q, keys, values, None, slots.tokens > 1, self.scale)
         mask = visible(slots.starts, slots.lengths, slots.tokens, slots.bound)
         return attend(q, keys, values, mask, False, self.scale)

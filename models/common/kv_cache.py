@@ -29,8 +29,8 @@ class Slots:
     """Query tokens per row in this call."""
     bound: int
     """No key of this call lies at or past this slot. Known on the host; never read from the device."""
-    padded: bool
-    """Whether any row starts past slot 0."""
+    masked: bool
+    """Whether causality alone does not say what a query sees: padding, or slots below `bound` not yet in use."""
 
     def slots(self) -> Tensor:
         """[B, tokens] int64 slot of each query token."""
@@ -91,13 +91,17 @@ class KVCache:
     def capacity(self) -> int:
         return self.table.shape[1] * self.layers[0].keys.shape[2]
 
-    def extend(self, tokens: int) -> Slots:
-        """Claim the next `tokens` slots of every row; raises CacheFull before anything is written."""
+    def check_room(self, tokens: int) -> None:
+        """Raises CacheFull unless `tokens` more fit."""
         if self.length + tokens > self.capacity:
             raise CacheFull(
                 f"{self.length} + {tokens} tokens do not fit into a cache of {self.capacity}: "
                 "later keys would overwrite earlier ones"
             )
+
+    def extend(self, tokens: int) -> Slots:
+        """Claim the next `tokens` slots of every row; raises CacheFull before anything is written."""
+        self.check_room(tokens)
         self.length += tokens
         self.lengths += tokens
         return self.claim(tokens)
@@ -105,7 +109,7 @@ class KVCache:
     def claim(self, tokens: int) -> Slots:
         # One query token may be captured in a graph and replayed at any later length, hence the whole capacity.
         bound = self.capacity if tokens == 1 else self.length
-        return Slots(self.table, self.starts, self.lengths, tokens, bound, self.padded)
+        return Slots(self.table, self.starts, self.lengths, tokens, bound, self.padded or bound > self.length)
 
     def rewind(self, length: int) -> None:
         """Forget every slot at and past `length`."""
