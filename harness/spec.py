@@ -104,7 +104,7 @@ class Optimization:
     apply: Callable[[nn.Module, Target], Receipt]
     kernels: tuple[Kernel, ...] = ()
     requires: tuple[str, ...] = ()
-    """Optimizations that must come before it in the same stack."""
+    """At least one of these must stand before it in the same stack."""
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""

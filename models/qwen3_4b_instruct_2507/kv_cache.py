@@ -21,9 +21,7 @@ Apply = Callable[[nn.Module, Target], Receipt]
 
 def growing(g: Geometry, dtype: torch.dtype, device: torch.device) -> CacheFactory:
     """As long as its content; the eager build's own. Ignores the capacity: it has none."""
-    return lambda batch, capacity, starts: GrowingCache(
-        g.layers, g.kv_heads, g.head_dim, batch, dtype, device, starts
-    )
+    return lambda batch, capacity, starts: GrowingCache(g.layers, g.kv_heads, g.head_dim, batch, dtype, device, starts)
 
 
 def static(g: Geometry, dtype: torch.dtype, device: torch.device) -> CacheFactory:

@@ -23,7 +23,5 @@ def work(config: HFConfig, dtype: torch.dtype, load: Workload) -> Cost:
     kv_tokens = load.batch * (past + load.tokens)
     return Cost(
         bytes=width * (g.layers * per_layer + head + kv_token * kv_tokens),
-        flops=2 * rows * g.layers * per_layer
-        + 2 * load.batch * head
-        + 4 * pairs * g.layers * g.heads * g.head_dim,
+        flops=2 * rows * g.layers * per_layer + 2 * load.batch * head + 4 * pairs * g.layers * g.heads * g.head_dim,
     )
