@@ -66,7 +66,7 @@ def time_case(
         timing.ceilings = ceilings(target.device, target.dtype)
     bench = _Bench(case, spec, source, stack, target, process)
     bench.open(timing)
-    for phase, calls in bench.phases():
+    for phase in bench.phases():
         measured = measure(
             phase,
             [bench.timed(arm, phase) for arm in bench.arms],
@@ -160,10 +160,10 @@ class _Bench:
             )
         )
 
-    def phases(self) -> Iterator[tuple[Phase, int]]:
-        yield "prefill", 1
+    def phases(self) -> Iterator[Phase]:
+        yield "prefill"
         if self.shape.decode_steps:
-            yield "decode", self.shape.decode_steps
+            yield "decode"
 
     def timed(self, arm: Arm, phase: Phase) -> Timed:
         def prefill() -> None:

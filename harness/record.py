@@ -57,7 +57,8 @@ class Divergence(Frozen):
 
     def sentence(self) -> str:
         place = f"layer {self.layer}, " if self.layer is not None else ""
-        return f"{place}{self.stage} ({self.op}): rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
+        broken = f"rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
+        return f"{place}{self.stage} ({self.op}): {broken}"
 
 
 class NotJudged(Frozen):

@@ -137,31 +137,19 @@ class _Bench:
     def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing."""
         other = self.plain.logits(tokens.flip(1))
-        still = int(torch.equal(other, theirs))
-        return Check(
-            level="logits",
-            subject="reference",
-            name="reversed prompt",
-            rule="sensitivity",
-            error=still,
-            noise=0,
-            limit=0,
-        )
+        return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
 
 
 def _rejects(ours: Tensor, reference: Reference) -> Check:
     """An all-zeros and a shuffled answer must be refused by the very rules that passed the candidate."""
     fakes = {"zeros": torch.zeros_like(ours), "shuffled": ours.roll(1, dims=-1)}
     accepted = [n for n, fake in fakes.items() if worst(judge_logits(fake, reference, "logits", n)).passed]
+    return _sensitivity("gate", "zeros and shuffled logits", len(accepted), ", ".join(accepted))
+
+
+def _sensitivity(subject: str, name: str, unmoved: int, where: str) -> Check:
     return Check(
-        level="logits",
-        subject="gate",
-        name="zeros and shuffled logits",
-        rule="sensitivity",
-        error=len(accepted),
-        noise=0,
-        limit=0,
-        where=", ".join(accepted),
+        level="logits", subject=subject, name=name, rule="sensitivity", error=unmoved, noise=0, limit=0, where=where
     )
 
 

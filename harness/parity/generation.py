@@ -31,14 +31,18 @@ def generate(plain: Plain, prompt: Tensor, new_tokens: int) -> Generated:
     from transformers import GenerationConfig
 
     config = GenerationConfig(
-        do_sample=False, max_new_tokens=new_tokens, repetition_penalty=1.0, eos_token_id=None, pad_token_id=0
+        do_sample=False,
+        max_new_tokens=new_tokens,
+        repetition_penalty=1.0,
+        eos_token_id=None,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
     )
     out = plain.model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
         generation_config=config,
-        return_dict_in_generate=True,
-        output_logits=True,
     )
     return Generated(out.sequences, torch.stack(out.logits, dim=1).to(plain.model.dtype), prompt.shape[1])
 

@@ -32,7 +32,7 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal:
 def paged_attention(
     q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
 ) -> dict[str, Tensor]:
-    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M]: {"out": [B, T, heads, D]}."""
+    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M] -> {"out": like q}."""
     bound = min(int(lengths.max()), table.shape[1] * k_pages.shape[2])
     keys, values = gather_rows(k_pages, table, bound), gather_rows(v_pages, table, bound)
     mask = visible(starts, lengths, q.shape[1], bound)
