@@ -62,7 +62,8 @@ def candidate(
 def weights(source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
     if source.directory is None:
         return ((name, parameter.data) for name, parameter in plain.named_parameters())
-    return read_safetensors(source.directory, device)
+    stream: Iterable[tuple[str, Tensor]] = read_safetensors(source.directory, device)
+    return stream
 
 
 def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -126,20 +126,14 @@ class _Bench:
         ours, _ = build.candidate(self.spec, self.source, hf, self.stack, self.target)
         ours_s = timed_s(self.target.device, began)
         label = "+".join(self.stack) or "eager build"
-        factories: list[tuple[str, float, Callable[[], Arm]]] = [
-            (name, hf_s, lambda name=name: PEERS[name](hf))
-            for name in self.case.arms  # type: ignore[misc]
-        ]
-        factories += [
-            (name, ours_s, lambda name=name: Candidate(ours, name, label))
-            for name in (CANDIDATE, AGAIN)  # type: ignore[misc]
-        ]
-        for name, load_s, make in factories:
-            self._open(name, load_s, make(), timing)
+        arms: list[tuple[Arm, float]] = [(PEERS[name](hf), hf_s) for name in self.case.arms]
+        arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
+        for arm, load_s in arms:
+            self._open(arm, load_s, timing)
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
 
-    def _open(self, name: str, load_s: float, arm: Arm, timing: Timing) -> None:
+    def _open(self, arm: Arm, load_s: float, timing: Timing) -> None:
         before = _allocated(self.target.device)
         absent = None
         try:
@@ -149,7 +143,7 @@ class _Bench:
             absent = str(reason)
         timing.arms.append(
             ArmReport(
-                name=name,
+                name=arm.name,
                 label=arm.label,
                 process=self.process,
                 load_s=load_s,

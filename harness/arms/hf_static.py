@@ -85,7 +85,7 @@ class HFCompiled(HFStatic):
         self.rewind()
 
     def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         logits, following = self.compiled(tokens, positions)
         # The graph's own memory is overwritten by its next replay.
         return logits.clone(), following.clone()

@@ -97,7 +97,9 @@ class _Errors:
     def of(cls, ours: Tensor, reference: Reference) -> _Errors:
         rows = [
             (*_row_errors(o, w), *_row_errors(p, w))
-            for o, p, w in zip(ours.split(64), reference.plain.split(64), reference.wide.split(64), strict=True)
+            for o, p, w in zip(
+                torch.split(ours, 64), torch.split(reference.plain, 64), torch.split(reference.wide, 64), strict=True
+            )
         ]
         columns = [torch.cat(column) for column in zip(*rows, strict=True)]
         ours_max, ours_rms, ours_kl, plain_max, plain_rms, plain_kl = columns

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,24 +24,38 @@ def check_paths(
     model: Any, spec: ModelSpec, target: Target, generated: Generated, wide: Tensor, plain: Tensor
 ) -> list[Check]:
     """wide and plain [B, T, vocab] on `generated.tokens` [B, T]; one check a path, its worst rule."""
-    tokens = generated.tokens
-    runs: dict[str, Callable[[], tuple[Tensor, Reference]]] = {
-        "chunked prefill": lambda: (_chunked(model, tokens), _all(wide, plain)),
-        "left-padded batch": lambda: (_padded(model, tokens), _all(wide, plain)),
-        "one row alone": lambda: (_prefill(model, tokens[:1]), _all(wide[:1], plain[:1])),
-    }
-    start = generated.prompt_tokens
-    decoded = Reference(wide[:, start - 1 : -1].flatten(0, 1), generated.logits.flatten(0, 1))
-    for name, other in _other_caches(model, spec, target):
-        runs[f"{name} cache"] = lambda other=other: (other(lambda: forced(model, generated, model.decode)), decoded)
+    tokens, start = generated.tokens, generated.prompt_tokens
+    whole = _all(wide, plain)
+    decoded = _all(wide[:, start - 1 : -1], generated.logits)
+    checks = [
+        _check("chunked prefill", _chunked(model, tokens), whole),
+        _check("left-padded batch", _padded(model, tokens), whole),
+        _check("one row alone", _prefill(model, tokens[:1]), _all(wide[:1], plain[:1])),
+    ]
+    for item in spec.menu.items:
+        if item.name.startswith("kv_cache"):
+            with _other_cache(model):
+                item.apply(model, target)
+                checks.append(_check(f"{item.name} layout", forced(model, generated, model.decode), decoded))
     if "decode" in vars(model):
-        eager = type(model).decode
-        runs["eager decode"] = lambda: (forced(model, generated, lambda t, c: eager(model, t, c)), decoded)
-    checks = []
-    for name, run in runs.items():
-        ours, reference = run()
-        checks.append(worst(judge_logits(ours.flatten(0, -2), reference, "path", name)))
+        eager = partial(type(model).decode, model)
+        checks.append(_check("decode without graph or compiler", forced(model, generated, eager), decoded))
     return checks
+
+
+def _check(path: str, ours: Tensor, reference: Reference) -> Check:
+    check: Check = worst(judge_logits(ours.flatten(0, 1), reference, "path", path))
+    return check
+
+
+@contextmanager
+def _other_cache(model: Any) -> Iterator[None]:
+    """Whatever cache layout is chosen inside is given back outside."""
+    before = model.cache_factory
+    try:
+        yield
+    finally:
+        model.cache_factory = before
 
 
 def _all(wide: Tensor, plain: Tensor) -> Reference:
@@ -52,7 +68,9 @@ def _prefill(model: Any, tokens: Tensor) -> Tensor:
 
 
 def _chunked(model: Any, tokens: Tensor) -> Tensor:
-    cache, parts, at = model.new_cache(*tokens.shape), [], 0
+    cache = model.new_cache(*tokens.shape)
+    parts: list[Tensor] = []
+    at = 0
     while at < tokens.shape[1]:
         size = CHUNKS[len(parts) % len(CHUNKS)]
         parts.append(model(tokens[:, at : at + size], cache))
@@ -69,22 +87,3 @@ def _padded(model: Any, tokens: Tensor) -> Tensor:
         padded[row, start : start + length] = tokens[row]
     logits = model(padded, model.new_cache(batch, length + batch, starts))
     return torch.stack([logits[row, start : start + length] for row, start in enumerate(starts)])
-
-
-def _other_caches(model: Any, spec: ModelSpec, target: Target) -> Iterator[tuple[str, Any]]:
-    """Every cache layout of the menu that the model does not use now, as a way to run something under it."""
-    for item in spec.menu.items:
-        if item.name.startswith("kv_cache"):
-            yield item.name, _under(model, lambda item=item: item.apply(model, target))
-
-
-def _under(model: Any, apply: Callable[[], Any]) -> Callable[[Callable[[], Tensor]], Tensor]:
-    def run(work: Callable[[], Tensor]) -> Tensor:
-        before = model.cache_factory
-        apply()
-        try:
-            return work()
-        finally:
-            model.cache_factory = before
-
-    return run

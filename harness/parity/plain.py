@@ -35,9 +35,10 @@ class Plain:
         position_ids = None
         if attention_mask is not None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
-        return self.model(
+        out: Tensor = self.model(
             input_ids=tokens, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         ).logits
+        return out
 
     def wide_logits(self, tokens: Tensor) -> Tensor:
         """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small."""
@@ -78,13 +79,13 @@ class LayerRun:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         positions = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[0], -1)
-        out: Any = self.layer(
+        out: Tensor = self.layer(
             hidden,
             attention_mask=None,
             position_ids=positions,
             position_embeddings=self.rotary(hidden, positions),
         )
-        return out[0] if isinstance(out, tuple) else out
+        return out
 
 
 @contextmanager

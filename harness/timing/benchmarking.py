@@ -17,7 +17,7 @@ AGREEMENT = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 Judged = Callable[[Callable[[], Tensor], Callable[[], Tensor]], Any]
 
 
-@pytest.fixture()
+@pytest.fixture
 def judged(benchmark: Any) -> Judged:
     """`judged(candidate, twin)`: fails unless both return the same tensor, then times the candidate through
     pytest-benchmark with the device idle before and after every call."""

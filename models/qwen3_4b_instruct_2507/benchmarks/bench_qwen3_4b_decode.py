@@ -1,16 +1,16 @@
 """The decode step and its projections, each against the eager build, on this machine's own device and the tiny size.
 
-    python -m pytest models/qwen3_4b_instruct_2507/benchmarks --benchmark-enable
+python -m pytest models/qwen3_4b_instruct_2507/benchmarks --benchmark-enable
 """
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from harness import build
-from harness.spec import Target
 from torch import Tensor
 
+from harness import build
+from harness.spec import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,8 +1,8 @@
 """A value that this build does not implement is refused by the name of its field."""
 
 import pytest
-from harness.errors import ConfigError
 
+from harness.errors import ConfigError
 from models.qwen3_4b_instruct_2507.config import SIZES, geometry
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+
 from harness import build
 from harness.parity.gate import Extent, prove
 from harness.parity.plain import Plain
 from harness.spec import Target
-
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")

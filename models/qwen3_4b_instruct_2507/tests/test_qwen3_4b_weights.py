@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from harness import build
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
 from harness.spec import Target
-from safetensors.torch import save_file
-
 from models.common.weights import load, read_safetensors
 from models.qwen3_4b_instruct_2507 import SPEC
 
