@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, get_args
 
-from harness.record import Phase, Record
+from harness.record import AGAIN, CANDIDATE, REFERENCE, Phase, Record
 from harness.timing import stats
 
-CANDIDATE = "candidate"
-AGAIN = "again"
-REFERENCE = "reference"
 DROPPED_LIMIT = 0.2
 FLOOR_LIMIT = 0.95
 RESIDENT_BYTES = 256 * 2**20
