@@ -15,10 +15,20 @@ from harness.arms.arm import Arm, ArmAbsent, Shape, timed_s
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
 from harness.case import Case
-from harness.compare import AGAIN, CANDIDATE, REFERENCE
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
-from harness.record import ArmReport, Block, Ceilings, KernelTime, Phase, Series, Work
+from harness.record import (
+    AGAIN,
+    CANDIDATE,
+    REFERENCE,
+    ArmReport,
+    Block,
+    Ceilings,
+    KernelTime,
+    Phase,
+    Series,
+    Work,
+)
 from harness.spec import ModelSpec, Target, Workload
 from harness.timing.clock import clock_for
 from harness.timing.kernels import time_kernels
@@ -85,7 +95,9 @@ def time_case(
     if process == 0 and target.kernels == "compiled":
         bench.close()
         kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
-        timing.kernels += time_kernels(tuple(kernels.values()), target.dtype, target.device)
+        timing.kernels += time_kernels(
+            tuple(kernels.values()), target.dtype, target.device, case.seed, timing.notes.append
+        )
     return timing
 
 
