@@ -6,14 +6,32 @@ padding: a row's first `starts[b]` slots are padding, and position = slot - star
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness.errors import CacheFull
+
+T = TypeVar("T")
+
+
+def once(compute: Callable[[Slots], T]) -> property:
+    """A property computed at first use and kept for the other layers of the call. A tracing compiler sees the plain
+    computation and shares it by itself."""
+
+    @wraps(compute)
+    def get(slots: Slots) -> T:
+        if torch.compiler.is_compiling():
+            return compute(slots)
+        if compute.__name__ not in slots.kept:
+            slots.kept[compute.__name__] = compute(slots)
+        return slots.kept[compute.__name__]
+
+    return property(get)
 
 
 @dataclass(frozen=True)
@@ -34,8 +52,9 @@ class Slots:
     """Whether causality alone does not say what a query sees: padding, or slots below `bound` not yet in use."""
 
     page_tokens: int
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
+    @once
     def slots(self) -> Tensor:
         """[B, tokens] int64 slot of each query token."""
         return query_slots(self.lengths, self.tokens)
@@ -44,12 +63,12 @@ class Slots:
         """[B, tokens] int64 rotary position of each query token; padding sits at 0."""
         return (self.slots - self.starts.long().unsqueeze(1)).clamp_min(0)
 
-    @cached_property
+    @once
     def places(self) -> tuple[Tensor, Tensor]:
         """Page numbers and offsets of the query tokens' slots, both [B, tokens] int64."""
         return locate(self.table, self.slots, self.page_tokens)
 
-    @cached_property
+    @once
     def visible(self) -> Tensor:
         """[B, 1, tokens, bound] bool: which slots each query sees."""
         return visible(self.starts, self.slots, self.bound)
