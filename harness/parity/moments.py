@@ -122,7 +122,7 @@ def _errors(o: Tensor, p: Tensor, rounded: Tensor, r: Tensor, keep: Tensor) -> t
     rows = torch.where(keep & torch.isfinite(rows), rows, 0.0)
     info = torch.finfo(o.dtype)
     exponent = torch.frexp(r64.abs().clamp_min(info.tiny)).exponent
-    half_ulp = torch.ldexp(torch.full_like(r64, info.eps / 4), exponent)
+    half_ulp = info.eps / 4 * torch.exp2(exponent.double())
     bound = torch.where(r64 == 0, 0.0, half_ulp)
     return torch.cat([rows, bound.unsqueeze(0)]), r64
 

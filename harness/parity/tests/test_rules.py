@@ -200,6 +200,18 @@ def test_zero_noise_forgives_nothing_and_alarms_at_nothing(dtype):
     assert "max" in broken(halves * 1.01, lambda x: x, (halves,))
 
 
+@pytest.mark.parametrize("dtype", [*REDUCED, torch.float32])
+@pytest.mark.parametrize("edge", ["max", "smallest_normal", "smallest_subnormal"])
+def test_the_edges_of_the_range_are_judged(dtype, edge):
+    info = torch.finfo(dtype)
+    step = info.smallest_normal * info.eps
+    unit = {"max": info.max / 8, "smallest_normal": info.smallest_normal, "smallest_subnormal": step}[edge]
+    x = (torch.arange(-7, 8, dtype=torch.float64) * unit).to(dtype)
+    assert not broken(x.clone(), lambda x: x * 1.0, (x,))
+    flushed = torch.where(x.abs() < x.abs().max(), 0.0, x)
+    assert {"max", "rms"} <= broken(flushed, lambda x: x * 1.0, (x,))
+
+
 def test_structure_is_judged_first_and_alone():
     x = torch.ones(2, 3)
     for candidate in (x.bfloat16(), x[:1], x.T):
