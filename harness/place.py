@@ -78,14 +78,12 @@ class Site:
     def _unlisted(self, device: str) -> Place:
         """A GPU that no file describes runs under its own name; no rule depends on a datasheet."""
         name = re.sub(r"[^0-9a-z]+", "_", device.lower()).strip("_")
-        same = (
-            uuid for found, uuid in zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True) if found == device
-        )
+        devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
         return Place(
             name=name,
             kind="cuda",
             gpu_count=1,
-            gpu_uuids=tuple(same),
+            gpu_uuids=tuple(uuid for found, uuid in devices if found == device),
             memory_bytes=self.machine.gpu_memory_bytes,
             capabilities=self._capabilities("cuda"),
             note=f"no file under conf/hardware describes '{device}': its cases are filed as {name}",

@@ -59,7 +59,8 @@ def _expand_one(job: Settings, specs: Mapping[str, Offer], site: Site, weights_b
     workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
     shape = workload.shape(place.kind)
     size = _size(job, spec, place, shape.dtype, weights_bytes)
-    chosen = stack.resolve(name, spec.menu, tuple(job.optimization), place.capabilities)
+    elsewhere = {item for other in specs.values() for item in other.menu.names()}
+    chosen = stack.resolve(name, spec.menu, tuple(job.optimization), place.capabilities, elsewhere)
     case = Case(
         model=name,
         size=size,

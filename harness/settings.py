@@ -1,4 +1,4 @@
-"""What a user asked for: the typed mirror of `conf/`. No I/O; `auto` is still `auto` here and is resolved by the plan."""
+"""What a user asked for: the typed mirror of `conf/`. No I/O; the plan resolves what is `auto` here."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class WorkloadSettings(Frozen):
     dtype: DType | Literal["auto"]
 
     def shape(self, kind: Kind) -> WorkloadShape:
-        """`auto` is bfloat16 on a GPU and float16 on a CPU, where Triton's interpreter is silently wrong in bfloat16."""
+        """`auto` is bfloat16 on a GPU and float16 on a CPU, where Triton's interpreter gets bfloat16 silently wrong."""
         dtype = {"cpu": "float16", "cuda": "bfloat16"}[kind] if self.dtype == "auto" else self.dtype
         return WorkloadShape.model_validate(self.model_dump() | {"dtype": dtype})
 

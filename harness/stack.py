@@ -19,13 +19,19 @@ class Stack:
     unable: str | None = None
 
 
-def resolve(model: str, menu: Menu, asked: Sequence[str], capabilities: Collection[str]) -> Stack:
+def resolve(
+    model: str, menu: Menu, asked: Sequence[str], capabilities: Collection[str], elsewhere: Collection[str] = ()
+) -> Stack:
     """Expand `full` to what the machine can run, keep what was asked for by name, order both by the menu.
 
-    Raises UnknownName for a name that the menu lacks, UserError for a conflict or a missing requirement.
+    A name that only other models of the plan offer (`elsewhere`) makes the stack unable, so that a sweep over models
+    states it and goes on. Raises UnknownName for a name that nobody offers, UserError for a conflict or a missing
+    requirement.
     """
     explicit = [name for name in asked if name != "full"]
     for name in explicit:
+        if name not in menu.names() and name in elsewhere:
+            return Stack(tuple(explicit), unable=f"{model} does not offer the optimization '{name}'")
         if name not in menu.names():
             raise UnknownName(f"optimization of {model}", name, menu.names())
     reasons = _left_out(menu, capabilities) if "full" in asked else {}

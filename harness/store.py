@@ -13,7 +13,7 @@ import re
 import statistics
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from harness.record import SCHEMA_VERSION, Record
 if TYPE_CHECKING:
     import pandas as pd
 
+Noun = TypeVar("Noun", Plan, Record)
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 
 
@@ -92,9 +93,8 @@ class RunWriter:
                 data = data[os.write(self._file, data) :]
             os.fsync(self._file)
         except OSError as error:
-            raise UserError(
-                f"cannot go on writing {self.partial}: {error.strerror}; earlier records are in it"
-            ) from None
+            kept = f"what was recorded is in {self.partial}"
+            raise UserError(f"cannot go on writing: {error.strerror}; {kept}") from None
 
 
 def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
