@@ -49,10 +49,11 @@ def check_menu(model: str, menu: Menu) -> None:
             raise HarnessError(f"{model}: '{item.name}' would be applied before {sorted(late)}, which it requires")
 
 
-def weights_bytes(spec: ModelSpec, size: str, dtype: DType) -> int:
+def weights_bytes(model: str, size: str, dtype: DType) -> int:
     """Bytes of the parameters of one copy, counted on the meta device: nothing is allocated."""
     import torch
 
+    spec = load(model)
     with torch.device("meta"):
         module = spec.build(spec.sizes[size], getattr(torch, dtype), torch.device("meta"))
     return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())

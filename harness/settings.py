@@ -125,6 +125,9 @@ class Settings(Frozen):
 
 def from_config(composed: Mapping[str, Any]) -> Settings:
     """Check a composed configuration of plain containers. ConfigError or UnknownName names the key that is wrong."""
+    stray = set(composed) - set(Settings.model_fields)
+    if stray:
+        raise UnknownName("setting", min(stray), Settings.model_fields)
     if "model" not in composed:
         raise ConfigError("no model was named: add +model=NAME")
     try:
