@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from harness import cli, registry
+from harness.case import Plan
+from harness.record import Record
 from harness.session import ROOT, World
+
+
+def report(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: Sequence[str]) -> Sequence[Path]:
+    from harness.report import render
+
+    return render.write(records, plan, run, out, formats)
 
 
 def world() -> World:
     from harness import compare, environment, hardware
-    from harness.report import render
 
     return World(
         probe=hardware.probe,
@@ -18,7 +27,7 @@ def world() -> World:
         weights_bytes=registry.weights_bytes,
         capture=lambda: environment.capture(ROOT, ["python", "-m", "harness", *sys.argv[1:]]),
         judge=compare.arms,
-        report=render.write,
+        report=report,
         worker_module="harness.worker",
     )
 

@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> int:
 
     spec = registry.load(arguments[0])
     kernels = {kernel.name: kernel for name in arguments[1:] for kernel in spec.menu[name].kernels}
-    for line in compile_ahead(tuple(kernels.values()), torch.bfloat16):
-        print(line)
+    for compiled in compile_ahead(tuple(kernels.values()), torch.bfloat16):
+        print(compiled.label())
     return 0
 
 

@@ -46,11 +46,11 @@ def _left_out(menu: Menu, capabilities: Collection[str]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for name in (name for name in menu.names() if name in menu.full):
         lacking = sorted(set(menu[name].needs) - set(capabilities))
-        orphaned = [other for other in menu[name].requires if other in reasons]
+        orphaned = menu[name].requires and all(other in reasons for other in menu[name].requires)
         if lacking:
             reasons[name] = f"needs {', '.join(lacking)}"
         elif orphaned:
-            reasons[name] = f"requires {orphaned[0]}, left out too"
+            reasons[name] = f"requires {menu[name].requires[0]}, left out too"
     return reasons
 
 
@@ -63,11 +63,10 @@ def _check(model: str, menu: Menu, names: Sequence[str]) -> None:
                 f"{model}: optimizations '{name}' and '{clash[0]}' conflict: both replace the same part, and only the "
                 "last would be measured; ask for one of them"
             )
-        missing = [other for other in item.requires if other not in names]
-        if missing:
+        if item.requires and not set(item.requires) & set(names):
             raise UserError(
-                f"{model}: optimization '{name}' requires '{missing[0]}', which is not in the stack: ask for "
-                f"optimization=[{','.join((*missing, *names))}]"
+                f"{model}: optimization '{name}' requires {' or '.join(item.requires)}, and neither is in the stack: "
+                f"ask for optimization=[{','.join((item.requires[0], *names))}]"
             )
 
 

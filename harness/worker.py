@@ -62,9 +62,7 @@ def run_prove(case: Case, spec: ModelSpec, source: build.Source) -> Fragment:
 
 def run_time(case: Case, spec: ModelSpec, source: build.Source, process: int) -> Fragment:
     target = target_of(case, "time")
-    timing: Timing = time_case(
-        case, spec, source, target, process, lambda blocks, width: say(0.5, f"block {blocks}, ±{width:.2%}")
-    )
+    timing: Timing = time_case(case, spec, source, target, process, _blocks(case.timing.max_blocks))
     return Fragment(
         status="passed",
         arms=tuple(timing.arms),
@@ -75,6 +73,16 @@ def run_time(case: Case, spec: ModelSpec, source: build.Source, process: int) ->
         kernels=tuple(timing.kernels),
         timing_notes=tuple(timing.notes),
     )
+
+
+def _blocks(most: int) -> Callable[[int, float], None]:
+    """Tell of every tenth block, and of none before an interval exists."""
+
+    def tell(blocks: int, half_width: float) -> None:
+        if blocks % 10 == 0:
+            say(blocks / most, f"{blocks} blocks, interval ±{half_width:.2%}")
+
+    return tell
 
 
 def say(fraction: float, text: str) -> None:
