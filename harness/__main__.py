@@ -18,6 +18,12 @@ def report(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: 
     return render.write(records, plan, run, out, formats)
 
 
+def check_weights(model: str, directory: Path) -> None:
+    from harness import build
+
+    build.check_weights(registry.load(model), directory)
+
+
 def world() -> World:
     from harness import compare, environment, hardware
 
@@ -25,6 +31,7 @@ def world() -> World:
         probe=hardware.probe,
         load=registry.load,
         weights_bytes=registry.weights_bytes,
+        check_weights=check_weights,
         capture=lambda: environment.capture(ROOT, ["python", "-m", "harness", *sys.argv[1:]]),
         judge=compare.arms,
         report=report,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
 from harness.spec import HFConfig, ModelSpec, Receipt, Target
-from models.common.weights import load, read_config, read_safetensors
+from models.common.weights import check, load, read_config, read_safetensors
 
 
 class NothingTouched(HarnessError):
@@ -57,6 +57,12 @@ def candidate(
     model = spec.build(source.config, target.dtype, target.device)
     load(model, weights(source, plain, target.device), spec.rename)
     return model, optimize(spec, model, stack, target)
+
+
+def check_weights(spec: ModelSpec, directory: Path) -> None:
+    """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config and headers alone."""
+    model = spec.build(read_config(directory), torch.float32, torch.device("meta"))
+    check(model, directory, spec.rename)
 
 
 def weights(source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:

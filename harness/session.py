@@ -34,6 +34,7 @@ class World:
     probe: Callable[[], MachineFacts]
     load: Callable[[str], Offer]
     weights_bytes: WeightsBytes
+    check_weights: Callable[[str, Path], None]
     capture: Callable[[], Environment]
     judge: Callable[[Record], Sequence[PhaseComparison]]
     report: Callable[[Sequence[Record], Plan, str, Path, Sequence[str]], Sequence[Path]]
@@ -46,6 +47,9 @@ def conduct(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
 
     asked = _agreed(jobs)
     specs = {name: world.load(name) for name in dict.fromkeys(job.model.name for job in jobs)}
+    for model, weights in dict.fromkeys((job.model.name, job.weights) for job in jobs):
+        if weights is not None:
+            world.check_weights(model, Path(weights))
     site = Site(world.probe(), known, cxx=shutil.which("g++") is not None)
     plan = expand(jobs, specs, site, world.weights_bytes)
     durations = cost.read_durations(DURATIONS)
@@ -88,7 +92,4 @@ def _agreed(jobs: Sequence[Settings]) -> Settings:
             raise UserError(f"'{field}' is swept, but a run has one: only the first would be obeyed")
     if first.engine.name != "local":
         raise UnknownName("engine", first.engine.name, ["local"])
-    for weights in dict.fromkeys(job.weights for job in jobs):
-        if weights is not None and not Path(weights).is_dir():
-            raise UserError(f"weights={weights} is not a directory of safetensors files")
     return first

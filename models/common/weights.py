@@ -34,6 +34,21 @@ def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callab
         raise WeightsError(f"no tensor for '{min(missing)}' ({len(missing)} missing): it would stay unset")
 
 
+def check(model: nn.Module, directory: Path, rename: Callable[[str], str]) -> None:
+    """Raises WeightsError unless the directory's tensors, by name and shape, are those of `model` (which may be on the
+    meta device); reads headers only."""
+    load(model, _headers(directory), rename)
+
+
+def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:
+    for name, path in _locate(directory).items():
+        try:
+            with safe_open(path, framework="pt") as file:
+                yield name, torch.empty(file.get_slice(name).get_shape(), device="meta")
+        except SafetensorError as error:
+            raise WeightsError(f"{path.name}: not a readable safetensors file ({error})") from None
+
+
 def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Every parameter name -> all names of the same tensor."""
     groups: dict[int, list[str]] = {}
