@@ -73,7 +73,7 @@ def test_a_failure_is_told_by_its_first_divergence_or_else_by_its_worst_check(ma
     (told,) = Outcome((make_record("failed", parity=broken(divergence)),), {}).refusals()
     assert "layer 2, q_rotated (rotary)" in told
     (told,) = Outcome((make_record("failed", parity=broken()),), {}).refusals()
-    assert "layer layer 2, delta: rule slices, 5 > 2" in told
+    assert "layer 2, delta (layer): rule slices, 5 > 2" in told
 
 
 def test_a_plan_shows_cases_skips_notes_hash_and_total(make_case):
