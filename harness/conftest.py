@@ -67,7 +67,7 @@ def model() -> FakeModel:
         optimization("kv_cache_paged", requires=("attention",)),
         optimization("cuda_graph", needs=("cuda",), requires=("kv_cache",)),
     )
-    sizes = {"tiny": {}, "slice": {}, "full": {}}
+    sizes: dict[str, dict[str, Any]] = {"tiny": {}, "slice": {}, "full": {}}
     return FakeModel(sizes, Menu(items, full=("rotary", "attention", "kv_cache", "cuda_graph")))
 
 
