@@ -152,7 +152,7 @@ def _parity(record: Record) -> str:
     word = "pass" if record.parity.passed else "FAIL"
     worst = max((check.usage for check in record.parity.checks), default=0.0)
     return (
-        f"{word}: {len(record.parity.checks)} checks, worst {worst:.0%} of limit ({' '.join(record.parity.levels())})"
+        f"{word}: {len(record.parity.checks)} check(s), worst {worst:.0%} of limit ({' '.join(record.parity.levels())})"
     )
 
 

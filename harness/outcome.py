@@ -58,7 +58,7 @@ def why(record: Record) -> str:
     worst = max(record.parity.failures(), key=lambda check: check.usage, default=None)
     if worst is None:
         return "no check was made"
-    return f"{worst.level} {worst.subject}, {worst.name}: rule {worst.rule}, {worst.error:.3g} > {worst.limit:.3g}"
+    return f"{worst.subject}, {worst.name} ({worst.level}): rule {worst.rule}, {worst.error:.3g} > {worst.limit:.3g}"
 
 
 def against_reference(phase: PhaseComparison) -> Estimate | None:

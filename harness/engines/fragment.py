@@ -72,6 +72,13 @@ def read(path: Path) -> Fragment:
         return ended("crashed", type(error).__name__, f"the worker's fragment cannot be trusted: {error}")
 
 
+def proof(prove: Fragment) -> Fragment:
+    """The fragment of a first part. One that `passed` without a passed parity proves nothing and must not be timed."""
+    if prove.status == "passed" and not (prove.parity and prove.parity.passed):
+        return ended("crashed", "NoParity", "the worker reported `passed` without a passed parity")
+    return prove
+
+
 def merge(prove: Fragment, times: Sequence[Fragment]) -> dict[str, Any]:
     """Fields of the record of a case: its first end that is not `passed`, and everything that was measured until then.
 
@@ -81,8 +88,6 @@ def merge(prove: Fragment, times: Sequence[Fragment]) -> dict[str, Any]:
     end = next((part for part in parts if part.status != "passed"), prove)
     parity = _joined([part.parity for part in parts if part.parity])
     proven = parity is not None and parity.passed
-    if end.status == "passed" and not proven:
-        end = ended("crashed", "NoParity", "the worker reported `passed` without a passed parity")
     timed = any(part.series for part in parts)
     withheld = ("speed withheld: parity does not hold for the timed outputs",) if timed and not proven else ()
     return {

@@ -91,7 +91,7 @@ class LocalEngine:
             asked = Path(scratch) / "case.json"
             asked.write_text(case.model_dump_json())
             visible = held if place.kind == "cuda" else ()
-            parts.append(self._part(case, asked, ["prove"], visible, deadline))
+            parts.append(fragment.proof(self._part(case, asked, ["prove"], visible, deadline)))
             for index in range(case.timing.processes):
                 if parts[-1].status != "passed":
                     return
