@@ -54,6 +54,11 @@ def block_rows(m: int) -> int:
     return max(16, triton.next_power_of_2(m))
 
 
+def row_block(k: int) -> int:
+    """A whole activation row as one block."""
+    return int(triton.next_power_of_2(k))
+
+
 def needs(m: int, n: int, shape: GemvShape, paired: bool = False) -> tuple[int, int]:
     """(floats, tickets) of the workspace of one launch; `shape` as launched."""
     if m == 1 or shape.split_k == 1:
@@ -138,7 +143,8 @@ def _launch(
         BLOCK_M=block_rows(m),
         SPLIT_K=shape.split_k,
         EPILOGUE=epilogue,
-        **_common(shape, k, x.element_size()),
+        **constants(shape, k, x.element_size()),
+        **_options(shape),
     )
     return out
 
@@ -192,18 +198,19 @@ def _vector(
         k,
         weight.stride(0),
         eps,
-        BLOCK_ROW=triton.next_power_of_2(k),
+        BLOCK_ROW=row_block(k),
         UNROLL=shape.unroll,
         NORM=delta is not None,
         EPILOGUE=epilogue,
-        **_common(shape, k, x.element_size()),
+        **constants(shape, k, x.element_size()),
+        **_options(shape),
     )
 
 
-def _common(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
+def constants(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
+    """The compile-time values that both loops take from the launch shape."""
     if shape.ahead % 8 or shape.ahead * shape.split_k > k:
         raise ValueError(f"{shape.ahead} elements ahead: the prefetch would leave the row or break its 16-byte units")
-    options = {"launch_pdl": True} if shape.pdl else {}
     return {
         "BLOCK_N": shape.block_n,
         "BLOCK_K": shape.block_k,
@@ -211,9 +218,11 @@ def _common(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
         "EVEN_K": k % shape.block_k == 0,
         "AHEAD": shape.ahead * element_size,
         "PDL": shape.pdl,
-        "num_warps": shape.num_warps,
-        **options,
     }
+
+
+def _options(shape: GemvShape) -> dict[str, Any]:
+    return {"num_warps": shape.num_warps} | ({"launch_pdl": True} if shape.pdl else {})
 
 
 def _check(x: Tensor, weight: Tensor, m: int) -> None:
