@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -46,7 +47,9 @@ def default_shape(batch: int, kv_heads: int, page_tokens: int, capacity: int, el
 
 
 @triton.jit
-def combine(partials_ptr, maxima_ptr, GROUP: tl.constexpr, SPLITS: tl.constexpr, D: tl.constexpr, STEP: tl.constexpr):
+def combine(
+    partials_ptr, maxima_ptr, scale, GROUP: tl.constexpr, SPLITS: tl.constexpr, D: tl.constexpr, STEP: tl.constexpr
+):
     """Partial sums [SPLITS, GROUP, D] and (maximum, sum) [SPLITS, GROUP, 2] -> [heads, D], splits in fixed order."""
     HEADS: tl.constexpr = triton.next_power_of_2(GROUP)
     ALL: tl.constexpr = triton.next_power_of_2(SPLITS)
@@ -62,7 +65,7 @@ def combine(partials_ptr, maxima_ptr, GROUP: tl.constexpr, SPLITS: tl.constexpr,
         at = maxima_ptr + (split * GROUP + head) * 2
         present = (split < SPLITS) & (head < GROUP)
         maximum = tl.load(at, mask=present, other=-float("inf"), cache_modifier=".cg")
-        weight = tl.exp2(maximum - top[None, :])
+        weight = tl.exp2((maximum - top[None, :]) * scale)
         used = maximum > -float("inf")
         total += tl.sum(weight * tl.load(at + 1, mask=present & used, other=0.0, cache_modifier=".cg"), 0)
         part_at = partials_ptr + (split * GROUP + head)[:, :, None] * D + d[None, None, :]
@@ -102,7 +105,8 @@ def attention_kernel(
     PDL: tl.constexpr,
 ):
     """Grid (SPLITS, kv_heads, B). GROUP query heads share a key-value head and fill 16 rows of the tensor core.
-    `scale` already holds log2(e): the softmax runs in powers of two."""
+    `scale` already holds log2(e): the softmax runs in powers of two. Scores are scaled once the maximum is taken off,
+    which keeps the largest weights free of the error of large scores."""
     split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     pair = row * tl.num_programs(1) + kv_head
     if PDL:
@@ -130,11 +134,11 @@ def attention_kernel(
         seen = (slot + offsets >= start) & (slot + offsets < length)
         keys = tl.load(k_ptr + at, mask=seen[:, None], other=0.0)
         values = tl.load(v_ptr + at, mask=seen[:, None], other=0.0)
-        scores = tl.dot(q, tl.trans(keys), input_precision="ieee") * scale
+        scores = tl.dot(q, tl.trans(keys), input_precision="ieee")
         scores = tl.where(seen[None, :], scores, -float("inf"))
         higher = tl.maximum(top, tl.max(scores, 1))
-        p = tl.exp2(scores - higher[:, None])
-        rescale = tl.exp2(top - higher)
+        p = tl.exp2((scores - higher[:, None]) * scale)
+        rescale = tl.exp2((top - higher) * scale)
         total = total * rescale + tl.sum(p, 1)
         out = tl.dot(p.to(values.dtype), values, out * rescale[:, None], input_precision="ieee")
         top = higher
@@ -153,7 +157,7 @@ def attention_kernel(
         arrived = tl.atomic_add(tickets_ptr + pair, 1, sem="acq_rel")
         if arrived == SPLITS - 1:
             whole = pair.to(tl.int64) * SPLITS * GROUP
-            result = combine(partials_ptr + whole * D, maxima_ptr + whole * 2, GROUP, SPLITS, D, STEP)
+            result = combine(partials_ptr + whole * D, maxima_ptr + whole * 2, scale, GROUP, SPLITS, D, STEP)
             heads = tl.arange(0, triton.next_power_of_2(GROUP))[:, None]
             tl.store(out_row + heads * D + d, result.to(out_type), mask=heads < GROUP)
             tl.store(tickets_ptr + pair, 0)
@@ -188,7 +192,6 @@ def decode_attention(
     workspace = workspace or Workspace.allocate(*size, q.device)
     workspace.require(*size)
     out = torch.empty(batch, 1, heads, head_dim, dtype=q.dtype, device=q.device)
-    group = heads // kv_heads
     options = {"launch_pdl": True} if shape.pdl else {}
     attention_kernel[(shape.splits, kv_heads, batch)](
         q,
@@ -209,18 +212,25 @@ def decode_attention(
         k_pages.stride(1),
         k_pages.stride(2),
         table.stride(0),
-        D=head_dim,
-        GROUP=group,
-        SPLITS=shape.splits,
-        BLOCK_N=shape.block_n,
-        STAGES=shape.num_stages,
-        STEP=combine_step(group, shape.splits),
-        PAGED=columns > 1,
-        PDL=shape.pdl,
+        **constants(shape, head_dim, heads // kv_heads, columns),
         num_warps=shape.num_warps,
         **options,
     )
     return {"out": out}
+
+
+def constants(shape: AttentionShape, head_dim: int, group: int, columns: int) -> dict[str, Any]:
+    """The compile-time values of one launch; `columns` pages to a row."""
+    return {
+        "D": head_dim,
+        "GROUP": group,
+        "SPLITS": shape.splits,
+        "BLOCK_N": shape.block_n,
+        "STAGES": shape.num_stages,
+        "STEP": combine_step(group, shape.splits),
+        "PAGED": columns > 1,
+        "PDL": shape.pdl,
+    }
 
 
 def combine_step(group: int, splits: int) -> int:

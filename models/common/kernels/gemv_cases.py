@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from models.common.kernels.gemv import (
 from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
 from models.common.linear import norm_project, norm_project_swiglu, project, project_add, project_swiglu
 
-SIZES = ((1, 320, 37), (1, 2560, 17), (2, 300, 16), (3, 320, 33), (16, 512, 31), (17, 2560, 16), (64, 264, 33))
+SIZES = ((1, 320, 9), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 2560, 16), (64, 264, 33))
 """(M, K, N) of the menus: around the blocks, primes, lengths that are no power of two."""
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 HIDDEN, HEADS_WIDTH, QKV, INTERMEDIATE, VOCABULARY = 2560, 4096, 6144, 9728, 151936
@@ -40,11 +41,12 @@ def _rows(k: int, m: int, dtype: torch.dtype, device: torch.device, generator: t
     draw = (dtype, device, generator)
     plain = values.normal((m, k), *draw)
     yield OpCase("normal", {"x": plain})
-    yield OpCase("small", {"x": values.normal((m, k), *draw, scale=1e-3)})
-    yield OpCase("offset", {"x": values.normal((m, k), *draw, offset=4.0)})
-    yield OpCase("outliers", {"x": values.outliers((m, k), *draw)})
-    yield OpCase("misaligned", {"x": values.misaligned(plain)})
-    if m > 1:
+    if m == 1:
+        yield OpCase("small", {"x": values.normal((m, k), *draw, scale=1e-3)})
+        yield OpCase("offset", {"x": values.normal((m, k), *draw, offset=4.0)})
+        yield OpCase("outliers", {"x": values.outliers((m, k), *draw)})
+        yield OpCase("misaligned", {"x": values.misaligned(plain)})
+    else:
         yield OpCase("nan_row", {"x": values.with_nan_row(plain, m - 1)})
         yield OpCase("sliced", {"x": values.sliced(plain)})
 
@@ -56,7 +58,7 @@ def _menu(extra: str | None, pairs: int) -> Any:
         for m, k, n in SIZES:
             weight = _weight(pairs * n, k, dtype, device, generator)
             for index, rows in enumerate(_rows(k, m, dtype, device, generator)):
-                if index and m not in (1, 3):
+                if index and (m, k) not in ((1, 320), (3, 320)):
                     continue
                 inputs = {**rows.inputs, "weight": weight}
                 if extra == "residual":
@@ -70,13 +72,13 @@ def _menu(extra: str | None, pairs: int) -> Any:
 
 def _norm_menu(pairs: int) -> Any:
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        for k, n in ((320, 37), (2560, 17)):
+        for k, n in ((320, 9), (2560, 5)):
             fixed = {
                 "weight": _weight(pairs * n, k, dtype, device, generator),
                 "norm_weight": values.normal((k,), dtype, device, generator, scale=0.1, offset=1.0),
                 "eps": 1e-6,
             }
-            for rows in _rows(k, 1, dtype, device, generator):
+            for rows in islice(_rows(k, 1, dtype, device, generator), 5 if k == 320 else 1):
                 scale = 1e-3 if rows.name == "small" else 1.0
                 delta = values.normal((1, k), dtype, device, generator, scale=scale)
                 yield OpCase(f"{k}x{n} {rows.name}", {"delta": delta, "residual": rows.inputs["x"], **fixed})
@@ -137,7 +139,7 @@ def _vector(n: int, k: int, dtype: torch.dtype, epilogue: str, norm: bool) -> Co
     used = ["x_ptr", "weight_ptr", "out_ptr"]
     used += ["delta_ptr", "gamma_ptr", "residual_ptr"] if norm else []
     used += ["extra_ptr"] if epilogue in ("bias", "add") else []
-    signature = {name: pointer for name in used} | {"N": "i32", "K": "i32", "stride_w": "i32", "eps": "fp32"}
+    signature = dict.fromkeys(used, pointer) | {"N": "i32", "K": "i32", "stride_w": "i32", "eps": "fp32"}
     unused = {name: None for name in ("delta_ptr", "gamma_ptr", "residual_ptr", "extra_ptr") if name not in used}
     fixed = {"BLOCK_ROW": row_block(k), "UNROLL": shape.unroll, "NORM": norm, "EPILOGUE": epilogue}
     return Compilation(
@@ -149,8 +151,8 @@ def _matrix(m: int, n: int, k: int, dtype: torch.dtype, epilogue: str) -> Compil
     shape = default_shape(m, n, k, dtype.itemsize, epilogue == "swiglu")
     extra = epilogue in ("bias", "add")
     pointers = ["x_ptr", "weight_ptr", "out_ptr"] + (["extra_ptr"] if extra else [])
-    signature = {name: f"*{NAMES[dtype]}" for name in pointers} | {"partials_ptr": "*fp32", "tickets_ptr": "*i32"}
-    signature |= {name: "i32" for name in ("M", "N", "K", "stride_x", "stride_w", "stride_extra")}
+    signature = dict.fromkeys(pointers, f"*{NAMES[dtype]}") | {"partials_ptr": "*fp32", "tickets_ptr": "*i32"}
+    signature |= dict.fromkeys(("M", "N", "K", "stride_x", "stride_w", "stride_extra"), "i32")
     fixed = {"BLOCK_M": block_rows(m), "SPLIT_K": shape.split_k, "EPILOGUE": epilogue}
     fixed |= {} if extra else {"extra_ptr": None}
     return Compilation(matrix_kernel, signature, {**fixed, **constants(shape, k, dtype.itemsize)}, shape.num_warps)
@@ -170,7 +172,7 @@ GEMV = Kernel(
     twin=project,
     menu=_menu("bias", 1),
     cost=cost,
-    compilations=_compilations(((QKV, HIDDEN),), ("none", "bias")),
+    compilations=_compilations(((QKV, HIDDEN),), ("bias",)),
     bench=_bench(((QKV, HIDDEN), (HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE), (VOCABULARY, HIDDEN)), 1, False),
 )
 GEMV_ADD = Kernel(
