@@ -40,6 +40,7 @@ def variants() -> Iterator[Kernel]:
             DECODE_ATTENTION,
             name=f"decode_attention split {splits}",
             launch=lambda shape=shape, **inputs: decode_attention(**inputs, shape=shape, workspace=WORKSPACE),
+            menu=lambda *draw: (c for c in DECODE_ATTENTION.menu(*draw) if "pages of" in c.name or "prime" in c.name),
         )
 
 
