@@ -26,8 +26,10 @@ LOOKS = {
     "invalid": (BAD, "cross"),
 }
 ELEMENTS = frozenset({"svg", "g", "path", "text", "tspan", "rect", "line", "title", "defs", "clipPath"})
-WIDTH, LABELS = 470, 270
+WIDTH, LABELS = 680, 290
 """Pixels of the plot, and of the names to the left of the speed chart."""
+ROOM = 0.3
+"""Of the logarithmic width: kept free on the right for the words beside the last point."""
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
 
 
@@ -47,14 +49,15 @@ def speedups(marks: Sequence[IntervalMark]) -> Markup:
         for index, mark in enumerate(marks)
     ]
     low, high = min(1.0, *(row["low"] for row in rows)), max(1.0, *(row["high"] for row in rows))
-    scale = alt.Scale(type="log", domain=[low / 1.1, high * 1.1], nice=False)
-    axis = alt.Axis(values=[tick for tick in TICKS if low / 1.1 <= tick <= high * 1.1], labelExpr="datum.value + '×'")
+    start, end = low / (high / low) ** 0.05, high * max(1.02, (high / low) ** ROOM)
+    scale = alt.Scale(type="log", domain=[start, end], nice=False)
+    axis = alt.Axis(values=[tick for tick in TICKS if start <= tick <= end], labelExpr="datum.value + '×'")
     axis.title = "speed-up of the candidate (logarithmic)"
     verdicts = [verdict for verdict in LOOKS if any(mark.verdict == verdict for mark in marks)]
     color = alt.Color("verdict:N").scale(domain=verdicts, range=[LOOKS[name][0] for name in verdicts]).legend(None)
     shape = alt.Shape("verdict:N").scale(domain=verdicts, range=[LOOKS[name][1] for name in verdicts]).legend(None)
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("index:O", axis=None))
-    label = {"align": "left", "x": -LABELS, "limit": LABELS - 12, "fontSize": 12}
+    label = {"align": "left", "x": -LABELS, "limit": LABELS - 50, "fontSize": 12}
     layers = alt.layer(
         alt.Chart(alt.Data(values=[{"one": 1}]))
         .mark_rule(color=INK, strokeDash=[4, 3])
@@ -85,7 +88,11 @@ def samples(marks: Sequence[SampleMark]) -> Markup:
         }
         for mark in marks
     ]
-    x = alt.X("position:Q", axis=alt.Axis(title="block, all processes in a row", grid=False, tickMinStep=1))
+    x = alt.X(
+        "position:Q",
+        scale=alt.Scale(nice=False),
+        axis=alt.Axis(title="block, all processes in a row", grid=False, tickMinStep=1),
+    )
     y = alt.Y("ms:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=None, tickCount=3, grid=True))
     base = alt.Chart().encode(x=x, y=y)
     lanes = alt.layer(

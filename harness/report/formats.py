@@ -43,8 +43,11 @@ def ratio(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Of a ratio. An unbounded one holds no information and says so."""
-    return f"{low:,.2f}–{high:,.2f}×" if low > 0 and math.isfinite(high) else "no interval"
+    """Of a ratio, a third decimal where two would hide its width. An unbounded one holds no information and says so."""
+    if low <= 0 or not math.isfinite(high):
+        return "no interval"
+    places = 2 if high - low >= 0.05 else 3
+    return f"{low:,.{places}f}–{high:,.{places}f}×"
 
 
 def percent(fraction: float) -> str:

@@ -66,7 +66,7 @@ def _level_cell(level: str, parity: Parity) -> Cell:
 def _summary(checks: Sequence[Check]) -> str:
     failed = sum(not check.passed for check in checks)
     state = f"{failed} failed" if failed else "none failed"
-    return f"{formats.number_of(len(checks), 'check')}, {state}, worst {formats.use(checks[0].usage)} of its limit"
+    return f"{formats.number_of(len(checks), 'check')}, {state}, worst {formats.use(checks[0].usage)}"
 
 
 def _checks_table(label: str, checks: Sequence[Check]) -> Table:

@@ -1,4 +1,4 @@
-"""The view model as files: an index, a page for every case, and one Markdown document. Imports Altair for the charts."""
+"""The view model as files: an index, a page for every case, one Markdown document. Imports Altair for the charts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ FORMATS: dict[str, Callable[[RunView], Pages]] = {"html": html, "markdown": mark
 
 
 def environment_for_html() -> Environment:
-    """Escapes whatever comes from data and refuses a name that the view does not have."""
+    """Escapes whatever comes from data and refuses a name that the view does not have.
+
+    `breakable` lets a long name break where its parts join.
+    """
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -63,6 +66,7 @@ def environment_for_html() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     environment.globals |= {"speedups": charts.speedups, "samples": charts.samples}
     return environment
 
@@ -72,6 +76,11 @@ def environment_for_markdown() -> Environment:
     environment = environment_for_html()
     environment.filters |= {"md": in_markdown, "fenced": fenced}
     return environment
+
+
+def breakable(text: str) -> Markup:
+    """Escaped text that may break after a slash, plus or underscore, and not inside a word."""
+    return Markup(re.sub(r"([/+_])(?=\w)", r"\1<wbr>", str(escape(text))))
 
 
 def in_markdown(text: str) -> Markup:

@@ -14,7 +14,7 @@ from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 if TYPE_CHECKING:
     from harness.compare import ArmComparison, Estimate, PhaseComparison, Verdict
 
-ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable from#", "Verdict")
+ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable change#", "Verdict")
 CALLS = {"prefill": "one prefill", "decode": "one decode step"}
 VERDICT_TONES: dict[Verdict, Tone] = {
     "faster": "good",

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 Compare = Callable[[Record], "tuple[PhaseComparison, ...]"]
 Outcome = tuple[Case, Banner]
 
+ENDS = {
+    "failed": "broke parity",
+    "crashed": "crashed",
+    "out_of_memory": "ran out of memory",
+    "killed": "was killed",
+    "timed_out": "ran out of time",
+}
 NO_RECORD = "the run ended without a record of this case"
 
 
@@ -41,7 +48,7 @@ class Coverage:
         return self.passed + self.failed + self.lost + self.skipped
 
     def ends(self) -> str:
-        return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.failures)
+        return ", ".join(f"{count} {ENDS[status]}" for status, count in self.failures)
 
 
 @dataclass(frozen=True)
@@ -172,8 +179,7 @@ def _matrix(outcomes: Sequence[Outcome], ran: Mapping[str, Record]) -> Table:
 def _matrix_row(case: Case, banner: Banner, ran: Mapping[str, Record]) -> tuple[Cell, ...]:
     record = ran.get(case.key)
     head = Cell(case_view.name(case), case_view.detail(case), case=case.key if record else None)
-    end = record.status.replace("_", " ") if record else "lost"
-    outcome = Cell(banner.word, end if banner.word == "REFUSED" else "", banner.tone)
+    outcome = Cell(banner.word, banner.sentence if banner.word == "REFUSED" else "", banner.tone)
     return head, outcome, *judged.matrix_cells(record.parity if record else None)
 
 
