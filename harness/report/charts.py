@@ -1,4 +1,4 @@
-"""Charts, declared in Altair and drawn to inline SVG. Imports Altair: only `render` imports this module.
+"""Charts, declared in Altair and drawn to inline SVG. Imports Altair, which is slow.
 
 Colors are names written as hex: the style sheet maps each to a light and a dark value, so one drawing serves both.
 """
@@ -30,7 +30,8 @@ WIDTH, LABELS = 680, 290
 """Pixels of the plot, and of the names to the left of the speed chart."""
 ROOM = 0.3
 """Of the logarithmic width: kept free on the right for the words beside the last point."""
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
+FINE = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3)
+COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def speedups(marks: Sequence[IntervalMark]) -> Markup:
@@ -48,10 +49,11 @@ def speedups(marks: Sequence[IntervalMark]) -> Markup:
         }
         for index, mark in enumerate(marks)
     ]
-    low, high = min(1.0, *(row["low"] for row in rows)), max(1.0, *(row["high"] for row in rows))
+    low = min(1.0, *(mark.ratio if mark.low is None else mark.low for mark in marks))
+    high = max(1.0, *(mark.ratio if mark.high is None else mark.high for mark in marks))
     start, end = low / (high / low) ** 0.05, high * max(1.02, (high / low) ** ROOM)
     scale = alt.Scale(type="log", domain=[start, end], nice=False)
-    axis = alt.Axis(values=[tick for tick in TICKS if start <= tick <= end], labelExpr="datum.value + '×'")
+    axis = alt.Axis(values=_ticks(start, end), labelExpr="datum.value + '×'")
     axis.title = "speed-up of the candidate (logarithmic)"
     verdicts = [verdict for verdict in LOOKS if any(mark.verdict == verdict for mark in marks)]
     color = alt.Color("verdict:N").scale(domain=verdicts, range=[LOOKS[name][0] for name in verdicts]).legend(None)
@@ -74,6 +76,10 @@ def speedups(marks: Sequence[IntervalMark]) -> Markup:
         base.transform_filter("datum.note != ''").mark_text(color=FAINT, dy=8, **label).encode(text="note:N"),
     )
     return _svg(layers.properties(width=WIDTH, height=alt.Step(40)))
+
+
+def _ticks(start: float, end: float) -> list[float]:
+    return [tick for tick in (COARSE if end / start > 4 else FINE) if start <= tick <= end]
 
 
 def samples(marks: Sequence[SampleMark]) -> Markup:
@@ -107,7 +113,13 @@ def samples(marks: Sequence[SampleMark]) -> Markup:
 
 def _svg(chart: Any) -> Markup:
     """Draw without any network, and let through only shapes and text."""
-    axis = {"labelColor": FAINT, "titleColor": FAINT, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID}
+    axis: dict[str, str | int] = {
+        "labelColor": FAINT,
+        "titleColor": FAINT,
+        "gridColor": GRID,
+        "domainColor": GRID,
+        "tickColor": GRID,
+    }
     axis |= {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 10}
     styled = chart.configure(
         axis=axis,

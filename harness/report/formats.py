@@ -21,8 +21,8 @@ def significant(value: float, digits: int = 3) -> str:
         return "0"
     if abs(value) < 1e-4:
         return f"{value:.{digits - 1}e}"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, places)
+    rounded = float(f"{value:.{digits - 1}e}")
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:,.{max(places, 0)}f}"
 
 
@@ -55,7 +55,7 @@ def percent(fraction: float) -> str:
     if not math.isfinite(fraction):
         return NONE
     points = 100 * fraction
-    return f"{points:,.0f} %" if abs(points) >= 9.95 or points == 0 else f"{points:.2g} %"
+    return f"{points:,.0f} %" if abs(points) >= 9.95 or points == 0 else f"{significant(points, 2)} %"
 
 
 def use(fraction: float) -> str:

@@ -121,7 +121,7 @@ def _telemetry_row(phase: str, process: int, blocks: Sequence[Block]) -> tuple[C
         phase,
         str(process),
         f"{len(blocks):,}",
-        Cell(f"{dropped:,}", tone="open" if dropped else None),
+        f"{dropped:,}",
         formats.span([block.sm_clock_mhz for block in blocks if block.sm_clock_mhz is not None], "MHz"),
         formats.span([block.temperature_c for block in blocks if block.temperature_c is not None], "°C"),
         formats.span([block.power_w for block in blocks if block.power_w is not None], "W"),

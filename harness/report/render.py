@@ -1,4 +1,4 @@
-"""The view model as files: an index, a page for every case, one Markdown document. Imports Altair for the charts."""
+"""The view model as files: an index, a page for every case, one Markdown document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from markupsafe import Markup, escape
 from harness.case import Plan
 from harness.errors import UnknownName, UserError
 from harness.record import Record
-from harness.report import charts
 from harness.report.view import RunView, build
 
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
@@ -41,7 +40,10 @@ def write(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: S
 
 def html(view: RunView) -> Pages:
     """Pages that open from disk, without scripts and without a network."""
+    from harness.report import charts
+
     environment = environment_for_html()
+    environment.globals |= {"speedups": charts.speedups, "samples": charts.samples}
     index, case = environment.get_template("index.html.j2"), environment.get_template("case.html.j2")
     pages = {f"cases/{view_of.key}.html": case.render(run=view, case=view_of) for view_of in view.cases}
     return {"index.html": index.render(run=view)} | pages
@@ -67,7 +69,6 @@ def environment_for_html() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
-    environment.globals |= {"speedups": charts.speedups, "samples": charts.samples}
     return environment
 
 
@@ -80,7 +81,7 @@ def environment_for_markdown() -> Environment:
 
 def breakable(text: str) -> Markup:
     """Escaped text that may break after a slash, plus or underscore, and not inside a word."""
-    return Markup(re.sub(r"([/+_])(?=\w)", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([/+_])(?=\w{2})", r"\1<wbr>", str(escape(text))))
 
 
 def in_markdown(text: str) -> Markup:
