@@ -161,6 +161,17 @@ def test_throttled_blocks_are_kept_marked_and_replaced():
     )
 
 
+def test_throttled_blocks_do_not_widen_the_interval():
+    shop = Workshop()
+    telemetry = Throttled(lambda read: ("power brake",) if read % 2 else ())
+    jumps = random.Random(0)
+    candidate = shop.arm("candidate", lambda _: 10.0 if telemetry.reads % 2 else 10.0 * math.exp(jumps.gauss(0, 1)))
+    widths = []
+    measured = run(shop, [candidate, *three(shop)[::2]], telemetry, lambda _, width: widths.append(width))
+    assert widths[-1] == pytest.approx(0, abs=1e-9)
+    assert len(measured.blocks) <= 20
+
+
 @pytest.mark.parametrize("names", [["candidate"], ["reference", "again"], ["candidate", "peer", "peer"]])
 def test_arms_that_cannot_be_judged_are_refused(names):
     shop = Workshop()

@@ -1,0 +1,91 @@
+"""Causal grouped-query attention over cached keys: the eager twin of the attention kernels."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.common.kv_cache import LayerCache, Slots, locate, query_slots, visible
+from models.common.norms import RMSNorm, rms_norm
+from models.common.rotary import rotate
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+    """q [B, T, heads, D], keys and values [B, kv_heads, S, D] -> [B, T, heads, D]."""
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), keys, values, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True
+    )
+    return out.transpose(1, 2)
+
+
+def paged_attention(
+    q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
+) -> dict[str, Tensor]:
+    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M] -> {"out": like q}."""
+    bound = min(int(lengths.max()), table.shape[1] * k_pages.shape[2])
+    keys, values = gather_rows(k_pages, table, bound), gather_rows(v_pages, table, bound)
+    mask = visible(starts, query_slots(lengths, q.shape[1]), bound)
+    groups = q.shape[2] // keys.shape[1]
+    keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+    # Keys past a row's length hold whatever was there before; a masked NaN would still poison the sum.
+    used = mask.any(2).unsqueeze(-1)
+    out = attend(q, keys, values.where(used, 0), mask, False, scale)
+    return {"out": out}
+
+
+def gather_rows(pages: Tensor, table: Tensor, bound: int) -> Tensor:
+    """As `kv_cache.gather`, for a table of any order."""
+    return pages[table.long()].transpose(1, 2).flatten(2, 3)[:, :, :bound]
+
+
+def norm_rotate_write(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+    eps: float,
+) -> dict[str, Tensor]:
+    """Per-head norm of q [B, T, heads, D] and k [B, T, kv_heads, D], rotation by cos, sin [B, T, R], and k, v written
+    to slots lengths - T ... lengths - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
+    tokens = q.shape[1]
+    pages, offsets = locate(table, query_slots(lengths, tokens), k_pages.shape[2])
+    k_pages[pages, :, offsets] = rotate(rms_norm(k, k_weight, eps), cos, sin)
+    v_pages[pages, :, offsets] = v
+    return {"q": rotate(rms_norm(q, q_weight, eps), cos, sin), "k_pages": k_pages, "v_pages": v_pages}
+
+
+class NormRotateWrite(nn.Module):
+    """QK-norm, rotation, and the write of the new keys and values into the cache."""
+
+    def __init__(self, q_norm: RMSNorm, k_norm: RMSNorm) -> None:
+        super().__init__()
+        self.q_norm, self.k_norm = q_norm, k_norm
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
+    ) -> Tensor:
+        """q [B, T, heads, D] -> the same, normalized and rotated; k, v [B, T, kv_heads, D] go into the cache."""
+        cache.write(rotate(self.k_norm(k), cos, sin), v, slots)
+        return rotate(self.q_norm(q), cos, sin)
+
+
+class Attend(nn.Module):
+    """Attention of one call's queries over the cache, through torch's scaled_dot_product_attention."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        """q [B, T, heads, D] -> [B, T, heads, D]."""
+        keys, values = cache.read(slots)
+        if not slots.masked and slots.tokens in (1, slots.bound):
+            return attend(q, keys, values, None, slots.tokens > 1, self.scale)
+        return attend(q, keys, values, slots.visible, False, self.scale)

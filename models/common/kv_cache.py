@@ -1,0 +1,229 @@
+"""Key-value memory, always in pages [pages, kv_heads, page_tokens, head_dim]; a static cache is one page a sequence.
+
+Row b's slot s lives in page `table[b, s // page_tokens]`, offset `s % page_tokens`. Rows are right-aligned by left
+padding: a row's first `starts[b]` slots are padding, and position = slot - start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from harness.errors import CacheFull
+
+T = TypeVar("T")
+
+
+def once(compute: Callable[[Slots], T]) -> property:
+    """A property computed at first use and kept for the other layers of the call. A tracing compiler sees the plain
+    computation and shares it by itself."""
+
+    @wraps(compute)
+    def get(slots: Slots) -> T:
+        if torch.compiler.is_compiling():
+            return compute(slots)
+        if compute.__name__ not in slots.kept:
+            slots.kept[compute.__name__] = compute(slots)
+        return slots.kept[compute.__name__]
+
+    return property(get)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where one forward call writes and what it may read. Tensors are int32 on the cache's device."""
+
+    table: Tensor
+    """[B, pages per row]"""
+    starts: Tensor
+    """[B] first slot that is not padding."""
+    lengths: Tensor
+    """[B] slots in use once this call has written."""
+    tokens: int
+    """Query tokens per row in this call."""
+    bound: int
+    """No key of this call lies at or past this slot. Known on the host; never read from the device."""
+    masked: bool
+    """Whether causality alone does not say what a query sees: padding, or slots below `bound` not yet in use."""
+
+    page_tokens: int
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @once
+    def slots(self) -> Tensor:
+        """[B, tokens] int64 slot of each query token."""
+        return query_slots(self.lengths, self.tokens)
+
+    def positions(self) -> Tensor:
+        """[B, tokens] int64 rotary position of each query token; padding sits at 0."""
+        return (self.slots - self.starts.long().unsqueeze(1)).clamp_min(0)
+
+    @once
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Page numbers and offsets of the query tokens' slots, both [B, tokens] int64."""
+        return locate(self.table, self.slots, self.page_tokens)
+
+    @once
+    def visible(self) -> Tensor:
+        """[B, 1, tokens, bound] bool: which slots each query sees."""
+        return visible(self.starts, self.slots, self.bound)
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """One layer's pages [pages, kv_heads, page_tokens, head_dim]."""
+
+    keys: Tensor
+    values: Tensor
+
+    def write(self, keys: Tensor, values: Tensor, slots: Slots) -> None:
+        """keys, values [B, T, kv_heads, head_dim] to the slots of this call."""
+        pages, offsets = slots.places
+        self.keys[pages, :, offsets] = keys
+        self.values[pages, :, offsets] = values
+
+    def read(self, slots: Slots) -> tuple[Tensor, Tensor]:
+        """keys, values [B, kv_heads, bound, head_dim]; a view where each row is one page."""
+        return gather(self.keys, slots.table, slots.bound), gather(self.values, slots.table, slots.bound)
+
+
+def query_slots(lengths: Tensor, tokens: int) -> Tensor:
+    """lengths [B] after the call -> [B, tokens] int64: the last `tokens` slots of each row."""
+    return (lengths.long() - tokens).unsqueeze(1) + torch.arange(tokens, device=lengths.device)
+
+
+def visible(starts: Tensor, slots: Tensor, bound: int) -> Tensor:
+    """starts [B], query slots [B, T] -> [B, 1, T, bound] bool: query slot i sees key slot j where
+    min(start, i) <= j <= i, so that a padding query sees itself alone and stays finite."""
+    query = slots.unsqueeze(-1)
+    first = torch.minimum(starts.long().view(-1, 1, 1), query)
+    key = torch.arange(bound, device=slots.device)
+    return ((key >= first) & (key <= query)).unsqueeze(1)
+
+
+def locate(table: Tensor, slots: Tensor, page_tokens: int) -> tuple[Tensor, Tensor]:
+    """slots [B, T] -> page numbers and offsets, both [B, T] int64."""
+    rows = torch.arange(table.shape[0], device=table.device).unsqueeze(1)
+    return table[rows, slots // page_tokens].long(), slots % page_tokens
+
+
+def gather(pages: Tensor, table: Tensor, bound: int) -> Tensor:
+    """pages [P, heads, page_tokens, D], table [B, M] -> [B, heads, bound, D]. Tables of one column are the identity
+    (one page a row, in order) and give a view."""
+    if table.shape[1] == 1:
+        return pages[:, :, :bound]
+    rows = pages[table.long()].transpose(1, 2).flatten(2, 3)
+    return rows[:, :, :bound]
+
+
+class KVCache:
+    """Base of the three layouts: who is where, and how long each row is."""
+
+    def __init__(self, table: Tensor, starts: Sequence[int] | None, layers: list[LayerCache]) -> None:
+        batch, device = table.shape[0], table.device
+        self.table = table
+        self.layers = layers
+        self.padded = starts is not None and any(starts)
+        self.starts = torch.tensor(list(starts or [0] * batch), dtype=torch.int32, device=device)
+        self.lengths = torch.zeros(batch, dtype=torch.int32, device=device)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.table.shape[1] * self.layers[0].keys.shape[2]
+
+    def check_room(self, tokens: int) -> None:
+        """Raises CacheFull unless `tokens` more fit."""
+        if self.length + tokens > self.capacity:
+            raise CacheFull(
+                f"{self.length} + {tokens} tokens do not fit into a cache of {self.capacity}: "
+                "later keys would overwrite earlier ones"
+            )
+
+    def extend(self, tokens: int) -> Slots:
+        """Claim the next `tokens` slots of every row; raises CacheFull before anything is written."""
+        self.check_room(tokens)
+        self.length += tokens
+        self.lengths += tokens
+        return self.claim(tokens)
+
+    def claim(self, tokens: int) -> Slots:
+        # One query token may be captured in a graph and replayed at any later length, hence the whole capacity.
+        bound = self.capacity if tokens == 1 else self.length
+        masked = self.padded or bound > self.length
+        return Slots(self.table, self.starts, self.lengths, tokens, bound, masked, self.layers[0].keys.shape[2])
+
+    def rewind(self, length: int) -> None:
+        """Forget every slot at and past `length`."""
+        self.length = length
+        self.lengths.fill_(length)
+
+
+class GrowingCache(KVCache):
+    """Exactly as long as its content: every call copies what is there into new memory, as concatenation does."""
+
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        batch: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        starts: Sequence[int] | None = None,
+    ) -> None:
+        table = torch.arange(batch, dtype=torch.int32, device=device).unsqueeze(1)
+        shape = (batch, kv_heads, 0, head_dim)
+        empty = [
+            LayerCache(torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))
+            for _ in range(layers)
+        ]
+        super().__init__(table, starts, empty)
+
+    def extend(self, tokens: int) -> Slots:
+        self.layers = [LayerCache(_grown(c.keys, tokens), _grown(c.values, tokens)) for c in self.layers]
+        return super().extend(tokens)
+
+    def rewind(self, length: int) -> None:
+        self.layers = [LayerCache(c.keys[:, :, :length], c.values[:, :, :length]) for c in self.layers]
+        super().rewind(length)
+
+
+class PagedCache(KVCache):
+    """A preallocated pool of pages. With one page a row this is the static cache."""
+
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        batch: int,
+        capacity: int,
+        page_tokens: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        starts: Sequence[int] | None = None,
+    ) -> None:
+        per_row = -(-capacity // page_tokens)
+        pages = batch * per_row
+        if per_row == 1:
+            order = torch.arange(batch, dtype=torch.int32)
+        else:
+            # Neighbors in time are not neighbors in memory, so that no code can rely on it.
+            order = torch.arange(pages, dtype=torch.int32).view(per_row, batch).t().flip(1).flatten()
+        table = order.view(batch, per_row).contiguous().to(device)
+        shape = (pages, kv_heads, page_tokens, head_dim)
+        pool = [
+            LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+            for _ in range(layers)
+        ]
+        super().__init__(table, starts, pool)
+
+
+def _grown(pages: Tensor, tokens: int) -> Tensor:
+    return torch.cat((pages, pages.new_zeros(*pages.shape[:2], tokens, pages.shape[3])), dim=2)

@@ -1,0 +1,55 @@
+"""Projections: separate, and packed into one matrix so that one call reads all of it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def linear(in_size: int, out_size: int, bias: bool, dtype: torch.dtype, device: torch.device) -> nn.Linear:
+    """A linear layer whose parameters are not yet set."""
+    layer = nn.utils.skip_init(nn.Linear, in_size, out_size, bias=bias, dtype=dtype, device=device)
+    return layer.requires_grad_(False)
+
+
+class SplitQKV(nn.Module):
+    """Three projections, one call: x [B, T, H] -> q [B, T, heads, D], k and v [B, T, kv_heads, D]."""
+
+    def __init__(self, q_proj: nn.Linear, k_proj: nn.Linear, v_proj: nn.Linear, head_dim: int) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.head_dim = q_proj, k_proj, v_proj, head_dim
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        heads = (*x.shape[:-1], -1, self.head_dim)
+        return self.q_proj(x).view(heads), self.k_proj(x).view(heads), self.v_proj(x).view(heads)
+
+
+class PackedLinear(nn.Module):
+    """Several linear layers of one input as a single matrix [sum of outputs, inputs]; the originals become views of it,
+    so that names, sharing and checkpoints stay what they were."""
+
+    def __init__(self, layers: list[nn.Linear]) -> None:
+        super().__init__()
+        self.sizes = [layer.out_features for layer in layers]
+        self.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if len(biases) == len(layers) else None
+        for layer, rows in zip(layers, self.weight.split(self.sizes), strict=True):
+            layer.weight = nn.Parameter(rows, requires_grad=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x [..., H] -> one tensor [..., size] per packed layer, views of one result."""
+        return F.linear(x, self.weight, self.bias).split(self.sizes, dim=-1)
+
+
+class PackedQKV(nn.Module):
+    """As SplitQKV, one matrix."""
+
+    def __init__(self, packed: nn.Module, head_dim: int) -> None:
+        super().__init__()
+        self.packed, self.head_dim = packed, head_dim
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in self.packed(x))
+        return q, k, v
