@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness.spec import Receipt, Target
 from models.common.attention import Attend, NormRotateWrite
+from models.common.fused import FlashAttend, Workspaces
 from models.common.kv_cache import LayerCache, Slots
 from models.common.linear import SplitQKV, linear
 from models.common.norms import RMSNorm
+from models.common.swap import swap
 from models.qwen3_4b_instruct_2507.config import Geometry
 
 
@@ -33,3 +36,9 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x)
         q = self.rotary(q, k, v, cos, sin, cache, slots)
         return self.o_proj(self.attend(q, cache, slots).flatten(2))
+
+
+def flash(model: nn.Module, target: Target) -> Receipt:
+    """Attention through the prefill and decode kernels."""
+    workspaces = Workspaces()
+    return Receipt("attention", swap(model, Attend, lambda m: FlashAttend(m, workspaces)))

@@ -7,7 +7,13 @@ from torch import nn
 
 from harness.spec import Menu, Optimization, Receipt, Target
 from models.common.graphs import GraphedDecode
-from models.qwen3_4b_instruct_2507 import kv_cache, linear
+from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
+from models.common.kernels.gemv_cases import GEMV
+from models.common.kernels.norm_rotate_write import NORM_ROTATE_WRITE
+from models.common.kernels.prefill_attention import PREFILL_ATTENTION
+from models.common.kernels.rms_norm import ADD_NORM, NORM
+from models.common.kernels.swiglu import SWIGLU
+from models.qwen3_4b_instruct_2507 import attention, fused_layers, kv_cache, linear, rotary
 
 
 def capture(model: nn.Module, target: Target) -> Receipt:
@@ -45,9 +51,34 @@ MENU = Menu(
         ),
         Optimization(
             name="linear",
-            summary="q, k, v in one matrix and gate, up in another",
+            summary="q, k, v in one matrix, gate, up in another; decode steps stream the weights",
             numerics="reordered",
             apply=linear.pack,
+            kernels=(GEMV,),
+        ),
+        Optimization(
+            name="rotary",
+            summary="QK-norm, rotation and cache write in one kernel",
+            numerics="reordered",
+            apply=rotary.fuse,
+            kernels=(NORM_ROTATE_WRITE,),
+            needs=("triton",),
+        ),
+        Optimization(
+            name="attention",
+            summary="flash prefill and split-key decode attention over pages",
+            numerics="reordered",
+            apply=attention.flash,
+            kernels=(PREFILL_ATTENTION, DECODE_ATTENTION),
+            needs=("triton",),
+        ),
+        Optimization(
+            name="fused_layers",
+            summary="residual addition with RMSNorm, silu with its product",
+            numerics="reordered",
+            apply=fused_layers.fuse,
+            kernels=(NORM, ADD_NORM, SWIGLU),
+            needs=("triton",),
         ),
         Optimization(
             name="compile",
@@ -68,5 +99,5 @@ MENU = Menu(
             needs=("cuda",),
         ),
     ),
-    full=("kv_cache", "linear", "cuda_graph"),
+    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
 )
