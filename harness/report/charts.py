@@ -30,6 +30,7 @@ WIDTH, LABELS = 680, 290
 """Pixels of the plot, and of the names to the left of the speed chart."""
 ROOM = 0.3
 """Of the logarithmic width: kept free on the right for the words beside the last point."""
+FINEST = (0.8, 0.85, 0.9, 0.95, 0.98, 1, 1.02, 1.05, 1.1, 1.15, 1.2, 1.25)
 FINE = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3)
 COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -79,7 +80,9 @@ def speedups(marks: Sequence[IntervalMark]) -> Markup:
 
 
 def _ticks(start: float, end: float) -> list[float]:
-    return [tick for tick in (COARSE if end / start > 4 else FINE) if start <= tick <= end]
+    width = end / start
+    ticks = COARSE if width > 4 else FINE if width > 1.3 else FINEST
+    return [tick for tick in ticks if start <= tick <= end]
 
 
 def samples(marks: Sequence[SampleMark]) -> Markup:

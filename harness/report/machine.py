@@ -102,13 +102,14 @@ def _arm_row(label: str, reports: Sequence[ArmReport]) -> tuple[Cell, ...]:
     if not ran:
         return row(label, *[formats.NONE] * 5, Cell("absent", reports[0].absent or "", "quiet"))
     energy = [report.energy_j_per_token for report in ran if report.energy_j_per_token is not None]
+    peak_bytes = max(report.peak_memory_bytes for report in ran)
     checked = sum(report.rechecked for report in ran)
     return row(
         Cell(label, f"{formats.number_of(len(ran), 'process', 'processes')}"),
         formats.seconds(median(report.load_s for report in ran)),
         formats.seconds(median(report.compile_s for report in ran)),
         formats.seconds(median(report.capture_s for report in ran)),
-        formats.memory(max(report.peak_memory_bytes for report in ran)),
+        formats.memory(peak_bytes) if peak_bytes else formats.NONE,
         f"{formats.significant(median(energy))} J" if energy else formats.NONE,
         Cell(f"{checked} of {len(ran)}", tone="good" if checked == len(ran) else "open"),
     )

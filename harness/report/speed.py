@@ -93,8 +93,9 @@ def sample_marks(record: Record, phase: Phase) -> tuple[SampleMark, ...]:
 
 
 def arm_labels(record: Record) -> dict[str, str]:
-    """Arm name -> what a reader calls it; an arm whose label another one bears too is told by its name."""
+    """Arm name -> what a reader calls it, the candidate first; arms that share a label are told apart by name."""
     labels = {series.arm: series.arm for series in record.series} | {arm.name: arm.label for arm in record.arms}
+    labels = dict(sorted(labels.items(), key=lambda item: item[0] not in (CANDIDATE, AGAIN)))
     counts = Counter(labels.values())
     return {name: label if counts[label] == 1 else f"{label} ({name})" for name, label in labels.items()}
 

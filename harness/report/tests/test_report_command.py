@@ -1,5 +1,6 @@
 """`python -m harness.report`: a run file in, paths out, one clear line when it cannot."""
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -32,3 +33,10 @@ def test_a_file_that_cannot_be_trusted_is_one_line_and_exit_2(tmp_path, capsys, 
     assert lines[0] == "error: line 3: edited"
     assert lines[1].startswith("error: no run file")
     assert len(lines) == 2
+
+
+def test_charts_are_not_loaded_before_a_page_is_drawn():
+    heavy = "{'altair', 'vl_convert', 'torch'}"
+    code = f"import sys, harness.report.__main__, harness.report.render; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

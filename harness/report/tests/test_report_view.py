@@ -154,3 +154,16 @@ def test_dropped_blocks_stay_visible(alone):
 )
 def test_numbers_as_text(text, shown):
     assert text == shown
+
+
+def test_a_speed_row_holds_what_was_measured_of_its_arm(timed_at):
+    phase = build(*timed_at(candidate=2.0, again=2.0, reference=26.0, hf_max_autotune=4.0), "run").cases[0].phases[0]
+    rows = {cells[0].text: cells for cells in phase.arms.rows}
+    strongest, default = rows["Hugging Face compiled, max-autotune"], rows["Hugging Face default"]
+    assert (strongest[0].note, default[0].note) == ("strongest baseline", "")
+    assert [float(cells[1].text.removesuffix(" ms")) for cells in (strongest, default)] == pytest.approx([4, 26], 0.05)
+    assert [cells[2].text for cells in (strongest, default)] == ["2.00×", "13.00×"]
+    assert strongest[4].text == "70"
+    facts = {fact.name: fact.value for fact in phase.facts}
+    assert facts["Blocks"] == "72 in 3 processes, 2 dropped"
+    assert facts["Roofline"].endswith("% of the memory floor 1.77 ms")
