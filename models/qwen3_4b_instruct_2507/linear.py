@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec import Receipt, Target
+from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.linear import PackedLinear, PackedQKV, SplitQKV
 from models.common.mlp import SplitGateUp
 from models.common.skinny import SkinnyLinear, SkinnyPacked, gemv_workspace
@@ -22,7 +23,8 @@ def pack(model: nn.Module, target: Target) -> Receipt:
     if target.kernels == "none":
         return Receipt("linear", touched, ("packed qkv and gate-up; no Triton in this process, so no decode kernels",))
     weights = [m.weight for m in model.modules() if isinstance(m, PackedLinear | nn.Linear)]
-    workspace = gemv_workspace(weights, ROWS)
-    touched += swap(model, PackedLinear, lambda m: SkinnyPacked(m, ROWS, workspace))
-    touched += swap(model, nn.Linear, lambda m: SkinnyLinear(m, ROWS, workspace))
+    shapes = interpreted_shape if target.kernels == "interpreted" else default_shape
+    workspace = gemv_workspace(weights, ROWS, shapes)
+    touched += swap(model, PackedLinear, lambda m: SkinnyPacked(m, ROWS, workspace, shapes))
+    touched += swap(model, nn.Linear, lambda m: SkinnyLinear(m, ROWS, workspace, shapes))
     return Receipt("linear", touched, (f"packed qkv and gate-up; decode kernels up to {ROWS} rows",))

@@ -49,6 +49,11 @@ def default_shape(m: int, n: int, k: int, element_size: int, paired: bool = Fals
     return GemvShape(block_n, block_k, 4, 2 if wide else 4, split_k)
 
 
+def interpreted_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:
+    """Few programs with large blocks: an interpreter pays for each operation, not for its size."""
+    return GemvShape(min(1024, triton.next_power_of_2(n)), min(1024, triton.next_power_of_2(k)), 4, 1)
+
+
 def block_rows(m: int) -> int:
     """Activation rows padded to a size of the tensor cores."""
     return max(16, triton.next_power_of_2(m))
