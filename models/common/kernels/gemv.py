@@ -125,6 +125,7 @@ def _launch(
         raise ValueError("bias and residual must be unit-stride in their last axis")
     paired = epilogue == "swiglu"
     shape = shape or default_shape(m, n, k, x.element_size(), paired)
+    _check_prefetch(weight, n, k, shape)
     out = torch.empty(m, n, dtype=x.dtype, device=x.device)
     if m == 1:
         _vector(x, None, None, None, weight, extra, out, n, 0.0, epilogue, shape)
@@ -169,6 +170,7 @@ def _launch_norm(
     if m != 1:
         raise ValueError(f"the norm is computed again by every program, which pays for 1 row, not {m}")
     shape = shape or default_shape(1, n, k, residual.element_size(), epilogue == "swiglu")
+    _check_prefetch(weight, n, k, shape)
     total = torch.empty_like(residual, memory_format=torch.contiguous_format)
     out = torch.empty(1, n, dtype=residual.dtype, device=residual.device)
     _vector(residual, delta, norm_weight, total, weight, None, out, n, eps, epilogue, shape)
@@ -203,7 +205,7 @@ def _vector(
         k,
         weight.stride(0),
         eps,
-        BLOCK_ROW=row_block(k),
+        BLOCK_ROW=row_block(k) if delta is not None else 1,
         UNROLL=shape.unroll,
         NORM=delta is not None,
         EPILOGUE=epilogue,
@@ -212,10 +214,15 @@ def _vector(
     )
 
 
+def prefetch_fits(shape: GemvShape, n: int, k: int) -> bool:
+    """Whether every row that a program prefetches exists, and its first `ahead` elements with it."""
+    share = triton.cdiv(triton.cdiv(k, shape.block_k), shape.split_k) * shape.block_k
+    inside = (shape.split_k - 1) * share + shape.ahead <= k
+    return shape.ahead == 0 or (shape.ahead % 8 == 0 and inside and n % shape.block_n == 0)
+
+
 def constants(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
     """The compile-time values that both loops take from the launch shape."""
-    if shape.ahead % 8 or shape.ahead * shape.split_k > k:
-        raise ValueError(f"{shape.ahead} elements ahead: the prefetch would leave the row or break its 16-byte units")
     return {
         "BLOCK_N": shape.block_n,
         "BLOCK_K": shape.block_k,
@@ -237,3 +244,9 @@ def _check(x: Tensor, weight: Tensor, m: int) -> None:
         raise ValueError("x and weight must be unit-stride in their last axis, or whole rows would be read wrongly")
     if x.dtype != weight.dtype or x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"x {tuple(x.shape)} {x.dtype} does not fit weight {tuple(weight.shape)} {weight.dtype}")
+
+
+def _check_prefetch(weight: Tensor, n: int, k: int, shape: GemvShape) -> None:
+    aligned = weight.data_ptr() % 16 == 0 and weight.stride(0) * weight.element_size() % 16 == 0
+    if shape.ahead and not (aligned and prefetch_fits(shape, n, k)):
+        raise ValueError(f"{shape.ahead} elements ahead: the prefetch would leave the rows or their 16-byte units")

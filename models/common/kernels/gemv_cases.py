@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
 from models.common.kernels.gemv import (
+    GemvShape,
     block_rows,
     constants,
     default_shape,
@@ -25,7 +26,7 @@ from models.common.kernels.gemv import (
 from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
 from models.common.linear import norm_project, norm_project_swiglu, project, project_add, project_swiglu
 
-SIZES = ((1, 320, 9), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 2560, 16), (64, 264, 33))
+SIZES = ((1, 320, 9), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 640, 16), (64, 264, 33))
 """(M, K, N) of the menus: around the blocks, primes, lengths that are no power of two."""
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 HIDDEN, HEADS_WIDTH, QKV, INTERMEDIATE, VOCABULARY = 2560, 4096, 6144, 9728, 151936
@@ -133,22 +134,28 @@ def _norm_cost(outputs_per_row: float) -> Any:
     return norm_cost
 
 
-def _vector(n: int, k: int, dtype: torch.dtype, epilogue: str, norm: bool) -> Compilation:
-    shape = default_shape(1, n, k, dtype.itemsize, epilogue == "swiglu")
+def vector_compilation(
+    n: int, k: int, dtype: torch.dtype, epilogue: str, norm: bool, shape: GemvShape | None = None
+) -> Compilation:
+    """One activation row, by default with the launch shape of these sizes."""
+    shape = shape or default_shape(1, n, k, dtype.itemsize, epilogue == "swiglu")
     pointer = f"*{NAMES[dtype]}"
     used = ["x_ptr", "weight_ptr", "out_ptr"]
     used += ["delta_ptr", "gamma_ptr", "residual_ptr"] if norm else []
     used += ["extra_ptr"] if epilogue in ("bias", "add") else []
     signature = dict.fromkeys(used, pointer) | {"N": "i32", "K": "i32", "stride_w": "i32", "eps": "fp32"}
     unused = {name: None for name in ("delta_ptr", "gamma_ptr", "residual_ptr", "extra_ptr") if name not in used}
-    fixed = {"BLOCK_ROW": row_block(k), "UNROLL": shape.unroll, "NORM": norm, "EPILOGUE": epilogue}
+    fixed = {"BLOCK_ROW": row_block(k) if norm else 1, "UNROLL": shape.unroll, "NORM": norm, "EPILOGUE": epilogue}
     return Compilation(
         vector_kernel, signature, {**unused, **fixed, **constants(shape, k, dtype.itemsize)}, shape.num_warps
     )
 
 
-def _matrix(m: int, n: int, k: int, dtype: torch.dtype, epilogue: str) -> Compilation:
-    shape = default_shape(m, n, k, dtype.itemsize, epilogue == "swiglu")
+def matrix_compilation(
+    m: int, n: int, k: int, dtype: torch.dtype, epilogue: str, shape: GemvShape | None = None
+) -> Compilation:
+    """As vector_compilation, for m rows."""
+    shape = shape or default_shape(m, n, k, dtype.itemsize, epilogue == "swiglu")
     extra = epilogue in ("bias", "add")
     pointers = ["x_ptr", "weight_ptr", "out_ptr"] + (["extra_ptr"] if extra else [])
     signature = dict.fromkeys(pointers, f"*{NAMES[dtype]}") | {"partials_ptr": "*fp32", "tickets_ptr": "*i32"}
@@ -160,8 +167,8 @@ def _matrix(m: int, n: int, k: int, dtype: torch.dtype, epilogue: str) -> Compil
 
 def _compilations(sizes: Sequence[tuple[int, int]], epilogues: Sequence[str]) -> Any:
     def compilations(dtype: torch.dtype) -> list[Compilation]:
-        made = [_vector(n, k, dtype, epilogue, False) for n, k in sizes for epilogue in epilogues]
-        return made + [_matrix(m, n, k, dtype, e) for m in (2, 32, 64) for n, k in sizes for e in epilogues]
+        made = [vector_compilation(n, k, dtype, epilogue, False) for n, k in sizes for epilogue in epilogues]
+        return made + [matrix_compilation(m, n, k, dtype, e) for m in (2, 32, 64) for n, k in sizes for e in epilogues]
 
     return compilations
 
@@ -199,7 +206,7 @@ NORM_GEMV = Kernel(
     twin=norm_project,
     menu=_norm_menu(1),
     cost=_norm_cost(1),
-    compilations=lambda dtype: [_vector(QKV, HIDDEN, dtype, "none", True)],
+    compilations=lambda dtype: [vector_compilation(QKV, HIDDEN, dtype, "none", True)],
     bench=_norm_bench(QKV, 1),
 )
 NORM_GEMV_SWIGLU = Kernel(
@@ -208,6 +215,6 @@ NORM_GEMV_SWIGLU = Kernel(
     twin=norm_project_swiglu,
     menu=_norm_menu(2),
     cost=_norm_cost(0.5),
-    compilations=lambda dtype: [_vector(INTERMEDIATE, HIDDEN, dtype, "swiglu", True)],
+    compilations=lambda dtype: [vector_compilation(INTERMEDIATE, HIDDEN, dtype, "swiglu", True)],
     bench=_norm_bench(INTERMEDIATE, 2),
 )

@@ -16,7 +16,15 @@ from harness.spec import Kernel, OpCase
 from models.common.kernels.decode_attention import AttentionShape, decode_attention
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
 from models.common.kernels.gemv import GemvShape, gemv, gemv_add, gemv_swiglu
-from models.common.kernels.gemv_cases import GEMV, GEMV_ADD, GEMV_SWIGLU, NORM_GEMV, NORM_GEMV_SWIGLU
+from models.common.kernels.gemv_cases import (
+    GEMV,
+    GEMV_ADD,
+    GEMV_SWIGLU,
+    NORM_GEMV,
+    NORM_GEMV_SWIGLU,
+    matrix_compilation,
+    vector_compilation,
+)
 from models.common.kernels.workspace import Workspace
 
 KERNELS = (GEMV, GEMV_ADD, GEMV_SWIGLU, NORM_GEMV, NORM_GEMV_SWIGLU, DECODE_ATTENTION)
@@ -44,6 +52,18 @@ def variants() -> Iterator[Kernel]:
         )
 
 
+def early() -> Kernel:
+    """Launches that start before the previous kernel ends, which the interpreter cannot."""
+    row, rows = GemvShape(4, 512, 2, 4, pdl=True, ahead=512), GemvShape(16, 256, 4, 4, 2, pdl=True, ahead=512)
+    attention = DECODE_ATTENTION.compilations(torch.bfloat16)[0]
+    compilations = [
+        vector_compilation(9728, 2560, torch.bfloat16, "swiglu", True, row),
+        matrix_compilation(8, 2560, 9728, torch.bfloat16, "add", rows),
+        replace(attention, constants={**attention.constants, "PDL": True}),
+    ]
+    return replace(GEMV, name="early", compilations=lambda dtype: compilations)
+
+
 def many_rows(case: OpCase) -> bool:
     return case.inputs["x"].shape[0] in (17, 64)
 
@@ -51,7 +71,7 @@ def many_rows(case: OpCase) -> bool:
 def main(mode: str, dtype: torch.dtype) -> None:
     torch.set_num_threads(1)
     if mode == "compile":
-        print(json.dumps([built.label() for built in compile_ahead(KERNELS, dtype)]))
+        print(json.dumps([built.label() for built in compile_ahead([*KERNELS, early()], dtype)]))
         return
     said: dict[str, object] = {}
     for kernel in variants() if dtype == torch.float32 else KERNELS:

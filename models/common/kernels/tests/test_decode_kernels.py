@@ -46,6 +46,7 @@ def test_every_kernel_compiles_for_sm_90_in_bfloat16() -> None:
         "norm_gemv",
         "norm_gemv_swiglu",
         "decode_attention",
+        "early",
     }
 
 
@@ -82,7 +83,7 @@ def test_what_a_kernel_would_compute_wrongly_is_refused() -> None:
         gemv(x.half(), weight)
     with pytest.raises(ValueError, match="not split"):
         gemv(x[:1], weight, shape=GemvShape(16, 64, 4, 2, split_k=2))
-    with pytest.raises(ValueError, match="leave the row"):
+    with pytest.raises(ValueError, match="leave the rows"):
         gemv(x, weight, shape=GemvShape(16, 64, 4, 2, ahead=128))
     with pytest.raises(ValueError, match="pays for 1 row"):
         norm_gemv(x, x, torch.ones(64), 1e-6, weight)
