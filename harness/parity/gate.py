@@ -13,7 +13,7 @@ from torch import Tensor
 from harness import build, inputs
 from harness.parity.generation import check_generation, forced, generate
 from harness.parity.layer import check_layers, localize
-from harness.parity.logits import FP32_LIMIT, Reference, judge_logits
+from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
@@ -80,7 +80,7 @@ class _Bench:
     """The reference and the candidate side by side, in one dtype."""
 
     def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
-        self.spec, self.source, self.target = spec, source, target
+        self.spec, self.source, self.stack, self.target = spec, source, stack, target
         hf = build.reference(spec, source, target.dtype, target.device)
         self.plain = Plain(hf)
         self.model: Any
@@ -92,10 +92,11 @@ class _Bench:
         )
 
     def in_fp32(self, extent: Extent) -> tuple[list[Check], Divergence | None]:
-        """The maths itself: layers teacher-forced, and logits to 1e-5."""
+        """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise)."""
         tokens = self.prompt(extent, "fp32")
         layers, divergence = self._layers(tokens)
-        theirs = self.plain.logits(tokens)
+        theirs, wide = self.plain.logits(tokens), self.plain.wide_logits(tokens)
+        noise = relative_frobenius(theirs, wide)
         ours = self.model(tokens, self.model.new_cache(*tokens.shape))
         error = relative_frobenius(ours, theirs)
         moved = self._moves(tokens, theirs)
@@ -105,8 +106,8 @@ class _Bench:
             name=f"{tokens.shape[0]} x {tokens.shape[1]} tokens",
             rule="relative Frobenius",
             error=error if error < float("inf") else 1e9,
-            noise=FP32_LIMIT / 10,
-            limit=FP32_LIMIT,
+            noise=noise,
+            limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
         )
         return [*layers, logits, moved], divergence
 
@@ -122,7 +123,7 @@ class _Bench:
         checks.append(_rejects(ours, reference))
         decoded = forced(self.model, generated, self.model.decode)
         checks += check_generation(decoded, wide[:, extent.prompt_tokens - 1 : -1], generated)
-        checks += check_paths(self.model, self.spec, self.target, generated, wide, plain)
+        checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain)
         return checks, divergence
 
     def _layers(self, tokens: Tensor) -> tuple[list[Check], Divergence | None]:

@@ -25,6 +25,11 @@ class Generated:
     def new_tokens(self) -> int:
         return self.logits.shape[1]
 
+    def first(self, new_tokens: int) -> Generated:
+        """The same, cut to its first `new_tokens`."""
+        end = self.prompt_tokens + new_tokens
+        return Generated(self.tokens[:, :end], self.logits[:, :new_tokens], self.prompt_tokens)
+
 
 def generate(plain: Plain, prompt: Tensor, new_tokens: int) -> Generated:
     """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,15 +16,19 @@ from harness.parity.rules import worst
 from harness.record import Check
 from harness.spec import ModelSpec, Target
 
+PATH_TOKENS = 16
+"""New tokens that each path goes over; generation goes over all of them."""
 CHUNKS = (7, 1, 16)
 """Prefill chunk lengths, repeated: short, single, longer."""
 
 
 def check_paths(
-    model: Any, spec: ModelSpec, target: Target, generated: Generated, wide: Tensor, plain: Tensor
+    model: Any, spec: ModelSpec, stack: Sequence[str], target: Target, generated: Generated, wide: Tensor, plain: Tensor
 ) -> list[Check]:
     """wide and plain [B, T, vocab] on `generated.tokens` [B, T]; one check a path, its worst rule."""
+    generated = generated.first(PATH_TOKENS)
     tokens, start = generated.tokens, generated.prompt_tokens
+    wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
     whole = _all(wide, plain)
     decoded = _all(wide[:, start - 1 : -1], generated.logits)
     checks = [
@@ -33,7 +37,7 @@ def check_paths(
         _check("one row alone", _prefill(model, tokens[:1]), _all(wide[:1], plain[:1])),
     ]
     for item in spec.menu.items:
-        if item.name.startswith("kv_cache"):
+        if item.name.startswith("kv_cache") and item.name not in stack:
             with _other_cache(model):
                 item.apply(model, target)
                 checks.append(_check(f"{item.name} layout", forced(model, generated, model.decode), decoded))

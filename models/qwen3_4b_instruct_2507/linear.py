@@ -8,11 +8,18 @@ from harness.spec import Receipt, Target
 from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.linear import PackedLinear, PackedQKV, SplitQKV
 from models.common.mlp import SplitGateUp
-from models.common.skinny import SkinnyLinear, SkinnyPacked, gemv_workspace
+from models.common.skinny import Shapes, SkinnyLinear, SkinnyPacked, gemv_workspace
 from models.common.swap import swap
+from models.qwen3_4b_instruct_2507.kernels.launch_shapes import fits, h200_shape
 
 ROWS = 64
 """Activation rows up to which a projection is a stream of weights: one decode step of up to 64 sequences."""
+
+
+def launch_shapes(target: Target) -> Shapes:
+    if target.kernels == "interpreted":
+        return interpreted_shape
+    return h200_shape if fits(target.device) else default_shape
 
 
 def pack(model: nn.Module, target: Target) -> Receipt:
@@ -23,7 +30,7 @@ def pack(model: nn.Module, target: Target) -> Receipt:
     if target.kernels == "none":
         return Receipt("linear", touched, ("packed qkv and gate-up; no Triton in this process, so no decode kernels",))
     weights = [m.weight for m in model.modules() if isinstance(m, PackedLinear | nn.Linear)]
-    shapes = interpreted_shape if target.kernels == "interpreted" else default_shape
+    shapes = launch_shapes(target)
     workspace = gemv_workspace(weights, ROWS, shapes)
     touched += swap(model, PackedLinear, lambda m: SkinnyPacked(m, ROWS, workspace, shapes))
     touched += swap(model, nn.Linear, lambda m: SkinnyLinear(m, ROWS, workspace, shapes))

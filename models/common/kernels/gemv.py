@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
 from models.common.kernels.workspace import Workspace
 
@@ -50,8 +51,8 @@ def default_shape(m: int, n: int, k: int, element_size: int, paired: bool = Fals
 
 
 def interpreted_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:
-    """Few programs with large blocks: an interpreter pays for each operation, not for its size."""
-    return GemvShape(min(1024, triton.next_power_of_2(n)), min(1024, triton.next_power_of_2(k)), 4, 1)
+    """Few programs with large blocks, and no masks: an interpreter pays for each operation and each masked load."""
+    return GemvShape(min(1024, triton.next_power_of_2(n)), max(16, min(1024, k & -k)), 4, 1)
 
 
 def block_rows(m: int) -> int:
@@ -149,6 +150,7 @@ def _launch(
         BLOCK_M=block_rows(m),
         SPLIT_K=shape.split_k,
         EPILOGUE=epilogue,
+        WIDEN=interpreted(),
         **constants(shape, k, x.element_size()),
         **_options(shape),
     )

@@ -26,7 +26,7 @@ from models.common.kernels.gemv import (
 from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
 from models.common.linear import norm_project, norm_project_swiglu, project, project_add, project_swiglu
 
-SIZES = ((1, 320, 9), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 640, 16), (64, 264, 33))
+SIZES = ((1, 320, 67), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 640, 16), (64, 264, 33))
 """(M, K, N) of the menus: around the blocks, primes, lengths that are no power of two."""
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 HIDDEN, HEADS_WIDTH, QKV, INTERMEDIATE, VOCABULARY = 2560, 4096, 6144, 9728, 151936
@@ -160,7 +160,7 @@ def matrix_compilation(
     pointers = ["x_ptr", "weight_ptr", "out_ptr"] + (["extra_ptr"] if extra else [])
     signature = dict.fromkeys(pointers, f"*{NAMES[dtype]}") | {"partials_ptr": "*fp32", "tickets_ptr": "*i32"}
     signature |= dict.fromkeys(("M", "N", "K", "stride_x", "stride_w", "stride_extra"), "i32")
-    fixed = {"BLOCK_M": block_rows(m), "SPLIT_K": shape.split_k, "EPILOGUE": epilogue}
+    fixed = {"BLOCK_M": block_rows(m), "SPLIT_K": shape.split_k, "EPILOGUE": epilogue, "WIDEN": False}
     fixed |= {} if extra else {"extra_ptr": None}
     return Compilation(matrix_kernel, signature, {**fixed, **constants(shape, k, dtype.itemsize)}, shape.num_warps)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from models.common.kernels.arithmetic import product, silu
+
 
 @triton.jit
 def load_k(at, inside, EVEN_K: tl.constexpr, POLICY: tl.constexpr):
@@ -29,8 +31,7 @@ def finish(first, second, extra_at, mask, dtype: tl.constexpr, EPILOGUE: tl.cons
     if EPILOGUE == "add":
         out = (tl.load(extra_at, mask=mask, other=0.0).to(tl.float32) + out.to(tl.float32)).to(dtype)
     if EPILOGUE == "swiglu":
-        gate = out.to(tl.float32)
-        gate = (gate / (1.0 + tl.exp(-gate))).to(dtype).to(tl.float32)
+        gate = silu(out.to(tl.float32), dtype)
         out = (gate * second.to(dtype).to(tl.float32)).to(dtype)
     return out
 
@@ -163,6 +164,7 @@ def matrix_kernel(
     EPILOGUE: tl.constexpr,
     AHEAD: tl.constexpr,
     PDL: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     """out [M, N] = x [M, K] times BLOCK_N rows of weight per program, M <= BLOCK_M. With SPLIT_K > 1 each program sums
     its share of K; the last one of a block to arrive adds all shares and resets the ticket."""
@@ -180,12 +182,20 @@ def matrix_kernel(
     for chunk in tl.range(split * share, tl.minimum((split + 1) * share, tl.cdiv(K, BLOCK_K)), num_stages=STAGES):
         k = chunk * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
         at = weight_at + rows * stride_w + k
-        weight = load_k(at, k < K, EVEN_K, "evict_first")
-        x = load_k(x_ptr + tokens * stride_x + k, k < K, EVEN_K, "")
+        # Written out rather than called: the interpreter takes a millisecond for every call of a Triton function.
+        if EVEN_K:
+            weight = tl.load(at, eviction_policy="evict_first")
+            x = tl.load(x_ptr + tokens * stride_x + k)
+        else:
+            weight = tl.load(at, mask=k < K, other=0.0, eviction_policy="evict_first")
+            x = tl.load(x_ptr + tokens * stride_x + k, mask=k < K, other=0.0)
+        if WIDEN:
+            weight = weight.to(tl.float32)
+            x = x.to(tl.float32)
         first = tl.dot(x, tl.trans(weight), first, input_precision="ieee")
         if EPILOGUE == "swiglu":
             up = load_k(at + half, k < K, EVEN_K, "evict_first")
-            second = tl.dot(x, tl.trans(up), second, input_precision="ieee")
+            second = product(x, tl.trans(up).to(x.dtype), second, False)
     token = tl.arange(0, BLOCK_M)[:, None]
     col = start + tl.arange(0, BLOCK_N)[None, :]
     mask = (token < M) & (col < N)

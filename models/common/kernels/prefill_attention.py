@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
 from models.common.kernels import values
+from models.common.kernels.arithmetic import interpreted, product
 from models.common.kernels.types import pointer
 
 
@@ -61,6 +62,7 @@ def attend_blocks(
     PAGED: tl.constexpr,
     MASKED: tl.constexpr,
     STAGES: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     """Keys from slot `first` to `last` in steps of BLOCK_N; MASKED where not every query sees every key."""
     d = tl.arange(0, D)[None, :]
@@ -76,7 +78,7 @@ def attend_blocks(
         else:
             keys = tl.load(k_at + at)
             values = tl.load(v_at + at)
-        scores = tl.dot(q, tl.trans(keys), input_precision="ieee")
+        scores = product(q, tl.trans(keys), tl.zeros((q.shape[0], BLOCK_N), tl.float32), WIDEN)
         if MASKED:
             own = key[None, :] == query[:, None]
             seen = (key[None, :] <= query[:, None]) & ((key[None, :] >= start) | own) & (key < length)[None, :]
@@ -87,7 +89,7 @@ def attend_blocks(
         p = tl.exp2((scores - base[:, None]) * scale)
         rescale = tl.exp2((top - base) * scale)
         total = total * rescale + tl.sum(p, 1)
-        out = tl.dot(p.to(values.dtype), values, out * rescale[:, None], input_precision="ieee")
+        out = product(p.to(values.dtype), values, out * rescale[:, None], WIDEN)
         top = higher
     return out, top, total
 
@@ -118,6 +120,7 @@ def prefill_kernel(
     BLOCK_N: tl.constexpr,
     PAGED: tl.constexpr,
     STAGES: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     """Grid (blocks of queries, heads, rows). `scale` already holds log2(e)."""
     # The last queries see the most keys: their programs start first.
@@ -143,11 +146,11 @@ def prefill_kernel(
     middle = tl.where(start <= first, tl.maximum((earliest + 1) // BLOCK_N * BLOCK_N, first), first)
     out, top, total = attend_blocks(
         out, top, total, q, query, start, length, first, middle, k_ptr + offset, v_ptr + offset, table_at, page,
-        page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, False, STAGES,
+        page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, False, STAGES, WIDEN,
     )  # fmt: skip
     out, top, total = attend_blocks(
         out, top, total, q, query, start, length, middle, end, k_ptr + offset, v_ptr + offset, table_at, page,
-        page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, True, STAGES,
+        page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, True, STAGES, WIDEN,
     )  # fmt: skip
     out_at = out_ptr + ((row.to(tl.int64) * tokens + m[:, None]) * HEADS + head) * D + d
     tl.store(out_at, (out / total[:, None]).to(out_ptr.dtype.element_ty), mask=(m < tokens)[:, None])
@@ -206,6 +209,7 @@ def constants(shape: PrefillShape, heads: int, kv_heads: int, size: int, columns
         "BLOCK_N": shape.block_n,
         "PAGED": columns > 1,
         "STAGES": shape.num_stages,
+        "WIDEN": interpreted(),
     }
 
 

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
+from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.types import pointer
 from models.common.norms import add_norm, norm
 
 TILE = 4096
 """Elements of one program: enough 16-byte loads for every thread, few enough to stay in registers."""
+INTERPRETED_TILE = 65536
+"""An interpreter pays for each operation, not for its size."""
 SHAPES = ((1, 320), (7, 320), (33, 256), (3, 2560), (1, 128))
 """(rows, H) of the menu."""
 BENCH = ((1, 2560), (32, 2560), (16384, 2560))
@@ -99,7 +102,8 @@ WARPS = 8
 
 def rows_per_program(rows: int, size: int) -> int:
     block = triton.next_power_of_2(size)
-    return int(max(1, min(triton.next_power_of_2(rows), TILE // block)))
+    tile = INTERPRETED_TILE if interpreted() else TILE
+    return int(max(1, min(triton.next_power_of_2(rows), tile // block)))
 
 
 def constants(per_program: int, size: int, add: bool) -> dict[str, object]:
