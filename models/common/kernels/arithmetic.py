@@ -23,12 +23,13 @@ def product(a, b, total, WIDEN: tl.constexpr):
 
 @triton.jit
 def exp(x):
-    """e to the x, float32, to about 2 units in the last place: the rounding error of x * log2(e) is carried along,
-    which a plain exp2(x * log2(e)) multiplies by |x|. x saturates at -200 and 200."""
+    """e to the x, float32, to about 2 units in the last place: x is split into a multiple of log(2), whose product with
+    the short constant is exact, and a rest; exp2(x * log2(e)) would multiply its rounding error by |x|. x saturates at
+    -200 and 200."""
     x = tl.minimum(tl.maximum(x, -200.0), 200.0)
-    power = x * 1.44269502162933349609375
-    lost = tl.fma(x, 1.44269502162933349609375, -power) + x * 1.925962991126603e-8
-    return tl.exp2(power) * (1.0 + lost * 0.69314718)
+    whole = tl.floor(x * 1.44269504 + 0.5)
+    rest = (x - whole * 0.693359375) + whole * 2.12194440e-4
+    return tl.exp2(whole) * tl.exp2(rest * 1.44269504)
 
 
 @triton.jit

@@ -52,7 +52,7 @@ def default_shape(m: int, n: int, k: int, element_size: int, paired: bool = Fals
 
 def interpreted_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:
     """Few programs with large blocks, and no masks: an interpreter pays for each operation and each masked load."""
-    return GemvShape(min(1024, triton.next_power_of_2(n)), max(16, min(1024, k & -k)), 4, 1)
+    return GemvShape(min(2048, triton.next_power_of_2(n)), max(16, min(1024, k & -k)), 4, 1)
 
 
 def block_rows(m: int) -> int:

@@ -253,10 +253,10 @@ def _heads(
 def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     for name, shape, page_tokens, columns in (
-        ("one token", (1, 1, 8, 2, 128, 128), 3, 1),
+        ("one token", (1, 1, 32, 8, 128, 128), 3, 1),
         ("GQA 4 paged", (2, 5, 8, 2, 128, 128), 4, 3),
         ("GQA 8", (1, 7, 16, 2, 128, 128), 9, 1),
-        ("GQA 12 half width", (2, 3, 24, 2, 128, 64), 6, 1),
+        ("GQA 12 half width", (2, 16, 24, 2, 128, 64), 19, 1),
         ("GQA 2", (3, 2, 4, 2, 128, 128), 6, 1),
     ):
         yield OpCase(name, _case(shape, page_tokens, columns, _heads(shape, *draw), *draw))
