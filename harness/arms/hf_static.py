@@ -73,7 +73,6 @@ class HFCompiled(HFStatic):
         if shape.prompt.device.type != "cuda":
             raise ArmAbsent("its CUDA graphs need a GPU")
         super().open(shape)
-        torch._dynamo.reset()
         self.compiled = torch.compile(super()._step, mode=self.mode, fullgraph=True, dynamic=False)
         began = time.perf_counter()
         first = torch.zeros_like(shape.prompt[:, :1])
