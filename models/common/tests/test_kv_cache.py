@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from harness.errors import CacheFull
 
+from harness.errors import CacheFull
 from models.common.kv_cache import GrowingCache, KVCache, PagedCache
 
 CPU = torch.device("cpu")
