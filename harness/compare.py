@@ -16,6 +16,9 @@ FLOOR_LIMIT = 0.95
 RESIDENT_BYTES = 256 * 2**20
 """Less traffic than this may be served by a cache, which the measured memory ceiling says nothing about: no memory
 floor is claimed for it."""
+SHORT_FLOPS = 10**9
+"""Fewer operations than this last well under a second anywhere; the matmul ceiling of a CPU, which other work shares,
+moves by more than that from one moment to the next: no compute floor is claimed for them."""
 
 Bound = Literal["memory", "compute"]
 Times = dict[tuple[int, int], float]
@@ -166,7 +169,8 @@ def _floor(record: Record, phase: Phase) -> tuple[float | None, Bound | None]:
     floors: list[tuple[float, Bound]] = []
     if ceilings.read_bytes_per_s and work.bytes >= RESIDENT_BYTES:
         floors.append((work.bytes / ceilings.read_bytes_per_s * 1e3, "memory"))
-    if ceilings.matmul_flops_per_s and ceilings.matmul_dtype == record.case.workload.dtype:
+    comparable = ceilings.matmul_dtype == record.case.workload.dtype and work.flops >= SHORT_FLOPS
+    if ceilings.matmul_flops_per_s and comparable:
         floors.append((work.flops / ceilings.matmul_flops_per_s * 1e3, "compute"))
     return max(floors) if floors else (None, None)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.case import Case, TimingSettings, WorkloadShape
-from harness.compare import RESIDENT_BYTES, arms, estimate
+from harness.compare import RESIDENT_BYTES, SHORT_FLOPS, arms, estimate
 from harness.record import ArmReport, Block, Ceilings, Check, Parity, Record, Series, Work
 
 MARGIN = 0.01
@@ -199,12 +199,17 @@ def ceilings(dtype="bfloat16"):
 
 @pytest.mark.parametrize(
     ("bytes_", "flops", "floor_ms", "bound"),
-    [(10**9, 1, 1.0, "memory"), (10**9, 15 * 10**8, 1.5, "compute"), (RESIDENT_BYTES - 1, 1, 1e-9, "compute")],
+    [(10**9, 1, 1.0, "memory"), (10**9, 15 * 10**8, 1.5, "compute"), (1, SHORT_FLOPS, 1.0, "compute")],
 )
-def test_the_longer_floor_binds_and_cached_bytes_have_none(bytes_, flops, floor_ms, bound):
+def test_the_longer_floor_binds(bytes_, flops, floor_ms, bound):
     (phase,) = arms(healthy(work=work(bytes_, flops), ceilings=ceilings()))
     assert (phase.floor_ms, phase.bound) == (pytest.approx(floor_ms), bound)
     assert phase.roofline_fraction == pytest.approx(floor_ms / 2.0)
+
+
+def test_little_work_has_no_floor():
+    (phase,) = arms(healthy(work=work(RESIDENT_BYTES - 1, SHORT_FLOPS - 1), ceilings=ceilings()))
+    assert (phase.floor_ms, phase.bound, phase.roofline_fraction) == (None, None, None)
 
 
 def test_a_ceiling_in_another_dtype_is_no_floor():
