@@ -57,9 +57,7 @@ class Divergence(Frozen):
 
     def sentence(self) -> str:
         place = f"layer {self.layer}, " if self.layer is not None else ""
-        return (
-            f"{place}{self.stage} ({self.op}): rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
-        )
+        return f"{place}{self.stage} ({self.op}): rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
 
 
 class NotJudged(Frozen):
@@ -121,7 +119,9 @@ class Series(Frozen):
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if len(self.samples_ms) != len(self.blocks):
-            raise RecordError(f"series {self.arm}/{self.phase}: {len(self.samples_ms)} samples, {len(self.blocks)} blocks")
+            raise RecordError(
+                f"series {self.arm}/{self.phase}: {len(self.samples_ms)} samples, {len(self.blocks)} blocks"
+            )
         if any(sample <= 0 for sample in self.samples_ms):
             raise RecordError(f"series {self.arm}/{self.phase}: a sample that is not positive")
         return self
