@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Literal, get_args
 
-from harness.record import Phase
+from harness.record import AGAIN, CANDIDATE, REFERENCE, Phase, Record
+from harness.timing import stats
+
+DROPPED_LIMIT = 0.2
+FLOOR_LIMIT = 0.95
+RESIDENT_BYTES = 256 * 2**20
+"""Less traffic than this may be served by a cache, which the measured memory ceiling says nothing about: no memory
+floor is claimed for it."""
+
+Bound = Literal["memory", "compute"]
+Times = dict[tuple[int, int], float]
+"""Milliseconds per call by (process, block)."""
 
 Verdict = Literal["faster", "slower", "same", "inconclusive", "invalid"]
 
@@ -17,7 +31,7 @@ class Estimate:
     speedup: float
     low: float
     high: float
-    """99 % interval."""
+    """99 % interval; 0 and infinity when there are too few blocks for one."""
     n: int
     minimum_detectable_effect: float
     """The smallest relative change that this n and spread would have called, e.g. 0.012."""
@@ -49,6 +63,140 @@ class PhaseComparison:
     """Bytes or flops of the phase over the ceiling measured in the run, whichever is longer."""
     roofline_fraction: float | None
     """floor_ms over candidate_ms."""
-    bound: Literal["memory", "compute"] | None
+    bound: Bound | None
     dropped_blocks: int
     total_blocks: int
+
+
+def estimate(log_ratios: Sequence[float], margin: float) -> Estimate:
+    """Judge log(other time / candidate time), one value per block in time order.
+
+    `margin` is relative (0.01 is 1 %) and symmetric in the logarithm: `faster` and `slower` need the whole interval
+    beyond it, `same` the whole interval inside it.
+    """
+    if not log_ratios:
+        return Estimate(math.nan, 0.0, math.inf, 0, math.inf, "inconclusive", ("no pair of samples was kept",))
+    interval = stats.location(log_ratios)
+    edge = math.log1p(margin)
+    few = f"{interval.n} pairs are too few for a 99 % interval, which needs {stats.FEWEST}"
+    return Estimate(
+        speedup=math.exp(interval.center),
+        low=math.exp(interval.low),
+        high=math.exp(interval.high),
+        n=interval.n,
+        minimum_detectable_effect=math.expm1(stats.detectable_shift(interval.half_width, edge)),
+        verdict=_verdict(interval.low, interval.high, edge),
+        reasons=(few,) if interval.n < stats.FEWEST else (),
+    )
+
+
+def arms(record: Record) -> tuple[PhaseComparison, ...]:
+    """Compare the candidate of each timed phase with every other arm, paired by block; () without series."""
+    return tuple(_compare(record, phase) for phase in get_args(Phase) if _times(record, phase, CANDIDATE))
+
+
+def _compare(record: Record, phase: Phase) -> PhaseComparison:
+    blocks = [block for block in record.blocks if block.phase == phase]
+    dropped = {(block.process, block.index) for block in blocks if block.dropped}
+    names = dict.fromkeys(series.arm for series in record.series if series.phase == phase)
+    every = {name: _times(record, phase, name) for name in names}
+    kept = {name: {at: ms for at, ms in times.items() if at not in dropped} for name, times in every.items()}
+    margin = record.case.timing.margin
+
+    def against(name: str) -> Estimate:
+        return estimate(_log_ratios(kept[CANDIDATE], kept[name]), margin)
+
+    again = against(AGAIN) if AGAIN in every else None
+    medians = {name: median((kept[name] or every[name]).values()) for name in every}
+    floor_ms, bound = _floor(record, phase)
+    invalid = (
+        *_self_difference(again),
+        *_disturbances(len(dropped), len(blocks), max((block.foreign_processes for block in blocks), default=0)),
+        *_below_floor(medians[CANDIDATE], floor_ms),
+    )
+    others = sorted((name for name in every if name not in (CANDIDATE, AGAIN)), key=lambda name: name != REFERENCE)
+    labels = {arm.name: arm.label for arm in record.arms}
+    return PhaseComparison(
+        phase=phase,
+        candidate_ms=medians[CANDIDATE],
+        against=tuple(
+            ArmComparison(name, labels.get(name, name), medians[name], _qualified(against(name), again, invalid))
+            for name in others
+        ),
+        again=again,
+        strongest=min(others, key=lambda name: medians[name], default=None),
+        floor_ms=floor_ms,
+        roofline_fraction=floor_ms / medians[CANDIDATE] if floor_ms is not None else None,
+        bound=bound,
+        dropped_blocks=len(dropped),
+        total_blocks=len(blocks),
+    )
+
+
+def _verdict(low: float, high: float, edge: float) -> Verdict:
+    if low > edge:
+        return "faster"
+    if high < -edge:
+        return "slower"
+    return "same" if -edge <= low and high <= edge else "inconclusive"
+
+
+def _times(record: Record, phase: Phase, arm: str) -> Times:
+    return {
+        (series.process, block): sample
+        for series in record.series
+        if series.arm == arm and series.phase == phase
+        for block, sample in zip(series.blocks, series.samples_ms, strict=True)
+    }
+
+
+def _log_ratios(candidate: Times, other: Times) -> list[float]:
+    return [math.log(other[at] / candidate[at]) for at in sorted(candidate.keys() & other.keys())]
+
+
+def _floor(record: Record, phase: Phase) -> tuple[float | None, Bound | None]:
+    """The least time of one call at the ceilings measured in this run, and which of them sets it.
+
+    A matmul ceiling counts only in the workload's own dtype: one in another dtype is no limit.
+    """
+    work = next((work for work in record.work if work.phase == phase), None)
+    ceilings = record.ceilings
+    if work is None or ceilings is None:
+        return None, None
+    floors: list[tuple[float, Bound]] = []
+    if ceilings.read_bytes_per_s and work.bytes >= RESIDENT_BYTES:
+        floors.append((work.bytes / ceilings.read_bytes_per_s * 1e3, "memory"))
+    if ceilings.matmul_flops_per_s and ceilings.matmul_dtype == record.case.workload.dtype:
+        floors.append((work.flops / ceilings.matmul_flops_per_s * 1e3, "compute"))
+    return max(floors) if floors else (None, None)
+
+
+def _self_difference(again: Estimate | None) -> tuple[str, ...]:
+    if again is None or again.verdict in ("same", "inconclusive"):
+        return ()
+    return (f"the candidate differs from itself: the second copy reads {again.speedup:.3f}x",)
+
+
+def _disturbances(dropped: int, total: int, foreign: int) -> tuple[str, ...]:
+    reasons = []
+    if total and dropped > DROPPED_LIMIT * total:
+        reasons.append(f"{dropped} of {total} blocks were throttled: more than {DROPPED_LIMIT:.0%}")
+    if foreign:
+        reasons.append(f"{foreign} foreign process{'es' * (foreign > 1)} on the GPU")
+    return tuple(reasons)
+
+
+def _below_floor(candidate_ms: float, floor_ms: float | None) -> tuple[str, ...]:
+    if floor_ms is None or candidate_ms >= FLOOR_LIMIT * floor_ms:
+        return ()
+    return (f"{candidate_ms:.4g} ms is under {FLOOR_LIMIT} of the physical floor {floor_ms:.4g} ms: work was left out",)
+
+
+def _qualified(found: Estimate, again: Estimate | None, invalid: tuple[str, ...]) -> Estimate:
+    """What disturbs the whole phase overrides what the interval says."""
+    if invalid:
+        return replace(found, verdict="invalid", reasons=(*found.reasons, *invalid))
+    if again is None or again.verdict != "same":
+        doubt = "no A/A pair was timed" if again is None else "the A/A pair is inconclusive"
+        return replace(found, verdict="inconclusive", reasons=(*found.reasons, doubt))
+    return found

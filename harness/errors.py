@@ -19,7 +19,8 @@ class UnknownName(UserError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        close = [other for other in known if name and other.startswith(name)]
+        close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.55)
         hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
         super().__init__(f"unknown {kind} '{name}': {hint}")
 

@@ -14,6 +14,11 @@ SCHEMA_VERSION = 1
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
 
+CANDIDATE = "candidate"
+AGAIN = "again"
+"""The arm that is the candidate once more: what differs between the two is the measurement's own error."""
+REFERENCE = "reference"
+
 Level = Literal["op", "layer", "logits", "generation", "path"]
 Phase = Literal["prefill", "decode"]
 
@@ -57,7 +62,8 @@ class Divergence(Frozen):
 
     def sentence(self) -> str:
         place = f"layer {self.layer}, " if self.layer is not None else ""
-        return f"{place}{self.stage} ({self.op}): rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
+        broken = f"rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
+        return f"{place}{self.stage} ({self.op}): {broken}"
 
 
 class NotJudged(Frozen):

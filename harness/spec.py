@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Optimization:
     apply: Callable[[nn.Module, Target], Receipt]
     kernels: tuple[Kernel, ...] = ()
     requires: tuple[str, ...] = ()
-    """Optimizations that must come before it in the same stack."""
+    """At least one of these must stand before it in the same stack."""
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""
@@ -111,15 +112,14 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Stage:
-    """A named intermediate inside a layer, in data-flow order: the path of the module of our layer whose output it is
-    and the path of the Hugging Face module that holds the same values. `op` is what a reader would call the
-    computation, `output` picks from a tuple."""
+    """A named intermediate inside a layer, in data-flow order. `ours` and `reference` are paths of modules of one layer
+    whose output holds the values; `path:input` means the module's first input, `path[1]` the second item of a tuple,
+    and `@query`, `@keys`, `@values` what attention is given. `op` is what a reader would call the computation."""
 
     name: str
     op: str
     ours: str
     reference: str
-    output: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class ModelSpec:
     """Size name -> the Hugging Face config of that variant, as `config.json` would hold it."""
     build: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
     """The eager build with unset parameters; raises ConfigError on any value it does not implement."""
-    reference: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
-    """The Hugging Face model with its own random initialization, in the target dtype."""
+    reference: Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
+    """The Hugging Face model in the target dtype: with its own random initialization, or read from a checkpoint."""
     rename: Callable[[str], str]
     """Hugging Face parameter name -> ours."""
     perturb: Callable[[str], float]

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.kv_cache import LayerCache, Slots, locate
+from models.common.kv_cache import LayerCache, Slots, locate, query_slots, visible
 from models.common.norms import RMSNorm, rms_norm
 from models.common.rotary import rotate
-
-
-def visible(starts: Tensor, lengths: Tensor, tokens: int, bound: int) -> Tensor:
-    """[B, 1, tokens, bound] bool: query slot i sees key slot j where min(start, i) <= j <= i, so that a padding query
-    sees itself alone and stays finite."""
-    device = lengths.device
-    query = (lengths.long() - tokens).view(-1, 1, 1) + torch.arange(tokens, device=device).view(1, -1, 1)
-    key = torch.arange(bound, device=device).view(1, 1, -1)
-    first = torch.minimum(starts.long().view(-1, 1, 1), query)
-    return ((key >= first) & (key <= query)).unsqueeze(1)
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
@@ -32,10 +21,10 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal:
 def paged_attention(
     q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
 ) -> dict[str, Tensor]:
-    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M]: {"out": [B, T, heads, D]}."""
+    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M] -> {"out": like q}."""
     bound = min(int(lengths.max()), table.shape[1] * k_pages.shape[2])
     keys, values = gather_rows(k_pages, table, bound), gather_rows(v_pages, table, bound)
-    mask = visible(starts, lengths, q.shape[1], bound)
+    mask = visible(starts, query_slots(lengths, q.shape[1]), bound)
     groups = q.shape[2] // keys.shape[1]
     keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
     # Keys past a row's length hold whatever was there before; a masked NaN would still poison the sum.
@@ -66,8 +55,7 @@ def norm_rotate_write(
     """Per-head norm of q [B, T, heads, D] and k [B, T, kv_heads, D], rotation by cos, sin [B, T, R], and k, v written
     to slots lengths - T ... lengths - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
     tokens = q.shape[1]
-    slots = (lengths.long() - tokens).unsqueeze(1) + torch.arange(tokens, device=q.device)
-    pages, offsets = locate(table, slots, k_pages.shape[2])
+    pages, offsets = locate(table, query_slots(lengths, tokens), k_pages.shape[2])
     k_pages[pages, :, offsets] = rotate(rms_norm(k, k_weight, eps), cos, sin)
     v_pages[pages, :, offsets] = v
     return {"q": rotate(rms_norm(q, q_weight, eps), cos, sin), "k_pages": k_pages, "v_pages": v_pages}
@@ -98,7 +86,6 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         """q [B, T, heads, D] -> [B, T, heads, D]."""
         keys, values = cache.read(slots)
-        if not slots.padded and slots.tokens == slots.bound:
+        if not slots.masked and slots.tokens in (1, slots.bound):
             return attend(q, keys, values, None, slots.tokens > 1, self.scale)
-        mask = visible(slots.starts, slots.lengths, slots.tokens, slots.bound)
-        return attend(q, keys, values, mask, False, self.scale)
+        return attend(q, keys, values, slots.visible, False, self.scale)

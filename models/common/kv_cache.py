@@ -6,13 +6,32 @@ padding: a row's first `starts[b]` slots are padding, and position = slot - star
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness.errors import CacheFull
+
+T = TypeVar("T")
+
+
+def once(compute: Callable[[Slots], T]) -> property:
+    """A property computed at first use and kept for the other layers of the call. A tracing compiler sees the plain
+    computation and shares it by itself."""
+
+    @wraps(compute)
+    def get(slots: Slots) -> T:
+        if torch.compiler.is_compiling():
+            return compute(slots)
+        if compute.__name__ not in slots.kept:
+            slots.kept[compute.__name__] = compute(slots)
+        return slots.kept[compute.__name__]
+
+    return property(get)
 
 
 @dataclass(frozen=True)
@@ -29,17 +48,30 @@ class Slots:
     """Query tokens per row in this call."""
     bound: int
     """No key of this call lies at or past this slot. Known on the host; never read from the device."""
-    padded: bool
-    """Whether any row starts past slot 0."""
+    masked: bool
+    """Whether causality alone does not say what a query sees: padding, or slots below `bound` not yet in use."""
 
+    page_tokens: int
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @once
     def slots(self) -> Tensor:
         """[B, tokens] int64 slot of each query token."""
-        steps = torch.arange(self.tokens, device=self.lengths.device)
-        return (self.lengths.long() - self.tokens).unsqueeze(1) + steps
+        return query_slots(self.lengths, self.tokens)
 
     def positions(self) -> Tensor:
         """[B, tokens] int64 rotary position of each query token; padding sits at 0."""
-        return (self.slots() - self.starts.long().unsqueeze(1)).clamp_min(0)
+        return (self.slots - self.starts.long().unsqueeze(1)).clamp_min(0)
+
+    @once
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Page numbers and offsets of the query tokens' slots, both [B, tokens] int64."""
+        return locate(self.table, self.slots, self.page_tokens)
+
+    @once
+    def visible(self) -> Tensor:
+        """[B, 1, tokens, bound] bool: which slots each query sees."""
+        return visible(self.starts, self.slots, self.bound)
 
 
 @dataclass(frozen=True)
@@ -51,13 +83,27 @@ class LayerCache:
 
     def write(self, keys: Tensor, values: Tensor, slots: Slots) -> None:
         """keys, values [B, T, kv_heads, head_dim] to the slots of this call."""
-        pages, offsets = locate(slots.table, slots.slots(), self.keys.shape[2])
+        pages, offsets = slots.places
         self.keys[pages, :, offsets] = keys
         self.values[pages, :, offsets] = values
 
     def read(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """keys, values [B, kv_heads, bound, head_dim]; a view where each row is one page."""
         return gather(self.keys, slots.table, slots.bound), gather(self.values, slots.table, slots.bound)
+
+
+def query_slots(lengths: Tensor, tokens: int) -> Tensor:
+    """lengths [B] after the call -> [B, tokens] int64: the last `tokens` slots of each row."""
+    return (lengths.long() - tokens).unsqueeze(1) + torch.arange(tokens, device=lengths.device)
+
+
+def visible(starts: Tensor, slots: Tensor, bound: int) -> Tensor:
+    """starts [B], query slots [B, T] -> [B, 1, T, bound] bool: query slot i sees key slot j where
+    min(start, i) <= j <= i, so that a padding query sees itself alone and stays finite."""
+    query = slots.unsqueeze(-1)
+    first = torch.minimum(starts.long().view(-1, 1, 1), query)
+    key = torch.arange(bound, device=slots.device)
+    return ((key >= first) & (key <= query)).unsqueeze(1)
 
 
 def locate(table: Tensor, slots: Tensor, page_tokens: int) -> tuple[Tensor, Tensor]:
@@ -91,13 +137,17 @@ class KVCache:
     def capacity(self) -> int:
         return self.table.shape[1] * self.layers[0].keys.shape[2]
 
-    def extend(self, tokens: int) -> Slots:
-        """Claim the next `tokens` slots of every row; raises CacheFull before anything is written."""
+    def check_room(self, tokens: int) -> None:
+        """Raises CacheFull unless `tokens` more fit."""
         if self.length + tokens > self.capacity:
             raise CacheFull(
                 f"{self.length} + {tokens} tokens do not fit into a cache of {self.capacity}: "
                 "later keys would overwrite earlier ones"
             )
+
+    def extend(self, tokens: int) -> Slots:
+        """Claim the next `tokens` slots of every row; raises CacheFull before anything is written."""
+        self.check_room(tokens)
         self.length += tokens
         self.lengths += tokens
         return self.claim(tokens)
@@ -105,7 +155,8 @@ class KVCache:
     def claim(self, tokens: int) -> Slots:
         # One query token may be captured in a graph and replayed at any later length, hence the whole capacity.
         bound = self.capacity if tokens == 1 else self.length
-        return Slots(self.table, self.starts, self.lengths, tokens, bound, self.padded)
+        masked = self.padded or bound > self.length
+        return Slots(self.table, self.starts, self.lengths, tokens, bound, masked, self.layers[0].keys.shape[2])
 
     def rewind(self, length: int) -> None:
         """Forget every slot at and past `length`."""

@@ -17,6 +17,17 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * (w * torch.rsqrt(w.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
+def norm(x: Tensor, weight: Tensor, eps: float) -> dict[str, Tensor]:
+    """x [..., H] -> {"normed": like x}."""
+    return {"normed": rms_norm(x, weight, eps)}
+
+
+def add_norm(delta: Tensor, residual: Tensor, weight: Tensor, eps: float) -> dict[str, Tensor]:
+    """delta, residual [..., H] -> {"normed": the norm of their sum, "residual": their sum}."""
+    total = residual + delta
+    return {"normed": rms_norm(total, weight, eps), "residual": total}
+
+
 class RMSNorm(nn.Module):
     def __init__(self, size: int, eps: float, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()

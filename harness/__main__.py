@@ -1,0 +1,43 @@
+"""`python -m harness`: the command line on the real world. Heavy modules are imported when they are needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import cli, registry
+from harness.case import Plan
+from harness.record import Record
+from harness.session import ROOT, World
+
+
+def report(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: Sequence[str]) -> Sequence[Path]:
+    from harness.report import render
+
+    return render.write(records, plan, run, out, formats)
+
+
+def check_weights(model: str, directory: Path) -> None:
+    from harness import build
+
+    build.check_weights(registry.load(model), directory)
+
+
+def world() -> World:
+    from harness import compare, environment, hardware
+
+    return World(
+        probe=hardware.probe,
+        load=registry.load,
+        weights_bytes=registry.weights_bytes,
+        check_weights=check_weights,
+        capture=lambda: environment.capture(ROOT, ["python", "-m", "harness", *sys.argv[1:]]),
+        judge=compare.arms,
+        report=report,
+        worker_module="harness.worker",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(sys.argv[1:], world))

@@ -1,0 +1,67 @@
+"""What every arm can do: take a prompt, prefill it, decode from it, and go back to do it again."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+
+
+class ArmAbsent(HarnessError):
+    """This arm cannot run here; the message is the reason that the report shows."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One timed case: prompt [batch, prompt_tokens] and how many tokens one timed decode call makes."""
+
+    prompt: Tensor
+    decode_steps: int
+
+    @property
+    def batch(self) -> int:
+        return self.prompt.shape[0]
+
+    @property
+    def capacity(self) -> int:
+        """Cache slots that suffice, and no more: a static cache is read to its end by some arms."""
+        return self.prompt.shape[1] + self.decode_steps
+
+
+class Arm(ABC):
+    """Prefill and decode on fixed buffers. `open` does everything that is not to be timed."""
+
+    name: str
+    label: str
+
+    def __init__(self) -> None:
+        self.compile_s = 0.0
+        self.capture_s = 0.0
+
+    @abstractmethod
+    def open(self, shape: Shape) -> None:
+        """Reserve caches, compile, capture. Raises ArmAbsent when this cannot run here."""
+
+    @abstractmethod
+    def prefill(self, prompt: Tensor) -> Tensor:
+        """The whole prompt [B, T] into an empty cache; logits [B, vocab] of its last token."""
+
+    @abstractmethod
+    def rewind(self) -> None:
+        """Back to where the prompt ends."""
+
+    @abstractmethod
+    def decode(self, tokens: Tensor, steps: int) -> Tensor:
+        """`steps` greedy tokens from tokens [B, 1] on; logits [B, vocab] of the last step."""
+
+
+def timed_s(device: torch.device, began: float) -> float:
+    """Seconds since `began` (perf_counter), once the device is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

@@ -1,0 +1,45 @@
+"""The build under test."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from harness.arms.arm import Arm, Shape, timed_s
+
+
+class Candidate(Arm):
+    """Our model with its stack. Timed twice under two names, so that the protocol is tested by a pair that must tie."""
+
+    def __init__(self, model: Any, name: str, label: str) -> None:
+        super().__init__()
+        self.model, self.name, self.label = model, name, label
+        self.cache: Any = None
+        self.prompt_tokens = 0
+
+    def open(self, shape: Shape) -> None:
+        self.cache = self.model.new_cache(shape.batch, shape.capacity)
+        self.prefill(shape.prompt)
+        began = time.perf_counter()
+        if shape.decode_steps:
+            self.decode(shape.prompt[:, :1], 1)
+        self.capture_s = timed_s(shape.prompt.device, began)
+        self.rewind()
+
+    def prefill(self, prompt: Tensor) -> Tensor:
+        self.cache.rewind(0)
+        self.prompt_tokens = prompt.shape[1]
+        out: Tensor = self.model(prompt, self.cache, keep=1)[:, -1]
+        return out
+
+    def rewind(self) -> None:
+        self.cache.rewind(self.prompt_tokens)
+
+    def decode(self, tokens: Tensor, steps: int) -> Tensor:
+        logits = tokens
+        for _ in range(steps):
+            logits = self.model.decode(tokens, self.cache)
+            tokens = logits.argmax(-1, keepdim=True)
+        return logits

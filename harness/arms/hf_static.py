@@ -1,0 +1,90 @@
+"""Hugging Face with its static cache, eager, and the same compiled."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.arms.arm import Arm, ArmAbsent, Shape, timed_s
+
+
+class HFStatic(Arm):
+    """Static cache no longer than the case needs (its attention reads the cache to the end)."""
+
+    name = "hf_static"
+    label = "Hugging Face, static cache, eager"
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.cache: Any = None
+        self.prompt_tokens = 0
+
+    def open(self, shape: Shape) -> None:
+        from transformers import StaticCache
+
+        self.cache = StaticCache(config=self.model.config, max_cache_len=shape.capacity)
+        self.prefill(shape.prompt)
+
+    def prefill(self, prompt: Tensor) -> Tensor:
+        self._set_length(0)
+        self.prompt_tokens = prompt.shape[1]
+        out: Tensor = self.model(input_ids=prompt, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits[
+            :, -1
+        ]
+        return out
+
+    def rewind(self) -> None:
+        self._set_length(self.prompt_tokens)
+
+    def _set_length(self, length: int) -> None:
+        for layer in self.cache.layers:
+            layer.cumulative_length.fill_(length)
+
+    def decode(self, tokens: Tensor, steps: int) -> Tensor:
+        logits = tokens
+        positions = torch.full_like(tokens, self.prompt_tokens)
+        for _ in range(steps):
+            logits, tokens = self._step(tokens, positions)
+            positions = positions + 1
+        return logits
+
+    def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(
+            input_ids=tokens, position_ids=positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1
+        ).logits[:, -1]
+        return logits, logits.argmax(-1, keepdim=True)
+
+
+class HFCompiled(HFStatic):
+    """The decode step, argmax included, through torch.compile with CUDA graphs; prefill stays eager, as in
+    `generate`."""
+
+    def __init__(self, model: Any, name: str, mode: str) -> None:
+        super().__init__(model)
+        self.name, self.mode = name, mode
+        self.label = f"Hugging Face, static cache, torch.compile {mode}"
+        self.compiled: Any = None
+
+    def open(self, shape: Shape) -> None:
+        if shape.prompt.device.type != "cuda":
+            raise ArmAbsent("its CUDA graphs need a GPU")
+        super().open(shape)
+        self.compiled = torch.compile(super()._step, mode=self.mode, fullgraph=True, dynamic=False)
+        began = time.perf_counter()
+        first = torch.zeros_like(shape.prompt[:, :1])
+        # Compile, record and replay once each before anything is timed.
+        for _ in range(3):
+            self.rewind()
+            self.decode(first, 1)
+        self.compile_s = timed_s(shape.prompt.device, began)
+        self.rewind()
+
+    def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        logits, following = self.compiled(tokens, positions)
+        # The graph's own memory is overwritten by its next replay.
+        return logits.clone(), following.clone()

@@ -1,0 +1,83 @@
+"""Weights in, optimizations applied, receipts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, UnknownName
+from harness.inputs import generator
+from harness.spec import HFConfig, ModelSpec, Receipt, Target
+from models.common.weights import check, load, read_config, read_safetensors
+
+
+class NothingTouched(HarnessError):
+    """An optimization that changed nothing: its speed would be the eager build's."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: a seed, or a checkpoint directory."""
+
+    config: HFConfig
+    seed: int
+    directory: Path | None
+
+    @classmethod
+    def of(cls, spec: ModelSpec, size: str, seed: int, weights: str | None) -> Source:
+        if weights is not None:
+            return cls(read_config(Path(weights)), seed, Path(weights))
+        if size not in spec.sizes:
+            raise UnknownName(f"size of {spec.name}", size, spec.sizes)
+        return cls(spec.sizes[size], seed, None)
+
+
+def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The Hugging Face model. Random weights are drawn in `dtype` from the seed and then perturbed, so that no norm is
+    all ones and no bias all zeros."""
+    torch.manual_seed(source.seed)
+    model = spec.reference(source.config, dtype, device, source.directory)
+    if source.directory is None:
+        for name, parameter in model.named_parameters():
+            if deviation := spec.perturb(name):
+                noise = torch.randn(parameter.shape, generator=generator(source.seed, name))
+                parameter.data.add_(noise.to(device=device, dtype=dtype), alpha=deviation)
+    return model
+
+
+def candidate(
+    spec: ModelSpec, source: Source, plain: nn.Module, stack: Iterable[str], target: Target
+) -> tuple[nn.Module, tuple[Receipt, ...]]:
+    """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
+    our own rename table."""
+    model = spec.build(source.config, target.dtype, target.device)
+    load(model, weights(source, plain, target.device), spec.rename)
+    return model, optimize(spec, model, stack, target)
+
+
+def check_weights(spec: ModelSpec, directory: Path) -> None:
+    """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config and headers alone."""
+    model = spec.build(read_config(directory), torch.float32, torch.device("meta"))
+    check(model, directory, spec.rename)
+
+
+def weights(source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
+    if source.directory is None:
+        return ((name, parameter.data) for name, parameter in plain.named_parameters())
+    stream: Iterable[tuple[str, Tensor]] = read_safetensors(source.directory, device)
+    return stream
+
+
+def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:
+    """Apply each optimization in order; one that touches nothing raises NothingTouched."""
+    receipts = []
+    for name in stack:
+        receipt = spec.menu[name].apply(model, target)
+        if not receipt.touched:
+            raise NothingTouched(f"optimization '{name}' touched nothing in {spec.name}: its figures would be a lie")
+        receipts.append(receipt)
+    return tuple(receipts)

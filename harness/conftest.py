@@ -1,0 +1,121 @@
+"""Values that tests of the harness share: a model that is only a menu, machines that are only facts, a plain case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from harness.case import Case, TimingSettings, WorkloadShape
+from harness.place import Site
+from harness.record import Environment
+from harness.settings import Hardware
+from harness.spec import Menu, Optimization
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    sizes: dict[str, dict[str, Any]]
+    menu: Menu
+
+
+@dataclass(frozen=True)
+class FakeMachine:
+    kind: Literal["cpu", "cuda"] = "cpu"
+    gpu_names: tuple[str, ...] = ()
+    gpu_uuids: tuple[str, ...] = ()
+    gpu_memory_bytes: int | None = None
+    memory_bytes: int = 16 * GIB
+
+
+def optimization(name: str, **fields: Any) -> Optimization:
+    def refuse(module: Any, target: Any) -> Any:
+        raise AssertionError("a plan applies nothing")
+
+    return Optimization(name=name, summary=name, numerics="reordered", apply=refuse, **fields)
+
+
+def hardware(name: str, gpu_count: int, match: str | None) -> Hardware:
+    return Hardware(
+        name=name,
+        vendor=None,
+        gpu_count=gpu_count,
+        memory_bytes=141 * GIB if gpu_count else None,
+        bandwidth_bytes_per_s=None,
+        bf16_flops_per_s=None,
+        capability=None,
+        match=match,
+    )
+
+
+KNOWN = {
+    entry.name: entry
+    for entry in (hardware("cpu", 0, None), hardware("h200", 1, r"\bH200\b"), hardware("h200_x2", 2, r"\bH200\b"))
+}
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    items = (
+        optimization("rotary", needs=("triton",)),
+        optimization("attention", needs=("triton",)),
+        optimization("kv_cache", conflicts=("kv_cache_paged",)),
+        optimization("kv_cache_paged", requires=("attention",)),
+        optimization("cuda_graph", needs=("cuda",), requires=("kv_cache",)),
+    )
+    sizes: dict[str, dict[str, Any]] = {"tiny": {}, "slice": {}, "full": {}}
+    return FakeModel(sizes, Menu(items, full=("rotary", "attention", "kv_cache", "cuda_graph")))
+
+
+@pytest.fixture
+def cpu_site() -> Site:
+    return Site(FakeMachine(), KNOWN, cxx=True)
+
+
+@pytest.fixture
+def gpu_site() -> Site:
+    names = ("NVIDIA H200", "NVIDIA H200")
+    return Site(FakeMachine("cuda", names, ("GPU-a", "GPU-b"), 140 * GIB), KNOWN, cxx=True)
+
+
+@pytest.fixture
+def make_case() -> Callable[..., Case]:
+    def make(**changes: Any) -> Case:
+        workload = WorkloadShape(name="smoke", batch=2, prompt_tokens=24, new_tokens=64, dtype="float16")
+        timing = TimingSettings(
+            name="quick", processes=1, min_blocks=3, max_blocks=6, half_width=0.01, margin=0.03, limit_s=5.0
+        )
+        fields: dict[str, Any] = {
+            "model": "toy",
+            "size": "tiny",
+            "optimizations": ("rotary",),
+            "hardware": "cpu",
+            "workload": workload,
+            "arms": ("reference", "hf_static"),
+            "timing": timing,
+            "seed": 0,
+            "deadline_s": 20.0,
+        }
+        return Case(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def environment() -> Environment:
+    return Environment(
+        commit="0123456789abcdef",
+        dirty=False,
+        diff_hash=None,
+        command=("python", "-m", "harness"),
+        python="3.11",
+        platform="Linux",
+        packages={},
+        cpu="a CPU",
+        cpu_cores=2,
+        memory_bytes=16 * GIB,
+    )

@@ -1,0 +1,63 @@
+"""One lock per device, so that two timed runs on it never overlap, whoever started them among the user's processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from harness.errors import UserError
+
+
+def lock_folder() -> Path:
+    """A folder that only this user can write: under XDG_RUNTIME_DIR, or under the temporary folder."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(runtime) if runtime else Path(tempfile.gettempdir())
+    folder = base / f"inference-pio-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot lock the device: {folder}: {error.strerror}") from None
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UserError(f"{folder} can be written by others: a lock in it would protect nothing; remove it")
+    return folder
+
+
+@contextmanager
+def hold(devices: Sequence[str], count: int, waiting: Callable[[str], None]) -> Iterator[tuple[str, ...]]:
+    """Hold `count` of the devices: free ones if there are enough, else wait for the first ones, in a fixed order."""
+    with ExitStack() as stack:
+        taken = _take_free(stack, devices, count)
+        if len(taken) < count:
+            stack.close()
+            taken = sorted(devices)[:count]
+            waiting(", ".join(taken))
+            for device in taken:
+                fcntl.flock(_open(stack, device), fcntl.LOCK_EX)
+        yield tuple(taken)
+
+
+def _take_free(stack: ExitStack, devices: Sequence[str], count: int) -> list[str]:
+    taken: list[str] = []
+    for device in devices:
+        if len(taken) == count:
+            break
+        try:
+            fcntl.flock(_open(stack, device), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        taken.append(device)
+    return taken
+
+
+def _open(stack: ExitStack, device: str) -> int:
+    name = re.sub(r"[^0-9A-Za-z-]", "_", device)
+    file = os.open(lock_folder() / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, file)
+    return file

@@ -1,0 +1,105 @@
+"""One child process in a group of its own: its lines as they come, its end, and nothing of it left behind.
+
+The parent sleeps in one `select` on the child's output and its pidfd: it never polls beside a measurement.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+TAIL_BYTES = 8000
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int | None
+    """Exit code, negative for a signal; None when the time limit ended it."""
+    tail: str
+    """The end of what it wrote to stderr."""
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], limit_s: float, listen: Callable[[str], None]) -> Ended:
+    """Run to the end or to the limit; `listen` gets each line of its stdout. Whatever ends this call, the end of the
+    process, the limit or an exception such as KeyboardInterrupt, kills what is left of the process group."""
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        try:
+            within = _follow(child, child.stdout, time.monotonic() + limit_s, listen)
+        finally:
+            _kill_group(child)
+            child.stdout.close()
+            code = child.wait()
+        return Ended(code if within else None, _tail(errors))
+
+
+def _follow(child: subprocess.Popen[bytes], output: IO[bytes], deadline: float, listen: Callable[[str], None]) -> bool:
+    """Pass on lines until the process ends; False when the deadline came first."""
+    pidfd = os.pidfd_open(child.pid)
+    os.set_blocking(output.fileno(), False)
+    lines = _Lines(listen)
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            selector.register(pidfd, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+                if output.fileno() in ready and not lines.drain(output):
+                    selector.unregister(output)
+                if pidfd in ready:
+                    lines.drain(output)
+                    return True
+                if time.monotonic() >= deadline:
+                    return False
+    finally:
+        os.close(pidfd)
+
+
+class _Lines:
+    """Bytes as they come, passed on as whole lines."""
+
+    def __init__(self, listen: Callable[[str], None]) -> None:
+        self._listen = listen
+        self._rest = b""
+
+    def drain(self, output: IO[bytes]) -> bool:
+        """Take what is there; False at the end of the stream."""
+        while True:
+            try:
+                data = os.read(output.fileno(), 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            for line in whole:
+                self._listen(line.decode(errors="replace"))
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Before the leader is reaped, so that the group's number cannot have been given to anyone else."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _tail(errors: IO[bytes]) -> str:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - TAIL_BYTES))
+    return errors.read().decode(errors="replace")

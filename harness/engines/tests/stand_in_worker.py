@@ -1,0 +1,70 @@
+"""A worker that ends as the case's first optimization says. Run as a real process by the engine's tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.engines.fragment import Fragment
+from harness.record import Check, Failure, Parity, ReceiptNote, Series
+
+WRONG_SEED = 7
+
+
+def parity(error: float) -> Parity:
+    return Parity(checks=(Check(level="op", subject="k", name="out", rule="max", error=error, noise=1.0, limit=2.0),))
+
+
+def prove(how: str, out: Path) -> None:
+    if how == "crash":
+        raise RuntimeError("the kernel went wrong")
+    if how == "quiet_exit":
+        sys.exit(3)
+    if how == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "hang":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        Path(os.environ["STAND_IN_PIDS"]).write_text(json.dumps([os.getpid(), child.pid]))
+        time.sleep(60)
+    if how == "garbage":
+        out.write_text('{"status": "passed", "series": 3}')
+        return
+    if how == "out_of_memory":
+        error = Failure(kind="OutOfMemoryError", message="tried to allocate 9 GiB")
+        Fragment(status="out_of_memory", error=error).write(out)
+        sys.exit(1)
+    if how == "unproven":
+        Fragment(status="passed").write(out)
+        return
+    seen = tuple(f"{name}={os.environ.get(name)}" for name in ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES"))
+    note = ReceiptNote(optimization="rotary", touched=("layers.0",), notes=seen)
+    wrong = how == "wrong"
+    print("::progress 0.5 half way", flush=True)
+    Fragment(status="failed" if wrong else "passed", parity=parity(3.0 if wrong else 1.0), receipts=(note,)).write(out)
+    if how == "late_crash":
+        os.abort()
+
+
+def measure(how: str, process: int, out: Path) -> None:
+    if how == "crash_while_timing" and process == 1:
+        raise MemoryError
+    series = Series(arm="candidate", phase="decode", process=process, samples_ms=(1.0,), blocks=(0,))
+    seen = f"TRITON_INTERPRET={os.environ.get('TRITON_INTERPRET')}"
+    checked = parity(3.0) if how == "wrong_after_timing" else parity(1.5)
+    status = "passed" if checked.passed else "failed"
+    Fragment(status=status, parity=checked, series=(series,), timing_notes=(seen,)).write(out)
+
+
+if __name__ == "__main__":
+    case, part, left = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], Path(sys.argv[3])
+    manner = "wrong" if case["seed"] == WRONG_SEED else case["optimizations"][0]
+    if part == "prove":
+        prove(manner, left)
+    else:
+        assert sys.argv[4] == "--process"
+        measure(manner, int(sys.argv[5]), left)

@@ -1,0 +1,167 @@
+"""Every way a worker can end, with real processes really ending that way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.case import Plan, Skip
+from harness.engines.local import LocalEngine
+from harness.place import Place
+
+CPU = Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
+
+
+class Heard:
+    """Keeps what the engine told."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.said: list[tuple[float, str]] = []
+
+    def begin(self, case): ...
+
+    def end(self, record): ...
+
+    def part(self, name):
+        self.parts.append(name)
+
+    def say(self, fraction, text):
+        self.said.append((fraction, text))
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, environment):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+    def run(*cases, heard=None, places=None, skipped=()):
+        engine = LocalEngine("run", environment, places or {"cpu": CPU}, heard or Heard(), "stand_in_worker")
+        return list(engine.records(Plan(cases=cases, skipped=skipped)))
+
+    return run
+
+
+def two_processes(case):
+    return case.model_copy(update={"timing": case.timing.model_copy(update={"processes": 2})})
+
+
+def pids(tmp_path):
+    path, limit = tmp_path / "pids", time.monotonic() + 15
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < limit, "the worker did not come up"
+        time.sleep(0.02)
+    return json.loads(path.read_text())
+
+
+def ends(pid, within_s=5.0):
+    """A killed process takes a moment to go; one that nobody waits for stays as a zombie."""
+    limit = time.monotonic() + within_s
+    while time.monotonic() < limit:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_case_that_passes_is_proven_interpreted_and_timed_natively_in_fresh_processes(run, make_case):
+    heard = Heard()
+    (record,) = run(two_processes(make_case(optimizations=("fine",))), heard=heard)
+    assert record.status == "passed"
+    assert [series.process for series in record.series] == [0, 1]
+    assert record.receipts[0].notes == ("TRITON_INTERPRET=1", "CUDA_VISIBLE_DEVICES=")
+    assert record.timing_notes == ("TRITON_INTERPRET=None",)
+    assert len(record.parity.checks) == 3
+    assert heard.parts == ["prove parity", "time, process 1 of 2", "time, process 2 of 2"]
+    assert heard.said == [(0.5, "half way")]
+
+
+def test_a_gpu_case_sees_its_own_gpu_and_is_never_interpreted(run, make_case):
+    gpu = Place("h200", "cuda", 1, ("GPU-a", "GPU-b"), 2**37, frozenset({"cuda"}))
+    (record,) = run(make_case(optimizations=("fine",), hardware="h200"), places={"h200": gpu})
+    assert record.receipts[0].notes == ("TRITON_INTERPRET=None", "CUDA_VISIBLE_DEVICES=GPU-a")
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "message"),
+    [
+        ("crash", "crashed", "prove parity: RuntimeError: the kernel went wrong"),
+        ("quiet_exit", "crashed", "it said nothing and left no fragment"),
+        ("segfault", "crashed", "it said nothing"),
+        ("late_crash", "crashed", "prove parity"),
+        ("killed", "killed", "killed from outside"),
+        ("garbage", "crashed", "the worker's fragment cannot be trusted"),
+        ("out_of_memory", "out_of_memory", "tried to allocate 9 GiB"),
+        ("unproven", "crashed", "without a passed parity"),
+    ],
+)
+def test_each_bad_end_has_its_own_word_and_reason_and_is_never_timed(run, make_case, how, status, message):
+    heard = Heard()
+    (record,) = run(make_case(optimizations=(how,)), heard=heard)
+    assert record.status == status
+    assert message in record.error.message
+    assert record.series == ()
+    assert heard.parts == ["prove parity"]
+
+
+def test_a_signal_is_told_by_name(run, make_case):
+    (record,) = run(make_case(optimizations=("segfault",)))
+    assert record.error.kind.startswith("signal 11")
+
+
+def test_a_wrong_case_fails_without_being_timed_and_the_other_cases_go_on(run, make_case):
+    wrong, fine = run(make_case(optimizations=("wrong",)), make_case(optimizations=("fine",)))
+    assert (wrong.status, wrong.error, wrong.series) == ("failed", None, ())
+    assert (fine.status, len(fine.series)) == ("passed", 1)
+
+
+def test_a_crash_while_timing_keeps_the_parity_and_what_was_timed_before(run, make_case):
+    (record,) = run(two_processes(make_case(optimizations=("crash_while_timing",))))
+    assert record.status == "crashed"
+    assert record.parity.passed
+    assert [series.process for series in record.series] == [0]
+
+
+def test_speed_is_withheld_when_the_timed_outputs_are_wrong(run, make_case):
+    (record,) = run(make_case(optimizations=("wrong_after_timing",)))
+    assert record.status == "failed"
+    assert record.series == ()
+    assert any("speed withheld" in note for note in record.timing_notes)
+
+
+def test_a_deadline_kills_the_whole_process_group(run, make_case, tmp_path):
+    (record,) = run(make_case(optimizations=("hang",), deadline_s=3.0))
+    assert record.status == "timed_out"
+    assert record.wall_s < 10
+    assert all(ends(pid) for pid in pids(tmp_path))
+
+
+def test_an_interrupt_kills_the_group_records_the_case_and_states_the_rest_as_lost(run, make_case, tmp_path):
+    def interrupt():
+        pids(tmp_path)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    first, second = run(make_case(optimizations=("hang",)), make_case(optimizations=("fine",)))
+    thread.join()
+    assert (first.status, first.error.kind) == ("killed", "KeyboardInterrupt")
+    assert (second.status, second.reason) == ("lost", "interrupted before it started")
+    assert all(ends(pid) for pid in pids(tmp_path))
+
+
+def test_a_skip_is_a_record_with_its_reason(run, make_case):
+    (record,) = run(skipped=(Skip(case=make_case(), reason="no GPU"),))
+    assert (record.status, record.reason) == ("skipped", "no GPU")

@@ -1,0 +1,242 @@
+"""One process's timing of one case: every arm opened, measured in interleaved blocks, and judged again afterwards."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from harness import build, inputs
+from harness.arms.arm import Arm, ArmAbsent, Shape, timed_s
+from harness.arms.candidate import Candidate
+from harness.arms.menu import PEERS
+from harness.case import Case
+from harness.errors import HarnessError
+from harness.parity.rules import relative_frobenius
+from harness.record import (
+    AGAIN,
+    CANDIDATE,
+    REFERENCE,
+    ArmReport,
+    Block,
+    Ceilings,
+    KernelTime,
+    Phase,
+    Series,
+    Work,
+)
+from harness.spec import ModelSpec, Target, Workload
+from harness.timing.clock import clock_for
+from harness.timing.kernels import KernelDisagreement, time_kernels
+from harness.timing.protocol import Progress, Timed, measure
+from harness.timing.roofline import ceilings
+from harness.timing.telemetry import telemetry_for
+
+DECODE_STEPS = 8
+"""Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
+AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
+"""Relative Frobenius distance to the reference's logits, on inputs rewritten after timing: that the timed buffers still
+compute the model at all. Precision is proven before, on every level."""
+
+
+@dataclass
+class Timing:
+    """What one process adds to a record."""
+
+    arms: list[ArmReport] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    kernels: list[KernelTime] = field(default_factory=list)
+    ceilings: Ceilings | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def native(spec: ModelSpec, stack: Iterable[str], target: Target) -> tuple[str, ...]:
+    """The part of a stack that runs at its own speed on the target; a kernel in the interpreter has none."""
+    return tuple(name for name in stack if target.kernels != "none" or "triton" not in spec.menu[name].needs)
+
+
+@torch.no_grad()
+def time_case(
+    case: Case, spec: ModelSpec, source: build.Source, target: Target, process: int, progress: Progress
+) -> Timing:
+    """Measure prefill, and decode when the workload asks for new tokens. Raises HarnessError when the outputs that
+    were timed are wrong afterwards."""
+    timing = Timing()
+    stack = native(spec, case.optimizations, target)
+    if stack != case.optimizations:
+        left = ", ".join(name for name in case.optimizations if name not in stack)
+        timing.notes.append(f"timed without {left}: Triton kernels are interpreted on this machine and have no speed")
+    if process == 0:
+        timing.ceilings = ceilings(target.device, target.dtype)
+    bench = _Bench(case, spec, source, stack, target, process)
+    bench.open(timing)
+    for phase in bench.phases():
+        measured = measure(
+            phase,
+            [bench.timed(arm, phase) for arm in bench.arms],
+            clock_for(target.device),
+            case.timing,
+            process,
+            telemetry_for(target.device),
+            case.seed,
+            progress,
+        )
+        timing.series += measured.series
+        timing.blocks += measured.blocks
+        timing.notes += measured.notes
+        timing.work.append(bench.work(phase))
+    bench.recheck(timing)
+    if process == 0 and target.kernels == "compiled":
+        bench.close()
+        kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
+        for kernel in kernels.values():
+            try:
+                timing.kernels += time_kernels((kernel,), target.dtype, target.device, case.seed, timing.notes.append)
+            except KernelDisagreement as error:
+                timing.notes.append(f"kernel {kernel.name} has no time: {error}")
+    return timing
+
+
+class _Bench:
+    """All arms of a case on one device, on the same prompt."""
+
+    def __init__(
+        self,
+        case: Case,
+        spec: ModelSpec,
+        source: build.Source,
+        stack: tuple[str, ...],
+        target: Target,
+        process: int,
+    ) -> None:
+        self.case, self.spec, self.source, self.stack, self.target = case, spec, source, stack, target
+        self.process = process
+        shape = case.workload
+        prompt = self._prompt("timing")
+        self.shape = Shape(prompt, min(DECODE_STEPS, shape.new_tokens))
+        self.first = prompt[:, -1:].clone()
+        self.arms: list[Arm] = []
+        self.last: dict[str, Tensor] = {}
+
+    def _prompt(self, purpose: str) -> Tensor:
+        shape = self.case.workload
+        purpose = f"{purpose} {self.process}"
+        return inputs.prompt(
+            self.source.config, shape.batch, shape.prompt_tokens, self.case.seed, purpose, self.target.device
+        )
+
+    def open(self, timing: Timing) -> None:
+        """Build both models and open every arm; one that cannot run here leaves its reason."""
+        began = time.perf_counter()
+        hf = build.reference(self.spec, self.source, self.target.dtype, self.target.device)
+        hf_s = timed_s(self.target.device, began)
+        began = time.perf_counter()
+        ours, _ = build.candidate(self.spec, self.source, hf, self.stack, self.target)
+        ours_s = timed_s(self.target.device, began)
+        label = "+".join(self.stack) or "eager build"
+        arms: list[tuple[Arm, float]] = [(PEERS[name](hf), hf_s) for name in self.case.arms]
+        arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
+        for arm, load_s in arms:
+            self._open(arm, load_s, timing)
+        if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
+            raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
+
+    def _open(self, arm: Arm, load_s: float, timing: Timing) -> None:
+        before = _allocated(self.target.device)
+        absent = None
+        try:
+            arm.open(self.shape)
+            self.arms.append(arm)
+        except ArmAbsent as reason:
+            absent = str(reason)
+        timing.arms.append(
+            ArmReport(
+                name=arm.name,
+                label=arm.label,
+                process=self.process,
+                load_s=load_s,
+                compile_s=arm.compile_s,
+                capture_s=arm.capture_s,
+                peak_memory_bytes=_peak(self.target.device) - before,
+                absent=absent,
+            )
+        )
+
+    def phases(self) -> Iterator[Phase]:
+        yield "prefill"
+        if self.shape.decode_steps:
+            yield "decode"
+
+    def timed(self, arm: Arm, phase: Phase) -> Timed:
+        def prefill() -> None:
+            self.last[arm.name] = arm.prefill(self.shape.prompt)
+
+        def decode() -> None:
+            self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
+
+        if phase == "prefill":
+            return Timed(arm.name, prefill, lambda: None, 1)
+        return Timed(arm.name, decode, arm.rewind, self.shape.decode_steps)
+
+    def work(self, phase: Phase) -> Work:
+        shape = self.case.workload
+        tokens = shape.prompt_tokens if phase == "prefill" else 1
+        context = shape.prompt_tokens + (0 if phase == "prefill" else (self.shape.decode_steps + 1) // 2)
+        cost = self.spec.work(self.source.config, self.target.dtype, Workload(phase, shape.batch, tokens, context))
+        return Work(phase=phase, bytes=cost.bytes, flops=cost.flops)
+
+    def recheck(self, timing: Timing) -> None:
+        """The very buffers that were timed, on inputs rewritten in place."""
+        # Some arms answer in a buffer that their next call overwrites.
+        timed = {name: output.clone() for name, output in self.last.items()}
+        self.shape.prompt.copy_(self._prompt("afterwards"))
+        self.first.copy_(self.shape.prompt[:, :1])
+        outputs = {arm.name: self._outputs(arm) for arm in self.arms}
+        limit = AFTERWARDS[self.target.dtype]
+        for name in (CANDIDATE, AGAIN):
+            for phase, (ours, theirs) in enumerate(zip(outputs[name], outputs[REFERENCE], strict=True)):
+                error = relative_frobenius(ours, theirs)
+                if not error <= limit:
+                    raise HarnessError(
+                        f"{name}: after timing, its {('prefill', 'decode')[phase]} logits are {error:.3g} from the "
+                        f"reference's (limit {limit:g}): what was timed does not compute the model"
+                    )
+                if torch.equal(ours, timed[name]):
+                    raise HarnessError(f"{name}: rewritten inputs gave the timed output again: it is not computed")
+        timing.arms = [
+            report.model_copy(update={"rechecked": report.name in outputs and report.absent is None})
+            for report in timing.arms
+        ]
+
+    def _outputs(self, arm: Arm) -> list[Tensor]:
+        outputs = [arm.prefill(self.shape.prompt).clone()]
+        if self.shape.decode_steps:
+            arm.rewind()
+            outputs.append(arm.decode(self.first, 1).clone())
+        return outputs
+
+    def close(self) -> None:
+        """Give the device's memory back before kernels are timed on it."""
+        self.arms.clear()
+        self.last.clear()
+        gc.collect()
+        if self.target.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _allocated(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 0
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _peak(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -1,0 +1,176 @@
+"""The whole proof of one build: fp32 first, then the target dtype, from single kernels up to generation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import build, inputs
+from harness.parity.generation import check_generation, forced, generate
+from harness.parity.layer import check_layers, localize
+from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
+from harness.parity.op import check_kernel
+from harness.parity.paths import check_paths
+from harness.parity.plain import Plain
+from harness.parity.rules import relative_frobenius, worst
+from harness.record import Check, Divergence, NotJudged, Parity
+from harness.spec import ModelSpec, Receipt, Target
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is fed to the proof."""
+
+    batch: int
+    prompt_tokens: int
+    new_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class Proof:
+    parity: Parity
+    receipts: tuple[Receipt, ...]
+
+
+@torch.no_grad()
+def prove(
+    spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent, progress: Progress
+) -> Proof:
+    """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
+    began = time.perf_counter()
+    progress(0.0, "kernels against their eager twins")
+    checks = _ops(spec, stack, target, source.seed)
+    progress(0.3, "fp32 layers and logits")
+    single = Target(target.device, torch.float32, target.kernels)
+    fp32, found = _Bench(spec, source, stack, single).in_fp32(
+        Extent(min(2, extent.batch), min(64, extent.prompt_tokens))
+    )
+    checks += fp32
+    progress(0.6, f"{_name(target.dtype)} layers, logits, generation and paths")
+    bench = _Bench(spec, source, stack, target)
+    reduced, divergence = bench.in_target(extent)
+    checks += reduced
+    parity = Parity(
+        checks=tuple(checks),
+        not_judged=_not_judged(target),
+        first_divergence=found or divergence or _first_op(checks),
+        wall_s=time.perf_counter() - began,
+    )
+    return Proof(parity, bench.receipts)
+
+
+def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> list[Check]:
+    kernels = {kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}
+    if target.kernels == "none":
+        return []
+    dtypes = dict.fromkeys((torch.float32, target.dtype))
+    return [
+        check for kernel in kernels.values() for d in dtypes for check in check_kernel(kernel, d, target.device, seed)
+    ]
+
+
+class _Bench:
+    """The reference and the candidate side by side, in one dtype."""
+
+    def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
+        self.spec, self.source, self.stack, self.target = spec, source, stack, target
+        hf = build.reference(spec, source, target.dtype, target.device)
+        self.plain = Plain(hf)
+        self.model: Any
+        self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
+
+    def prompt(self, extent: Extent, purpose: str) -> Tensor:
+        return inputs.prompt(
+            self.source.config, extent.batch, extent.prompt_tokens, self.source.seed, purpose, self.target.device
+        )
+
+    def in_fp32(self, extent: Extent) -> tuple[list[Check], Divergence | None]:
+        """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise)."""
+        tokens = self.prompt(extent, "fp32")
+        layers, divergence = self._layers(tokens)
+        theirs, wide = self.plain.logits(tokens), self.plain.wide_logits(tokens)
+        noise = relative_frobenius(theirs, wide)
+        ours = self.model(tokens, self.model.new_cache(*tokens.shape))
+        error = relative_frobenius(ours, theirs)
+        moved = self._moves(tokens, theirs)
+        logits = Check(
+            level="logits",
+            subject="logits float32",
+            name=f"{tokens.shape[0]} x {tokens.shape[1]} tokens",
+            rule="relative Frobenius",
+            error=error if error < float("inf") else 1e9,
+            noise=noise,
+            limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
+        )
+        return [*layers, logits, moved], divergence
+
+    def in_target(self, extent: Extent) -> tuple[list[Check], Divergence | None]:
+        prompt = self.prompt(extent, "target")
+        generated = generate(self.plain, prompt, extent.new_tokens)
+        tokens = generated.tokens
+        layers, divergence = self._layers(prompt)
+        wide, plain = self.plain.wide_logits(tokens), self.plain.logits(tokens)
+        reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
+        ours = self.model(tokens, self.model.new_cache(*tokens.shape)).flatten(0, 1)
+        checks = layers + judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
+        checks.append(_rejects(ours, reference))
+        decoded = forced(self.model, generated, self.model.decode)
+        checks += check_generation(decoded, wide[:, extent.prompt_tokens - 1 : -1], generated)
+        checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain)
+        return checks, divergence
+
+    def _layers(self, tokens: Tensor) -> tuple[list[Check], Divergence | None]:
+        hidden = self.plain.layer_inputs(tokens)
+        checks = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
+        broken = next((index for index, check in enumerate(checks) if not check.passed), None)
+        if broken is None:
+            return checks, None
+        found = localize(self.model, self.plain, broken, hidden[broken], self.spec.stages)
+        return checks, found or _of(checks[broken], broken, "layer output", "residual add")
+
+    def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:
+        """The reference must react to its input, or agreeing with it says nothing."""
+        other = self.plain.logits(tokens.flip(1))
+        return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
+
+
+def _rejects(ours: Tensor, reference: Reference) -> Check:
+    """An all-zeros and a shuffled answer must be refused by the very rules that passed the candidate."""
+    fakes = {"zeros": torch.zeros_like(ours), "shuffled": ours.roll(1, dims=-1)}
+    accepted = [n for n, fake in fakes.items() if worst(judge_logits(fake, reference, "logits", n)).passed]
+    return _sensitivity("gate", "zeros and shuffled logits", len(accepted), ", ".join(accepted))
+
+
+def _sensitivity(subject: str, name: str, unmoved: int, where: str) -> Check:
+    return Check(
+        level="logits", subject=subject, name=name, rule="sensitivity", error=unmoved, noise=0, limit=0, where=where
+    )
+
+
+def _first_op(checks: Sequence[Check]) -> Divergence | None:
+    broken = next((check for check in checks if not check.passed), None)
+    return _of(broken, None, broken.subject, broken.name) if broken else None
+
+
+def _of(check: Check, layer: int | None, stage: str, op: str) -> Divergence:
+    return Divergence(
+        layer=layer, stage=stage, op=op, rule=check.rule, where=check.where, error=check.error, limit=check.limit
+    )
+
+
+def _not_judged(target: Target) -> tuple[NotJudged, ...]:
+    if target.kernels == "interpreted":
+        reason = "Triton's interpreter computes bfloat16 wrongly; bfloat16 kernels are compiled for sm_90, not run"
+        return (NotJudged(level="op", subject="bfloat16 kernels", reason=reason),)
+    return ()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

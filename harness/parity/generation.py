@@ -1,0 +1,93 @@
+"""Greedy generation: the reference generates, the candidate is fed the same tokens and judged at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.parity.logits import Reference, judge_logits
+from harness.parity.plain import Plain
+from harness.record import Check
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the plain model said by itself: tokens [B, prompt + new] and the logits [B, new, vocab] that chose them."""
+
+    tokens: Tensor
+    logits: Tensor
+    prompt_tokens: int
+
+    @property
+    def new_tokens(self) -> int:
+        return self.logits.shape[1]
+
+    def first(self, new_tokens: int) -> Generated:
+        """The same, cut to its first `new_tokens`."""
+        end = self.prompt_tokens + new_tokens
+        return Generated(self.tokens[:, :end], self.logits[:, :new_tokens], self.prompt_tokens)
+
+
+def generate(plain: Plain, prompt: Tensor, new_tokens: int) -> Generated:
+    """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=new_tokens,
+        repetition_penalty=1.0,
+        eos_token_id=None,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    out = plain.model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        generation_config=config,
+    )
+    return Generated(out.sequences, torch.stack(out.logits, dim=1).to(plain.model.dtype), prompt.shape[1])
+
+
+def forced(model: Any, generated: Generated, decode: Any) -> Tensor:
+    """Our logits [B, new, vocab] when every step is fed the reference's token."""
+    tokens, start = generated.tokens, generated.prompt_tokens
+    cache = model.new_cache(tokens.shape[0], tokens.shape[1])
+    steps = [model(tokens[:, :start], cache, keep=1)[:, -1]]
+    for step in range(start, tokens.shape[1] - 1):
+        steps.append(decode(tokens[:, step : step + 1], cache).clone())
+    return torch.stack(steps, dim=1)
+
+
+def check_generation(ours: Tensor, wide: Tensor, generated: Generated) -> list[Check]:
+    """ours and wide [B, new, vocab]. A token that differs from the reference's is legal only at a near-tie; the
+    logits of every step are judged besides."""
+    reference = Reference(wide.flatten(0, 1), generated.logits.flatten(0, 1))
+    checks = judge_logits(ours.flatten(0, 1), reference, "generation", "greedy decode")
+    return [*checks, _tokens(ours, wide, generated)]
+
+
+def _tokens(ours: Tensor, wide: Tensor, generated: Generated) -> Check:
+    chosen = generated.tokens[:, generated.prompt_tokens :]
+    differs = ours.argmax(-1) != chosen
+    top = wide.topk(2, dim=-1).values
+    near_tie = (top[..., 0] - top[..., 1]) <= 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
+    illegal = differs & ~near_tie
+    steps = illegal.nonzero()
+    if len(steps):
+        where = f"row {int(steps[0, 0])}, step {int(steps[0, 1])}"
+    else:
+        where = "identical" if not bool(differs.any()) else f"{int(differs.sum())} of {differs.numel()} at near-ties"
+    return Check(
+        level="generation",
+        subject="greedy decode",
+        name=f"{chosen.shape[1]} tokens x {chosen.shape[0]}",
+        rule="tokens",
+        error=len(steps),
+        noise=0,
+        limit=0,
+        where=where,
+    )

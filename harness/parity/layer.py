@@ -1,0 +1,96 @@
+"""Every layer alone, teacher-forced: each implementation gets the plain model's own input to it (METHOD 1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wider
+from harness.parity.rules import judge, worst
+from harness.parity.stages import flat, traced
+from harness.record import Check, Divergence
+from harness.spec import Stage
+
+
+def check_layers(model: Any, plain: Plain, inputs: Sequence[Tensor], name: str) -> list[Check]:
+    """The residual delta of every layer by the op rules, given the plain model's input to each: one check a layer,
+    its worst rule."""
+    return [worst(_judge_layer(model, plain, index, inputs[index], name)) for index in range(len(plain))]
+
+
+def _judge_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str) -> list[Check]:
+    base = hidden.to(wider(hidden.dtype))
+
+    def delta(out: Tensor) -> Tensor:
+        # Formed in the wider type: subtracting the stream must add no rounding of its own.
+        return out.to(base.dtype) - base
+
+    ours = delta(_run(model, index, hidden)).to(hidden.dtype)
+    theirs = delta(plain.layer(index)(hidden)).to(hidden.dtype)
+    reference = delta(plain.wide_layer(index)(base))
+    return judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name)
+
+
+def _run(model: Any, index: int, hidden: Tensor) -> Tensor:
+    out: Tensor = model.layer(index, hidden, model.new_cache(hidden.shape[0], hidden.shape[1]))
+    return out
+
+
+def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Divergence | None:
+    """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
+    every stage that both sides show holds."""
+    ours = _our_trace(model, index, hidden, stages)
+    theirs = _plain_trace(plain, plain.layer(index), hidden, stages)
+    wide = _plain_trace(plain, plain.wide_layer(index), hidden.to(wider(hidden.dtype)), stages)
+    for stage in stages:
+        if stage.ours not in ours:
+            continue
+        o, r, p = ours[stage.ours], wide[stage.reference], theirs[stage.reference]
+        checks = judge(o, r, p, level="layer", subject=f"layer {index}", name=stage.name)
+        broken = worst(checks)
+        if not broken.passed:
+            return Divergence(
+                layer=index,
+                stage=stage.name,
+                op=stage.op,
+                rule=broken.rule,
+                where=broken.where,
+                error=broken.error,
+                limit=broken.limit,
+            )
+    return None
+
+
+def _our_trace(model: Any, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
+    trace: Trace = {}
+    paths = [stage.ours for stage in stages]
+    with traced(model.layers[index], paths, trace), _attention_inputs(model.layers[index], trace):
+        _run(model, index, hidden)
+    return trace
+
+
+@contextmanager
+def _attention_inputs(layer: Any, trace: Trace) -> Iterator[None]:
+    """While open, what our attention is given lands in `trace`: its queries, and the cache as it then stands."""
+
+    def hook(_: Any, args: Any) -> None:
+        query, cache, slots = args
+        keys, values = cache.read(slots)
+        trace["@query"] = flat(query)
+        trace["@keys"], trace["@values"] = flat(keys.transpose(1, 2)), flat(values.transpose(1, 2))
+
+    handle = layer.attention.attend.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _plain_trace(plain: Plain, run: LayerRun, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
+    trace: Trace = {}
+    with traced(run.layer, [stage.reference for stage in stages], trace), captured_attention(plain, trace):
+        run(hidden)
+    return trace

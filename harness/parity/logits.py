@@ -1,0 +1,117 @@
+"""Logits against a wide reference, with the plain model's own error as the measure (METHOD 1.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.record import Check, Level
+
+FP32_LIMIT = 1e-5
+"""Relative Frobenius error of fp32 logits: correct variants measure 3e-7 to 8e-7, the smallest planted bug 7.5e-5."""
+FP32_NOISE_FACTOR = 3.0
+"""Where depth makes the plain model's own fp32 error exceed a third of FP32_LIMIT, its multiple is the limit: two right
+builds of 36 layers at hidden size 2560 were seen 9.7e-6 apart on a GPU."""
+MAX_FACTOR, RMS_FACTOR, TOKEN_FACTOR, KL_FACTOR = 2.0, 1.25, 2.0, 1.5
+KL_FLOOR = 1e-6
+FP32_RMS_FACTOR = 3.0
+"""In fp32 two right builds differ by summation order alone, and either may be the luckier one."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a set of logits is held against: the wide reference and the plain model's logits, both [N, vocab]."""
+
+    wide: Tensor
+    plain: Tensor
+
+    def rows(self, index: Tensor) -> Reference:
+        """The rows where the boolean mask `index` [N] holds."""
+        return Reference(self.wide[index], self.plain[index])
+
+
+def judge_logits(ours: Tensor, reference: Reference, level: Level, subject: str) -> list[Check]:
+    """ours [N, vocab] in the target dtype: maximum, RMS, worst token, mean KL, and top-1 flips that no near-tie
+    explains."""
+    if ours.shape != reference.plain.shape:
+        wrong = f"shape {tuple(ours.shape)} instead of {tuple(reference.plain.shape)}"
+        return [
+            Check(level=level, subject=subject, name="logits", rule="structure", error=1, noise=0, limit=0, where=wrong)
+        ]
+    bad = int((~torch.isfinite(ours)).sum())
+    if bad:
+        return [Check(level=level, subject=subject, name="logits", rule="finite", error=bad, noise=0, limit=0)]
+    found = _Errors.of(ours, reference)
+    return [
+        Check(
+            level=level,
+            subject=subject,
+            name="logits",
+            rule=rule,
+            error=error,
+            noise=noise,
+            limit=factor * noise + floor,
+            where=f"row {int(found.ours_rms.argmax())}",
+        )
+        for rule, error, noise, factor, floor in _rules(found, ours.dtype == torch.float32)
+    ] + [_flips(ours, reference, found, level, subject)]
+
+
+def _rules(found: _Errors, single: bool) -> list[tuple[str, float, float, float, float]]:
+    """Rule, error, noise, factor on the noise, constant."""
+    relax = 2.0 if single else 1.0
+    return [
+        ("max", float(found.ours_max.max()), float(found.plain_max.max()), relax * MAX_FACTOR, 0.0),
+        ("rms", _rms(found.ours_rms), _rms(found.plain_rms), FP32_RMS_FACTOR if single else RMS_FACTOR, 0.0),
+        ("worst token", float(found.ours_rms.max()), float(found.plain_rms.max()), relax * TOKEN_FACTOR, 0.0),
+        ("mean KL", float(found.ours_kl.mean()), float(found.plain_kl.mean()), relax * KL_FACTOR, KL_FLOOR),
+    ]
+
+
+def _rms(rows: Tensor) -> float:
+    return float(rows.square().mean().sqrt())
+
+
+def _flips(ours: Tensor, reference: Reference, found: _Errors, level: Level, subject: str) -> Check:
+    top = reference.wide.topk(2, dim=-1)
+    margin = (top.values[:, 0] - top.values[:, 1]).double()
+    flipped = ours.argmax(-1) != top.indices[:, 0]
+    # The plain model's error sets the allowance; with the candidate's own the rule could never fail.
+    illegal = flipped & (margin > 2 * found.plain_max)
+    count = int(illegal.sum())
+    where = f"row {int(illegal.nonzero()[0])}" if count else f"{int(flipped.sum())} flips, each at a near-tie"
+    return Check(level=level, subject=subject, name="logits", rule="top-1", error=count, noise=0, limit=0, where=where)
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Per row, float64: largest and RMS error, and KL from the wide reference."""
+
+    ours_max: Tensor
+    plain_max: Tensor
+    ours_rms: Tensor
+    plain_rms: Tensor
+    ours_kl: Tensor
+    plain_kl: Tensor
+
+    @classmethod
+    def of(cls, ours: Tensor, reference: Reference) -> _Errors:
+        rows = [
+            (*_row_errors(o, w), *_row_errors(p, w))
+            for o, p, w in zip(
+                torch.split(ours, 64), torch.split(reference.plain, 64), torch.split(reference.wide, 64), strict=True
+            )
+        ]
+        columns = [torch.cat(column) for column in zip(*rows, strict=True)]
+        ours_max, ours_rms, ours_kl, plain_max, plain_rms, plain_kl = columns
+        return cls(ours_max, plain_max, ours_rms, plain_rms, ours_kl, plain_kl)
+
+
+def _row_errors(logits: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    logits, wide = logits.double(), wide.double()
+    error = logits - wide
+    truth = wide.log_softmax(-1)
+    kl = (truth.exp() * (truth - logits.log_softmax(-1))).sum(-1)
+    return error.abs().amax(-1), error.square().mean(-1).sqrt(), kl

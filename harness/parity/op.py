@@ -1,0 +1,213 @@
+"""The op level: a kernel against its eager twin on every entry of its menu, with the memory around it watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+from harness.parity.exact import mismatches
+from harness.parity.guard import LARGE, NANS, Guarded, Poison, place
+from harness.parity.rules import judge, worst
+from harness.record import Check
+from harness.spec import Kernel, OpCase
+
+Outputs = Mapping[str, Tensor]
+
+
+def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> list[Check]:
+    """Judge `kernel` on its whole menu: one check per case and output (the worst rule), one per case and guard, and
+    two about the judgment itself.
+
+    Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave, `halo write`
+    and `halo read` beside an input, `determinism` between two calls on equal inputs, `memory` an output that is an
+    input, an earlier output, or not laid out densely where the twin's is. The first case is drawn again from another
+    seed, so that a result remembered by shape shows.
+
+    `sensitivity` counts which of an all-zeros and a shuffled output no case would have rejected; `reference` counts
+    outputs whose float64 reference never left float32, and so could not judge it.
+
+    Raises HarnessError when the menu is empty or the twin's outputs cannot be compared.
+    """
+    checks: list[Check] = []
+    survivors = set(_FORGERIES)
+    rounded_references: set[str] | None = None
+    for case in _cases(kernel, dtype, device, seed):
+        run = _run(kernel, case)
+        checks += [*_judged(kernel, case, run.outputs, run), *run.guards]
+        forged = {name: _forge(_FORGERIES[name], run) for name in survivors}
+        survivors -= {
+            name for name, fake in forged.items() if not all(c.passed for c in _judged(kernel, case, fake, run))
+        }
+        rounded = {name for name in run.plain if _never_left_float32(name, kernel, run)}
+        rounded_references = rounded if rounded_references is None else rounded_references & rounded
+    if rounded_references is None:
+        raise HarnessError(f"kernel {kernel.name} has an empty menu for {dtype}: it would pass without being run")
+    return [
+        *checks,
+        _count(kernel, "all cases", "sensitivity", len(survivors), ", ".join(sorted(survivors))),
+        _count(kernel, "all cases", "reference", len(rounded_references), ", ".join(sorted(rounded_references))),
+    ]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one case produced."""
+
+    outputs: Outputs
+    plain: Outputs
+    reference: Outputs
+    guards: tuple[Check, ...]
+
+
+def _cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[OpCase]:
+    def draw(seed: int) -> Iterator[OpCase]:
+        return kernel.menu(dtype, device, torch.Generator(device).manual_seed(seed))
+
+    redrawn = (replace(case, name=f"{case.name}, redrawn") for case in islice(draw(seed + 1), 1))
+    return chain(draw(seed), redrawn)
+
+
+def _run(kernel: Kernel, case: OpCase) -> _Run:
+    """The candidate first: it must not find the twin's result in freed memory."""
+    outputs, guards, kept = _launch(kernel, case, NANS)
+    again, _, kept_again = _launch(kernel, case, LARGE)
+    read, unsteady = 0, 0
+    if _distance(outputs, again):
+        unsteady = _distance(outputs, _launch(kernel, case, NANS)[0])
+        read = 0 if unsteady else _distance(outputs, again)
+    plain = kernel.twin(**_cloned(case.inputs, torch.Tensor.clone))
+    reference = kernel.twin(**_cloned(case.inputs, _widened))
+    changes = {name: guard.changes() for name, guard in guards.items()}
+    written = [name for name, (inside, _) in changes.items() if inside and name not in kernel.mutates]
+    halo = {name: outside for name, (_, outside) in changes.items() if outside}
+    misplaced = [*_misplaced(kernel, kept, guards, plain), *_reused(kernel, kept, kept_again)]
+    found = (
+        _count(kernel, case.name, "inputs", sum(changes[name][0] for name in written), ", ".join(written)),
+        _count(kernel, case.name, "halo write", sum(halo.values()), ", ".join(halo)),
+        _count(kernel, case.name, "halo read", read),
+        _count(kernel, case.name, "determinism", unsteady),
+        _count(kernel, case.name, "memory", len(misplaced), ", ".join(misplaced)),
+    )
+    return _Run(outputs, plain, reference, found)
+
+
+def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> tuple[Outputs, Mapping[str, Guarded], Outputs]:
+    """(outputs as they were right after the call, guards, the tensors that the call returned)."""
+    arguments, guards = place(case.inputs, poison)
+    with _unwritten_memory_filled():
+        returned = dict(kernel.launch(**arguments))
+    return {name: value.clone() for name, value in returned.items()}, guards, returned
+
+
+@contextmanager
+def _unwritten_memory_filled() -> Iterator[None]:
+    """Fresh tensors hold NaN (integers: their maximum) until written; the settings come back afterwards."""
+    enabled, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    deterministic: Any = torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        deterministic.fill_uninitialized_memory = filled
+
+
+def _cloned(inputs: Mapping[str, Any], copy: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    return {name: copy(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor.clone()
+
+
+def _distance(one: Outputs, other: Outputs) -> int:
+    """Elements that differ between two calls; a changed name, shape or dtype counts as one."""
+    count = len(one.keys() ^ other.keys())
+    for name in one.keys() & other.keys():
+        a, b = one[name], other[name]
+        alike = (a.shape, a.dtype) == (b.shape, b.dtype)
+        count += mismatches(a, b)[0] if alike else 1
+    return count
+
+
+def _misplaced(kernel: Kernel, returned: Outputs, guards: Mapping[str, Guarded], plain: Outputs) -> Iterator[str]:
+    for name, value in returned.items():
+        if name in kernel.mutates:
+            if name not in guards or not guards[name].holds(value):
+                yield f"{name} is not the input that was to be written"
+            continue
+        for source, guard in guards.items():
+            if guard.owns(value):
+                yield f"{name} is a view of the input {source}"
+        if name in plain and plain[name].is_contiguous() and not value.is_contiguous():
+            yield f"{name} is not contiguous as the twin's is"
+
+
+def _reused(kernel: Kernel, first: Outputs, second: Outputs) -> Iterator[str]:
+    """Both results are alive: the same memory means that the second call overwrote the first one's answer."""
+    for name in first.keys() & second.keys() - set(kernel.mutates):
+        memory = first[name].untyped_storage().data_ptr()
+        if memory and memory == second[name].untyped_storage().data_ptr():
+            yield f"{name} is returned again by the next call"
+
+
+def _judged(kernel: Kernel, case: OpCase, outputs: Outputs, run: _Run) -> list[Check]:
+    """The worst rule per output. A wrong set of names is the one check that is left then."""
+    if missing := outputs.keys() ^ run.plain.keys():
+        return [_count(kernel, case.name, "structure", len(missing), f"outputs {', '.join(sorted(missing))}")]
+    checks = []
+    for name, plain in run.plain.items():
+        reference = run.reference[name]
+        if plain.is_floating_point() and name not in kernel.copies and reference.dtype != torch.float64:
+            raise HarnessError(
+                f"twin of {kernel.name} returns {name} as {reference.dtype} for float64 inputs: a reference that is "
+                "rounded already cannot judge rounding"
+            )
+        found = judge(
+            outputs[name],
+            reference,
+            plain,
+            level="op",
+            subject=kernel.name,
+            name=f"{case.name}: {name}",
+            exact=name in kernel.copies,
+        )
+        checks.append(worst(found))
+    return checks
+
+
+def _never_left_float32(name: str, kernel: Kernel, run: _Run) -> bool:
+    """Whether a float64 reference of a float32 result is float32 throughout: computed no better than what it judges.
+    An output that only moves bits belongs in `copies`."""
+    reference, plain = run.reference[name], run.plain[name]
+    if name in kernel.copies or plain.dtype != torch.float32:
+        return False
+    return torch.equal(reference.nan_to_num(), reference.float().double().nan_to_num())
+
+
+def _shuffled(tensor: Tensor) -> Tensor:
+    order = torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(0)).to(tensor.device)
+    return tensor.flatten()[order].view(tensor.shape)
+
+
+_FORGERIES: Mapping[str, Callable[[Tensor], Tensor]] = {"zeros": torch.zeros_like, "shuffled": _shuffled}
+
+
+def _forge(forgery: Callable[[Tensor], Tensor], run: _Run) -> Outputs:
+    return {name: forgery(value) for name, value in run.plain.items()}
+
+
+def _count(kernel: Kernel, case: str, rule: str, count: int, where: str = "") -> Check:
+    return Check(level="op", subject=kernel.name, name=case, rule=rule, error=count, noise=0, limit=0, where=where)

@@ -1,0 +1,93 @@
+"""The ways to the same logits: chunked, padded, alone, through another cache, replayed; all judged alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.parity.generation import Generated, forced
+from harness.parity.logits import Reference, judge_logits
+from harness.parity.rules import worst
+from harness.record import Check
+from harness.spec import ModelSpec, Target
+
+PATH_TOKENS = 16
+"""New tokens that each path goes over; generation goes over all of them."""
+CHUNKS = (7, 1, 16)
+"""Prefill chunk lengths, repeated: short, single, longer."""
+
+
+def check_paths(
+    model: Any, spec: ModelSpec, stack: Sequence[str], target: Target, generated: Generated, wide: Tensor, plain: Tensor
+) -> list[Check]:
+    """wide and plain [B, T, vocab] on `generated.tokens` [B, T]; one check a path, its worst rule."""
+    generated = generated.first(PATH_TOKENS)
+    tokens, start = generated.tokens, generated.prompt_tokens
+    wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
+    whole = _all(wide, plain)
+    decoded = _all(wide[:, start - 1 : -1], generated.logits)
+    checks = [
+        _check("chunked prefill", _chunked(model, tokens), whole),
+        _check("left-padded batch", _padded(model, tokens), whole),
+        _check("one row alone", _prefill(model, tokens[:1]), _all(wide[:1], plain[:1])),
+    ]
+    for item in spec.menu.items:
+        if item.name.startswith("kv_cache") and item.name not in stack:
+            with _other_cache(model):
+                item.apply(model, target)
+                checks.append(_check(f"{item.name} layout", forced(model, generated, model.decode), decoded))
+    if "decode" in vars(model):
+        eager = partial(type(model).decode, model)
+        checks.append(_check("decode without graph or compiler", forced(model, generated, eager), decoded))
+    return checks
+
+
+def _check(path: str, ours: Tensor, reference: Reference) -> Check:
+    check: Check = worst(judge_logits(ours.flatten(0, 1), reference, "path", path))
+    return check
+
+
+@contextmanager
+def _other_cache(model: Any) -> Iterator[None]:
+    """Whatever cache layout is chosen inside is given back outside."""
+    before = model.cache_factory
+    try:
+        yield
+    finally:
+        model.cache_factory = before
+
+
+def _all(wide: Tensor, plain: Tensor) -> Reference:
+    return Reference(wide.flatten(0, 1), plain.flatten(0, 1))
+
+
+def _prefill(model: Any, tokens: Tensor) -> Tensor:
+    out: Tensor = model(tokens, model.new_cache(*tokens.shape))
+    return out
+
+
+def _chunked(model: Any, tokens: Tensor) -> Tensor:
+    cache = model.new_cache(*tokens.shape)
+    parts: list[Tensor] = []
+    at = 0
+    while at < tokens.shape[1]:
+        size = CHUNKS[len(parts) % len(CHUNKS)]
+        parts.append(model(tokens[:, at : at + size], cache))
+        at += size
+    return torch.cat(parts, dim=1)
+
+
+def _padded(model: Any, tokens: Tensor) -> Tensor:
+    """Row b gets b + 1 tokens of left padding and everything else is shifted; the padding's logits are left out."""
+    batch, length = tokens.shape
+    starts = [batch - row for row in range(batch)]
+    padded = torch.zeros(batch, length + batch, dtype=tokens.dtype, device=tokens.device)
+    for row, start in enumerate(starts):
+        padded[row, start : start + length] = tokens[row]
+    logits = model(padded, model.new_cache(batch, length + batch, starts))
+    return torch.stack([logits[row, start : start + length] for row, start in enumerate(starts)])

@@ -1,0 +1,110 @@
+"""The Hugging Face model as the judge sees it: layer by layer, stage by stage, and in a wider type."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CAPTURED = "captured_sdpa"
+Trace = dict[str, Tensor]
+
+
+def wider(dtype: torch.dtype) -> torch.dtype:
+    """The type that references are computed in: float64 for float32, float32 for the half types."""
+    return torch.float64 if dtype == torch.float32 else torch.float32
+
+
+class Plain:
+    """Wraps a Hugging Face decoder: `model.model.layers`, `embed_tokens`, `norm`, `rotary_emb` and `lm_head`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.core = model.model
+
+    def __len__(self) -> int:
+        return len(self.core.layers)
+
+    def logits(self, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """[B, T, vocab] in the model's dtype."""
+        position_ids = None
+        if attention_mask is not None:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
+        out: Tensor = self.model(
+            input_ids=tokens, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+        ).logits
+        return out
+
+    def wide_logits(self, tokens: Tensor) -> Tensor:
+        """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small."""
+        wide = wider(self.model.dtype)
+        hidden = self.core.embed_tokens(tokens).to(wide)
+        for index in range(len(self)):
+            hidden = self.wide_layer(index)(hidden)
+        hidden = copy.deepcopy(self.core.norm).to(wide)(hidden)
+        rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(wide)) for row in hidden.unbind(0)]
+        return torch.stack(rows)
+
+    def layer_inputs(self, tokens: Tensor) -> list[Tensor]:
+        """The plain model's own input [B, T, H] to every layer, and to the final norm."""
+        inputs: list[Tensor] = []
+        modules = [*self.core.layers, self.core.norm]
+        hooks = [m.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone())) for m in modules]
+        try:
+            self.logits(tokens)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return inputs
+
+    def layer(self, index: int) -> LayerRun:
+        return LayerRun(self.core.layers[index], self.core.rotary_emb)
+
+    def wide_layer(self, index: int) -> LayerRun:
+        wide = copy.deepcopy(self.core.layers[index]).to(wider(self.model.dtype))
+        return LayerRun(wide, self.core.rotary_emb)
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """One Hugging Face layer: hidden states [B, T, H] -> the same after it, causal, positions from 0, no cache."""
+
+    layer: nn.Module
+    rotary: nn.Module
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        positions = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[0], -1)
+        out: Tensor = self.layer(
+            hidden,
+            attention_mask=None,
+            position_ids=positions,
+            position_embeddings=self.rotary(hidden, positions),
+        )
+        return out
+
+
+@contextmanager
+def captured_attention(plain: Plain, trace: Trace) -> Iterator[None]:
+    """While open, what attention is given in the plain model lands in `trace` as @query, @keys, @values, each
+    [B, T, heads * head_dim]."""
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+        for name, tensor in (("@query", query), ("@keys", key), ("@values", value)):
+            trace[name] = tensor.transpose(1, 2).flatten(2)
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+
+    AttentionInterface.register(CAPTURED, attention)
+    config = plain.core.config
+    before = config._attn_implementation
+    config._attn_implementation = CAPTURED
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -1,0 +1,102 @@
+"""Where a case would run: a choice of hardware held against the machine at hand. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from harness.settings import Auto, Hardware, Kind
+
+
+class MachineFacts(Protocol):
+    """What a probe of the machine tells; `gpu_memory_bytes` is of one GPU, `gpu_names` and `gpu_uuids` are parallel."""
+
+    @property
+    def kind(self) -> Literal["cpu", "cuda"]: ...
+    @property
+    def gpu_names(self) -> tuple[str, ...]: ...
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]: ...
+    @property
+    def gpu_memory_bytes(self) -> int | None: ...
+    @property
+    def memory_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """`absent` says why a case cannot run here; then nothing else but `name` and `kind` was found on the machine."""
+
+    name: str
+    kind: Kind
+    gpu_count: int
+    gpu_uuids: tuple[str, ...]
+    """Every GPU that fits; the engine takes `gpu_count` of them."""
+    memory_bytes: int | None
+    """Of one device."""
+    capabilities: frozenset[str]
+    absent: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """The machine, the hardware that is known by name, and whether a C++ compiler is found."""
+
+    machine: MachineFacts
+    known: Mapping[str, Hardware]
+    cxx: bool
+
+    def place(self, choice: Hardware | Auto) -> Place:
+        """Resolve a choice of hardware. `auto` is one GPU, or the CPU where there is none."""
+        if isinstance(choice, Hardware):
+            return self._named(choice)
+        if self.machine.kind == "cpu":
+            return self._named(self.known["cpu"])
+        device = self.machine.gpu_names[0]
+        single = [entry for entry in self.known.values() if entry.gpu_count == 1 and _fits(entry, device)]
+        return self._named(single[0]) if single else self._unlisted(device)
+
+    def _named(self, hardware: Hardware) -> Place:
+        if hardware.kind == "cpu":
+            return Place(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self._capabilities("cpu"))
+        devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
+        uuids = tuple(uuid for name, uuid in devices if _fits(hardware, name))
+        short = len(uuids) < hardware.gpu_count
+        return Place(
+            name=hardware.name,
+            kind="cuda",
+            gpu_count=hardware.gpu_count,
+            gpu_uuids=uuids,
+            memory_bytes=hardware.memory_bytes if short else self.machine.gpu_memory_bytes,
+            capabilities=self._capabilities("cuda"),
+            absent=self._missing(hardware, len(uuids)) if short else None,
+        )
+
+    def _unlisted(self, device: str) -> Place:
+        """A GPU that no file describes runs under its own name; no rule depends on a datasheet."""
+        name = re.sub(r"[^0-9a-z]+", "_", device.lower()).strip("_")
+        devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
+        return Place(
+            name=name,
+            kind="cuda",
+            gpu_count=1,
+            gpu_uuids=tuple(uuid for found, uuid in devices if found == device),
+            memory_bytes=self.machine.gpu_memory_bytes,
+            capabilities=self._capabilities("cuda"),
+            note=f"no file under conf/hardware describes '{device}': its cases are filed as {name}",
+        )
+
+    def _capabilities(self, kind: Kind) -> frozenset[str]:
+        compiler = {"c++"} if self.cxx else set()
+        return frozenset({"triton"} | ({"cuda"} if kind == "cuda" else set()) | compiler)
+
+    def _missing(self, hardware: Hardware, found: int) -> str:
+        here = ", ".join(self.machine.gpu_names) or "no GPU"
+        return f"hardware '{hardware.name}' needs {hardware.gpu_count} GPU(s) of its kind, {found} found (here: {here})"
+
+
+def _fits(hardware: Hardware, device: str) -> bool:
+    return hardware.match is not None and re.search(hardware.match, device, re.IGNORECASE) is not None

@@ -1,0 +1,126 @@
+"""Settings to plan: every `auto` resolved, every skip stated, every contradiction refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harness import stack
+from harness.case import Case, DType, Plan, Skip
+from harness.errors import UnknownName, UserError
+from harness.place import Place, Site
+from harness.settings import AutoWorkload, Settings
+from harness.spec import Menu
+
+
+class Offer(Protocol):
+    """What the plan reads of a model; a ModelSpec is one."""
+
+    @property
+    def sizes(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def menu(self) -> Menu: ...
+
+
+WeightsBytes = Callable[[str, str, DType], int]
+"""Model, size, dtype -> bytes of one copy of the weights."""
+
+
+@dataclass(frozen=True)
+class _Expanded:
+    case: Case
+    reason: str | None
+    notes: tuple[str, ...]
+
+
+def expand(settings: Sequence[Settings], specs: Mapping[str, Offer], site: Site, weights_bytes: WeightsBytes) -> Plan:
+    """All cases of the jobs, duplicates merged, in the order asked.
+
+    A case that this machine cannot run is skipped with its reason. What contradicts itself is a UserError, and so is
+    a plan that would run nothing: a run that measured nothing must not look like one that passed.
+    """
+    expanded = [_expand_one(job, specs, site, weights_bytes) for job in settings]
+    cases = {item.case.key: item.case for item in expanded if item.reason is None}
+    skips = {item.case.key: Skip(case=item.case, reason=item.reason) for item in expanded if item.reason is not None}
+    notes = dict.fromkeys(note for item in expanded for note in item.notes)
+    plan = Plan(cases=tuple(cases.values()), skipped=tuple(skips.values()), notes=tuple(notes))
+    if not plan.cases:
+        reason = plan.skipped[0].reason if plan.skipped else "no job was asked for"
+        raise UserError(f"nothing would run: {reason}")
+    return plan
+
+
+def _expand_one(job: Settings, specs: Mapping[str, Offer], site: Site, weights_bytes: WeightsBytes) -> _Expanded:
+    name = job.model.name
+    if name not in specs:
+        raise UnknownName("model", name, specs)
+    spec, place = specs[name], site.place(job.hardware)
+    workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
+    shape = workload.shape(place.kind)
+    size = _size(job, spec, place, shape.dtype, weights_bytes)
+    elsewhere = {item for other in specs.values() for item in other.menu.names()}
+    chosen = stack.resolve(name, spec.menu, tuple(job.optimization), place.capabilities, elsewhere)
+    case = Case(
+        model=name,
+        size=size,
+        optimizations=chosen.names,
+        hardware=place.name,
+        workload=shape,
+        arms=_arms(job, place),
+        timing=job.timing.resolve(place.kind),
+        seed=job.seed,
+        weights=job.weights,
+        deadline_s=job.deadline_s,
+    )
+    reason = place.absent or chosen.unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)
+    return _Expanded(case, reason, _notes(case, place, chosen))
+
+
+def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes: WeightsBytes) -> str:
+    """Resolve `auto`: real weights are the full model; a CPU takes tiny; a GPU takes full where two copies of the
+    weights, ours and the reference's, leave a tenth of its memory free, and the slice elsewhere."""
+    model, size = job.model.name, job.size.name
+    if size == "auto" and job.weights is not None:
+        size = "full"
+    elif size == "auto" and place.kind == "cpu":
+        size = "tiny"
+    elif size == "auto":
+        room = 0.9 * place.memory_bytes if place.memory_bytes else 0.0
+        size = "full" if 2 * weights_bytes(model, "full", dtype) <= room else "slice"
+    if size not in spec.sizes:
+        raise UnknownName(f"size of {model}", size, spec.sizes)
+    return size
+
+
+def _arms(job: Settings, place: Place) -> tuple[str, ...]:
+    peers: list[str] = []
+    for name, arm in job.arm.items():
+        per_kind: tuple[str, ...] | None = getattr(arm, place.kind)
+        peers += [name] if per_kind is None else per_kind
+    return tuple(dict.fromkeys(["reference", *peers]))
+
+
+def _unseen(case: Case, spec: Offer) -> str | None:
+    if case.workload.images and "vision_config" not in spec.sizes[case.size]:
+        return f"workload '{case.workload.name}' shows images and {case.model} reads text only"
+    return None
+
+
+def _too_large(case: Case, place: Place, weights_bytes: WeightsBytes) -> str | None:
+    if case.size == "tiny" or place.memory_bytes is None:
+        return None
+    needed = weights_bytes(case.model, case.size, case.workload.dtype)
+    if needed <= place.memory_bytes:
+        return None
+    return (
+        f"{case.model}/{case.size} holds {needed / 2**30:.0f} GiB of weights and one device of {place.name} has "
+        f"{place.memory_bytes / 2**30:.0f} GiB"
+    )
+
+
+def _notes(case: Case, place: Place, chosen: stack.Stack) -> tuple[str, ...]:
+    notes = [place.note] if place.note else []
+    if chosen.left_out:
+        notes.append(f"{case.model} on {place.name}: `full` leaves out {', '.join(chosen.left_out)}")
+    return tuple(notes)

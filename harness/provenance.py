@@ -1,0 +1,30 @@
+"""Hashes of what a result depends on beyond the commit: the model's config and the sources of its kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.build import Source
+from harness.record import Provenance
+from harness.spec import ModelSpec
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+def provenance(spec: ModelSpec, source: Source, aot_compiled: Iterable[str] = ()) -> Provenance:
+    config = json.dumps(dict(source.config), sort_keys=True).encode()
+    return Provenance(
+        hf_config=hashlib.sha256(config).hexdigest()[:16],
+        kernel_sources=_sources(MODELS / "common", MODELS / spec.name),
+        aot_compiled=tuple(aot_compiled),
+    )
+
+
+def _sources(*folders: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py") if "tests" not in path.parts):
+        digest.update(path.relative_to(MODELS).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

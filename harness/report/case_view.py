@@ -1,0 +1,138 @@
+"""One record as the view of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.case import Case
+from harness.record import Environment, Failure, ReceiptNote, Record
+from harness.report import formats, judged, machine, speed, verdicts
+from harness.report.cells import Banner, Fact, Table
+from harness.report.judged import LevelView
+from harness.report.speed import PhaseView
+
+if TYPE_CHECKING:
+    from harness.compare import PhaseComparison
+
+
+@dataclass(frozen=True)
+class MachineView:
+    """One environment, and the command that reproduces what ran in it."""
+
+    title: str
+    facts: tuple[Fact, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one optimization touched."""
+
+    optimization: str
+    summary: str
+    touched: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """The page of one case; None where the record holds nothing of the kind."""
+
+    key: str
+    name: str
+    detail: str
+    banner: Banner
+    facts: tuple[Fact, ...]
+    divergence: str | None
+    levels: tuple[LevelView, ...]
+    not_judged: Table | None
+    receipts: tuple[Receipt, ...]
+    phases: tuple[PhaseView, ...]
+    timing_notes: tuple[str, ...]
+    kernels: Table | None
+    ceilings: str
+    arms: Table | None
+    telemetry: Table | None
+    disturbances: tuple[str, ...]
+    machine: MachineView | None
+    error: str | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.detail})"
+
+
+def build(record: Record, phases: Sequence[PhaseComparison]) -> CaseView:
+    """`phases` is the judged speed of this record; () when it was not timed."""
+    parity, case = record.parity, record.case
+    return CaseView(
+        key=record.key,
+        name=name(case),
+        detail=detail(case),
+        banner=verdicts.of_case(record, phases),
+        facts=_facts(record),
+        divergence=parity.first_divergence.sentence() if parity and parity.first_divergence else None,
+        levels=judged.levels(parity) if parity else (),
+        not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
+        receipts=tuple(_receipt(note) for note in record.receipts),
+        phases=tuple(speed.phase_view(record, phase) for phase in phases),
+        timing_notes=record.timing_notes,
+        kernels=speed.kernels_table(record) if record.kernels else None,
+        ceilings=speed.ceiling_text(record.ceilings),
+        arms=machine.arms_table(record) if record.arms else None,
+        telemetry=machine.telemetry_table(record) if record.blocks else None,
+        disturbances=machine.disturbances(record.blocks),
+        machine=machine_view("Environment", record.environment) if record.environment else None,
+        error=_error(record.error) if record.error else None,
+    )
+
+
+def name(case: Case) -> str:
+    return f"{case.model}/{case.size}"
+
+
+def detail(case: Case) -> str:
+    return f"{case.stack()} on {case.hardware}, {case.workload.name}"
+
+
+def machine_view(title: str, environment: Environment) -> MachineView:
+    return MachineView(title, machine.environment_facts(environment), machine.command(environment))
+
+
+def _facts(record: Record) -> tuple[Fact, ...]:
+    case, timing = record.case, record.case.timing
+    limits = f"margin {formats.percent(timing.margin)}, {formats.number_of(timing.processes, 'process', 'processes')}"
+    facts = [
+        Fact("Case", record.key, code=True),
+        Fact("Status", record.status.replace("_", " ")),
+        Fact("Model", name(case)),
+        Fact("Optimizations", case.stack()),
+        Fact("Hardware", case.hardware),
+        Fact("Workload", case.workload.label()),
+        Fact("Weights", case.weights or "random, from the seed"),
+        Fact("Seed", str(case.seed)),
+        Fact("Arms asked for", ", ".join(case.arms) or "none"),
+        Fact("Timing", f"{timing.name}: {limits}" if timing.processes else f"{timing.name}: not asked for"),
+        Fact("Started", record.started_at),
+        Fact("Took", formats.seconds(record.wall_s)),
+    ]
+    if record.provenance:
+        compiled = ", ".join(record.provenance.aot_compiled)
+        facts += [
+            Fact("Model config", record.provenance.hf_config, code=True),
+            Fact("Kernel sources", record.provenance.kernel_sources, code=True),
+            *([Fact("Compiled ahead for sm_90", compiled)] if compiled else []),
+        ]
+    return tuple(facts)
+
+
+def _receipt(note: ReceiptNote) -> Receipt:
+    summary = f"{note.optimization}: {formats.number_of(len(note.touched), 'module')} replaced"
+    return Receipt(note.optimization, summary, note.touched, note.notes)
+
+
+def _error(failure: Failure) -> str:
+    """The traceback where there is one; it ends with the message."""
+    return failure.traceback.rstrip() or f"{failure.kind}: {failure.message}"

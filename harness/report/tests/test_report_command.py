@@ -1,0 +1,42 @@
+"""`python -m harness.report`: a run file in, paths out, one clear line when it cannot."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from harness.errors import RecordError
+from harness.report.__main__ import main
+
+
+def test_writes_what_was_asked_for_and_prints_where(ends, tmp_path, capsys, monkeypatch):
+    _, plan, records = ends
+    path = tmp_path / "some.jsonl"
+    path.touch()
+    store = SimpleNamespace(read_run=lambda found: (plan, tuple(records.values())) if found == path else None)
+    monkeypatch.setitem(sys.modules, "harness.store", store)
+    assert main([str(path), "--out", str(tmp_path / "reports"), "--format", "markdown"]) == 0
+    written = tmp_path / "reports" / records["timed"].run / "report.md"
+    assert capsys.readouterr().out.split() == [str(written)]
+    assert "REFUSED" in written.read_text()
+
+
+def test_a_file_that_cannot_be_trusted_is_one_line_and_exit_2(tmp_path, capsys, monkeypatch):
+    def refuse(path):
+        raise RecordError("line 3: edited")
+
+    monkeypatch.setitem(sys.modules, "harness.store", SimpleNamespace(read_run=refuse))
+    path = tmp_path / "some.jsonl"
+    path.touch()
+    assert main([str(path)]) == 2
+    assert main([str(tmp_path / "absent.jsonl")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: line 3: edited"
+    assert lines[1].startswith("error: no run file")
+    assert len(lines) == 2
+
+
+def test_charts_are_not_loaded_before_a_page_is_drawn():
+    heavy = "{'altair', 'vl_convert', 'torch'}"
+    code = f"import sys, harness.report.__main__, harness.report.render; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,78 @@
+"""A stack of optimizations: named, ordered by the model's menu, checked for conflicts and requirements. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from harness.errors import UnknownName, UserError
+from harness.spec import Menu
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`left_out`: what `full` holds and this machine cannot run, with reasons. `unable`: why what was asked for by
+    name cannot run here."""
+
+    names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    unable: str | None = None
+
+
+def resolve(
+    model: str, menu: Menu, asked: Sequence[str], capabilities: Collection[str], elsewhere: Collection[str] = ()
+) -> Stack:
+    """Expand `full` to what the machine can run, keep what was asked for by name, order both by the menu.
+
+    A name that only other models of the plan offer (`elsewhere`) makes the stack unable, so that a sweep over models
+    states it and goes on. Raises UnknownName for a name that nobody offers, UserError for a conflict or a missing
+    requirement.
+    """
+    explicit = [name for name in asked if name != "full"]
+    for name in explicit:
+        if name not in menu.names() and name in elsewhere:
+            return Stack(tuple(explicit), unable=f"{model} does not offer the optimization '{name}'")
+        if name not in menu.names():
+            raise UnknownName(f"optimization of {model}", name, menu.names())
+    reasons = _left_out(menu, capabilities) if "full" in asked else {}
+    chosen = {*explicit, *(name for name in menu.full if "full" in asked and name not in reasons)}
+    names = tuple(name for name in menu.names() if name in chosen)
+    _check(model, menu, names)
+    notes = tuple(f"{name} ({reason})" for name, reason in reasons.items() if name not in chosen)
+    return Stack(names, notes, _unable(menu, names, capabilities))
+
+
+def _left_out(menu: Menu, capabilities: Collection[str]) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for name in (name for name in menu.names() if name in menu.full):
+        lacking = sorted(set(menu[name].needs) - set(capabilities))
+        orphaned = menu[name].requires and all(other in reasons for other in menu[name].requires)
+        if lacking:
+            reasons[name] = f"needs {', '.join(lacking)}"
+        elif orphaned:
+            reasons[name] = f"requires {menu[name].requires[0]}, left out too"
+    return reasons
+
+
+def _check(model: str, menu: Menu, names: Sequence[str]) -> None:
+    for name in names:
+        item = menu[name]
+        clash = [other for other in names if other in item.conflicts or name in menu[other].conflicts]
+        if clash:
+            raise UserError(
+                f"{model}: optimizations '{name}' and '{clash[0]}' conflict: both replace the same part, and only the "
+                "last would be measured; ask for one of them"
+            )
+        if item.requires and not set(item.requires) & set(names):
+            raise UserError(
+                f"{model}: optimization '{name}' requires {' or '.join(item.requires)}, and neither is in the stack: "
+                f"ask for optimization=[{','.join((item.requires[0], *names))}]"
+            )
+
+
+def _unable(menu: Menu, names: Sequence[str], capabilities: Collection[str]) -> str | None:
+    for name in names:
+        lacking = sorted(set(menu[name].needs) - set(capabilities))
+        if lacking:
+            return f"optimization '{name}' needs {', '.join(lacking)}, which this hardware does not offer"
+    return None

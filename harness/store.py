@@ -1,0 +1,209 @@
+"""Run files: JSON lines, append only, each line with the hash of its content, linked into place when complete.
+
+A run is written to `NAME.jsonl.partial`, every line forced to disk, so that a killed parent loses nothing recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import statistics
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from pydantic import ValidationError
+
+from harness.case import Plan
+from harness.errors import RecordError, UserError
+from harness.record import SCHEMA_VERSION, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Noun = TypeVar("Noun", Plan, Record)
+NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
+
+
+def run_path(out: Path, hardware: str, run: str) -> Path:
+    """`out/hardware/run.jsonl`, both names checked, so that nothing is written outside `out`."""
+    for kind, name in (("hardware", hardware), ("run", run)):
+        if not NAME.match(name):
+            raise UserError(f"{kind} name '{name}' is not letters, digits, dot, dash: it could leave {out}")
+    folder = out.resolve() / hardware
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a symlink: records would be written somewhere else")
+    return folder / f"{run}.jsonl"
+
+
+class RunWriter:
+    """Appends the records of one run. A second writer of the same name is refused.
+
+    As a context manager it links the finished file into place on a clean exit and leaves the partial one otherwise.
+    """
+
+    def __init__(self, path: Path, run: str, plan: Plan) -> None:
+        self.path = path
+        self.partial = path.with_name(f"{path.name}.partial")
+        self._file = self._open()
+        header = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
+        self._write({"hash": _digest(header), "header": header})
+
+    def append(self, record: Record) -> None:
+        content = record.model_dump(mode="json")
+        self._write({"hash": _digest(content), "record": content})
+
+    def finish(self) -> Path:
+        """Link the complete file into place; an existing one is never replaced."""
+        os.close(self._file)
+        try:
+            os.link(self.partial, self.path)
+        except FileExistsError:
+            raise UserError(f"{self.path} appeared meanwhile; the records of this run are in {self.partial}") from None
+        self.partial.unlink()
+        return self.path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            os.close(self._file)
+
+    def _open(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                raise FileExistsError(self.path)
+            return os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        except FileExistsError as error:
+            raise UserError(f"{error.filename or self.path} exists: another run has written or is writing it") from None
+        except OSError as error:
+            raise UserError(f"cannot write records under {self.path.parent}: {error.strerror}") from None
+
+    def _write(self, line: dict[str, Any]) -> None:
+        data = (_canonical(line) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            kept = f"what was recorded is in {self.partial}"
+            raise UserError(f"cannot go on writing: {error.strerror}; {kept}") from None
+
+
+def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
+    """The plan and the records of a run file, every hash verified.
+
+    RecordError names the line that is truncated, edited, not finite, of an unknown schema or of another run.
+    """
+    if path.is_symlink():
+        raise RecordError(f"{path} is a symlink: what it points to may change between readings")
+    lines = path.read_text().split("\n")
+    if lines.pop():
+        raise RecordError(f"{path.name} line {len(lines) + 1}: truncated, it has no end of line")
+    if not lines:
+        raise RecordError(f"{path.name}: empty, it has no header")
+    header = _content(lines[0], "header", f"{path.name} line 1")
+    plan = _valid(Plan, header["plan"], f"{path.name} line 1")
+    records = []
+    for number, line in enumerate(lines[1:], start=2):
+        where = f"{path.name} line {number}"
+        record = _valid(Record, _content(line, "record", where), where)
+        if record.run != header["run"] or record.plan != plan.hash:
+            raise RecordError(f"{where}: a record of another run or plan")
+        records.append(record)
+    return plan, tuple(records)
+
+
+def load(where: Path) -> pd.DataFrame:
+    """One row per record, phase and arm of one run file or of all under a folder. A record without series has one
+    row with an empty `phase`."""
+    import pandas as pd
+
+    paths = [where] if where.is_file() else sorted(where.rglob("*.jsonl"))
+    return pd.DataFrame([row for path in paths for record in read_run(path)[1] for row in _rows(record)])
+
+
+def _rows(record: Record) -> list[dict[str, Any]]:
+    case, shape = record.case, record.case.workload
+    checks = record.parity.checks if record.parity else ()
+    common = {
+        "run": record.run,
+        "key": record.key,
+        "model": case.model,
+        "size": case.size,
+        "stack": case.stack(),
+        "hardware": case.hardware,
+        "workload": shape.name,
+        "batch": shape.batch,
+        "prompt_tokens": shape.prompt_tokens,
+        "new_tokens": shape.new_tokens,
+        "dtype": shape.dtype,
+        "status": record.status,
+        "provisional": record.provisional,
+        "started_at": record.started_at,
+        "wall_s": record.wall_s,
+        "fingerprint": record.environment.fingerprint() if record.environment else None,
+        "commit": record.environment.commit if record.environment else None,
+        "checks": len(checks),
+        "worst_usage": max((check.usage for check in checks), default=None),
+    }
+    dropped = {(block.phase, block.process, block.index) for block in record.blocks if block.dropped}
+    samples: dict[tuple[str, str], list[float]] = {}
+    for series in record.series:
+        kept = samples.setdefault((series.phase, series.arm), [])
+        pairs = zip(series.blocks, series.samples_ms, strict=True)
+        kept += [ms for block, ms in pairs if (series.phase, series.process, block) not in dropped]
+    timed = [
+        common | {"phase": phase, "arm": arm, "samples": len(ms), "median_ms": statistics.median(ms) if ms else None}
+        for (phase, arm), ms in samples.items()
+    ]
+    return timed or [common | {"phase": None, "arm": None, "samples": 0, "median_ms": None}]
+
+
+def _content(line: str, kind: str, where: str) -> dict[str, Any]:
+    try:
+        envelope = json.loads(line, parse_constant=_not_finite, parse_float=_finite)
+    except ValueError as error:
+        raise RecordError(f"{where}: truncated or not JSON ({error})") from None
+    if not isinstance(envelope, dict) or set(envelope) != {"hash", kind} or not isinstance(envelope[kind], dict):
+        raise RecordError(f"{where}: not a {kind} line")
+    content: dict[str, Any] = envelope[kind]
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise RecordError(
+            f"{where}: schema version {content.get('schema_version')!r}, this build reads {SCHEMA_VERSION}: "
+            "guessing would misread it"
+        )
+    if envelope["hash"] != _digest(content):
+        raise RecordError(f"{where}: edited, its content does not have the hash it was written with")
+    return content
+
+
+def _valid(noun: type[Noun], content: Any, where: str) -> Noun:
+    try:
+        return noun.model_validate(content)
+    except (ValidationError, RecordError) as error:
+        raise RecordError(f"{where}: not a valid {noun.__name__.lower()}: {error}") from None
+
+
+def _not_finite(constant: str) -> float:
+    raise ValueError(f"{constant} is not a finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()

@@ -1,0 +1,219 @@
+"""The judge: verdicts from intervals, pairing by block, and each reason that makes a phase invalid."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.case import Case, TimingSettings, WorkloadShape
+from harness.compare import RESIDENT_BYTES, arms, estimate
+from harness.record import ArmReport, Block, Ceilings, Check, Parity, Record, Series, Work
+
+MARGIN = 0.01
+TIMING = TimingSettings(
+    name="t", processes=3, min_blocks=10, max_blocks=30, half_width=0.005, margin=MARGIN, limit_s=60.0
+)
+CASE = Case(
+    model="m",
+    size="tiny",
+    optimizations=("rotary",),
+    hardware="h",
+    workload=WorkloadShape(name="w", batch=1, prompt_tokens=8, new_tokens=4, dtype="bfloat16"),
+    arms=("reference",),
+    timing=TIMING,
+    seed=0,
+    deadline_s=60.0,
+)
+RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
+PROCESSES, BLOCKS = 3, 10
+
+
+def series(arm, milliseconds, blocks=range(BLOCKS)):
+    """The same samples in each process: one value for all blocks, or one per block."""
+    values = np.broadcast_to(milliseconds, len(blocks)).tolist()
+    return tuple(
+        Series(arm=arm, phase="decode", process=p, samples_ms=tuple(values), blocks=tuple(blocks))
+        for p in range(PROCESSES)
+    )
+
+
+def blocks(change=lambda process, index: {}):
+    return tuple(
+        Block(process=p, index=i, phase="decode", **change(p, i)) for p in range(PROCESSES) for i in range(BLOCKS)
+    )
+
+
+def record(*arms_of, machine=None, **more):
+    return Record(
+        run="r",
+        plan="p",
+        case=CASE,
+        key=CASE.key,
+        status="passed",
+        started_at="now",
+        wall_s=1.0,
+        parity=RIGHT,
+        series=sum(arms_of, ()),
+        blocks=blocks() if machine is None else machine,
+        **more,
+    )
+
+
+def healthy(**more):
+    return record(series("candidate", 2.0), series("again", 2.0), series("reference", 4.0), **more)
+
+
+def first(found):
+    return found.against[0].estimate
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "verdict"),
+    [
+        (0.05, 0.005, "faster"),
+        (-0.05, 0.005, "slower"),
+        (0.0, 0.005, "same"),
+        (0.01, 0.005, "inconclusive"),
+        (0.0, 0.1, "inconclusive"),
+    ],
+)
+def test_verdict_follows_the_interval(shift, spread, verdict):
+    noise = np.random.default_rng(0).normal(0, spread, 30)
+    assert estimate(list(noise - noise.mean() + shift), MARGIN).verdict == verdict
+
+
+def test_a_halved_time_is_a_speed_up_of_two():
+    found = estimate([math.log(2)] * 20, MARGIN)
+    assert (found.speedup, found.low, found.high, found.n) == (pytest.approx(2), pytest.approx(2), pytest.approx(2), 20)
+    assert found.minimum_detectable_effect == pytest.approx(MARGIN)
+
+
+def test_too_few_pairs_say_so():
+    found = estimate([1.0] * 5, MARGIN)
+    assert found.verdict == "inconclusive"
+    assert (found.low, found.high) == (0, math.inf)
+    assert "too few" in found.reasons[0]
+
+
+def simulated_log_ratios(rng, trials, effect, n=30):
+    """Two arms on a drifting machine: shared drift, autocorrelated noise in each, one sample in twenty an outlier."""
+    drift = rng.normal(0, 0.03, (trials, 1, n)).cumsum(axis=2)
+    noise = rng.normal(0, 0.012, (trials, 2, n))
+    noise[:, :, 1:] += 0.5 * noise[:, :, :-1].copy()
+    outliers = np.where(rng.random((trials, 2, n)) < 0.05, rng.exponential(0.5, (trials, 2, n)), 0)
+    logs = drift + noise + outliers
+    return logs[:, 1] - logs[:, 0] + effect
+
+
+def test_the_judge_stays_silent_on_equal_arms():
+    ratios = simulated_log_ratios(np.random.default_rng(11), 500, 0.0)
+    alarms = sum(estimate(list(row), MARGIN).verdict in ("faster", "slower") for row in ratios)
+    assert alarms <= 5
+
+
+def test_the_judge_finds_five_percent():
+    ratios = simulated_log_ratios(np.random.default_rng(12), 100, math.log(1.05))
+    assert sum(estimate(list(row), MARGIN).verdict == "faster" for row in ratios) >= 90
+
+
+def test_a_healthy_phase():
+    (phase,) = arms(healthy(arms=(ArmReport(name="reference", label="HF default", process=0),)))
+    assert (phase.phase, phase.candidate_ms, phase.strongest, phase.total_blocks) == ("decode", 2.0, "reference", 30)
+    assert (phase.against[0].label, phase.against[0].median_ms) == ("HF default", 4.0)
+    assert (first(phase).verdict, first(phase).speedup, first(phase).reasons) == ("faster", pytest.approx(2), ())
+    assert phase.again is not None
+    assert phase.again.verdict == "same"
+    assert phase.floor_ms is None
+
+
+def test_without_series_there_is_nothing_to_compare():
+    assert arms(record()) == ()
+
+
+def test_the_reference_comes_first_and_the_fastest_other_arm_is_the_strongest():
+    peer = series("peer", 3.0)
+    (phase,) = arms(record(peer, series("candidate", 2.0), series("again", 2.0), series("reference", 4.0)))
+    assert [arm.arm for arm in phase.against] == ["reference", "peer"]
+    assert phase.strongest == "peer"
+
+
+def test_samples_are_paired_by_block_and_not_by_position():
+    ramp = np.linspace(1, 10, BLOCKS)
+    late = series("reference", 2 * ramp[2:], range(2, BLOCKS))
+    (phase,) = arms(record(series("candidate", ramp), series("again", ramp), late))
+    assert first(phase).n == PROCESSES * (BLOCKS - 2)
+    assert first(phase).low == first(phase).high == pytest.approx(2)
+
+
+def test_a_throttled_block_is_left_out_whole():
+    slow_once = np.array([2.0] * 9 + [900.0])
+    throttled = blocks(lambda p, i: {"throttle": ("hardware thermal slowdown",)} if i == 9 else {})
+    (phase,) = arms(
+        record(series("candidate", slow_once), series("again", 2.0), series("reference", 4.0), machine=throttled)
+    )
+    assert (phase.dropped_blocks, first(phase).n, phase.candidate_ms) == (3, 27, 2.0)
+    assert first(phase).verdict == "faster"
+
+
+def test_a_candidate_that_differs_from_itself_is_invalid():
+    (phase,) = arms(record(series("candidate", 2.0), series("again", 2.2), series("reference", 4.0)))
+    assert first(phase).verdict == "invalid"
+    assert "differs from itself" in first(phase).reasons[0]
+
+
+def test_an_undecided_control_leaves_the_verdict_undecided():
+    wide = 2.0 * np.exp(np.random.default_rng(0).normal(0, 0.05, BLOCKS))
+    (phase,) = arms(record(series("candidate", 2.0), series("again", wide), series("reference", 4.0)))
+    assert (first(phase).verdict, first(phase).reasons) == ("inconclusive", ("the A/A pair is inconclusive",))
+
+
+def test_a_phase_without_a_control_is_undecided():
+    (phase,) = arms(record(series("candidate", 2.0), series("reference", 4.0)))
+    assert (first(phase).verdict, first(phase).reasons) == ("inconclusive", ("no A/A pair was timed",))
+
+
+def test_more_than_a_fifth_of_the_blocks_throttled_is_invalid():
+    (phase,) = arms(healthy(machine=blocks(lambda p, i: {"throttle": ("power brake",)} if i < 3 else {})))
+    assert first(phase).verdict == "invalid"
+    assert "9 of 30 blocks" in first(phase).reasons[0]
+
+
+def test_a_phase_with_every_block_throttled_is_invalid_and_has_no_ratio():
+    (phase,) = arms(healthy(machine=blocks(lambda p, i: {"throttle": ("power brake",)})))
+    assert (first(phase).verdict, first(phase).n, phase.candidate_ms) == ("invalid", 0, 2.0)
+
+
+def test_a_foreign_process_is_invalid():
+    (phase,) = arms(healthy(machine=blocks(lambda p, i: {"foreign_processes": int((p, i) == (1, 4))})))
+    assert first(phase).verdict == "invalid"
+    assert "1 foreign process on the GPU" in first(phase).reasons
+
+
+def work(bytes_, flops):
+    return (Work(phase="decode", bytes=bytes_, flops=flops),)
+
+
+def ceilings(dtype="bfloat16"):
+    return Ceilings(read_bytes_per_s=1e12, matmul_flops_per_s=1e12, matmul_dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "flops", "floor_ms", "bound"),
+    [(10**9, 1, 1.0, "memory"), (10**9, 15 * 10**8, 1.5, "compute"), (RESIDENT_BYTES - 1, 1, 1e-9, "compute")],
+)
+def test_the_longer_floor_binds_and_cached_bytes_have_none(bytes_, flops, floor_ms, bound):
+    (phase,) = arms(healthy(work=work(bytes_, flops), ceilings=ceilings()))
+    assert (phase.floor_ms, phase.bound) == (pytest.approx(floor_ms), bound)
+    assert phase.roofline_fraction == pytest.approx(floor_ms / 2.0)
+
+
+def test_a_ceiling_in_another_dtype_is_no_floor():
+    (phase,) = arms(healthy(work=work(1, 10**12), ceilings=ceilings("float32")))
+    assert phase.floor_ms is None
+
+
+@pytest.mark.parametrize(("bytes_", "verdict"), [(2_090_000_000, "faster"), (2_120_000_000, "invalid")])
+def test_a_time_under_the_physical_floor_is_invalid(bytes_, verdict):
+    (phase,) = arms(healthy(work=work(bytes_, 1), ceilings=ceilings()))
+    assert first(phase).verdict == verdict
+    assert any("physical floor" in reason for reason in first(phase).reasons) == (verdict == "invalid")

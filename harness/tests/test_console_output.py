@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from harness import console
+from harness.case import Plan, Skip
+from harness.outcome import Outcome
+from harness.record import Check, Divergence, Failure, Parity, Record
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def make_record(make_case):
+    def make(status, case=None, **fields):
+        case = case or make_case()
+        common = {"run": "r", "plan": "p", "started_at": "2025-01-01T00:00:00+00:00", "wall_s": 1.0}
+        return Record(case=case, key=case.key, status=status, **common, **fields)
+
+    return make
+
+
+def broken(divergence=None):
+    check = Check(level="layer", subject="layer 2", name="delta", rule="slices", error=5.0, noise=1.0, limit=2.0)
+    return Parity(checks=(check,), first_divergence=divergence)
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "log"])
+def test_progress_tells_case_part_and_end_and_obeys_nothing_that_the_worker_says(stream, make_case, make_record):
+    with console.progress(stream, 1) as shown:
+        shown.begin(make_case())
+        shown.part("prove parity")
+        shown.say(0.25, "[red]layer 3\x1b]0;owned\x07\r")
+        shown.end(make_record("killed", error=Failure(kind="SIGKILL", message="killed\nfrom outside")))
+    text = stream.getvalue()
+    assert "toy/tiny rotary cpu smoke" in text
+    assert "killed from outside" in text
+    assert "\x1b]0;owned" not in text
+    assert "\x07" not in text
+
+
+def test_a_log_has_no_control_characters(make_case, make_record):
+    stream = io.StringIO()
+    record = make_record("crashed", error=Failure(kind="X", message="a\x1b[31mb"))
+    console.print_outcome(Outcome((record,), {}), run_file=console.Path("r.jsonl"), reports=(), stream=stream)
+    assert all(char.isprintable() or char == "\n" for char in stream.getvalue())
+
+
+def test_coverage_adds_up_and_every_bad_end_refuses_but_a_skip(make_record, make_case):
+    error = Failure(kind="X", message="why")
+    records = (
+        make_record("passed", parity=Parity(checks=(broken().checks[0].model_copy(update={"error": 1.0}),))),
+        make_record("failed", parity=broken()),
+        make_record("timed_out", error=error),
+        make_record("lost", reason="interrupted"),
+        make_record("skipped", reason="no GPU"),
+    )
+    outcome = Outcome(records, {})
+    assert outcome.coverage() == "5 planned = 1 passed + 2 failed + 1 lost + 1 skipped"
+    assert len(outcome.refusals()) == 3
+    assert outcome.exit_code == 1
+    assert Outcome((records[0], records[4]), {}).exit_code == 0
+    assert Outcome(records[4:], {}).exit_code == 1
+
+
+def test_a_failure_is_told_by_its_first_divergence_or_else_by_its_worst_check(make_record):
+    divergence = Divergence(layer=2, stage="q_rotated", op="rotary", rule="max", where="[0]", error=3.0, limit=1.0)
+    (told,) = Outcome((make_record("failed", parity=broken(divergence)),), {}).refusals()
+    assert "layer 2, q_rotated (rotary)" in told
+    (told,) = Outcome((make_record("failed", parity=broken()),), {}).refusals()
+    assert "layer 2, delta (layer): rule slices, 5 > 2" in told
+
+
+def test_a_plan_shows_cases_skips_notes_hash_and_total(make_case):
+    case = make_case()
+    plan = Plan(cases=(case,), skipped=(Skip(case=make_case(seed=1), reason="no GPU"),), notes=("left out x",))
+    stream = io.StringIO()
+    console.print_plan(plan, {case.key: 125.0}, stream)
+    for part in (case.key, "B2, 24 prompt", "no GPU", "note: left out x", plan.hash, "about 2 min"):
+        assert part in stream.getvalue()

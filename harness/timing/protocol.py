@@ -1,0 +1,247 @@
+"""Interleaved blocks: every arm once in random order, until the interval of candidate over reference is narrow."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from harness.case import TimingSettings
+from harness.errors import HarnessError
+from harness.record import CANDIDATE, REFERENCE, Block, Phase, Series
+from harness.timing import stats
+from harness.timing.clock import Clock, Reading
+from harness.timing.telemetry import State, Telemetry
+
+if TYPE_CHECKING:
+    import torch
+
+SETTLED = 0.005
+SETTLED_CLOCK = 0.01
+WARM_UP_WINDOW = 3
+WARM_UP_ROUNDS = 24
+WARM_UP_SHARE = 0.25
+"""Of the time limit."""
+DISAGREEMENT = 0.1
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One arm, ready to run: compiled, captured and judged right before.
+
+    `run` performs `calls` calls (16 decode steps, one prefill), and a sample is its time over `calls`. `reset` puts
+    back what `run` used up; it comes before every sample, off the clock.
+    """
+
+    name: str
+    run: Callable[[], None]
+    reset: Callable[[], None]
+    calls: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process measured in one phase."""
+
+    series: tuple[Series, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+
+def measure(
+    phase: Phase,
+    arms: Sequence[Timed],
+    clock: Clock,
+    settings: TimingSettings,
+    process: int,
+    telemetry: Telemetry,
+    seed: int,
+    progress: Progress | None = None,
+) -> Measured:
+    """Warm up, then take blocks until the 99 % interval of candidate against reference is as narrow as asked for.
+
+    Stops at `settings.half_width` (after `min_blocks` undisturbed ones), `max_blocks`, or `limit_s`, which bounds this
+    phase in this process, warm-up included. Never on significance. `progress` is told (blocks done, half-width).
+    Raises HarnessError when the arms hold no pair to judge or two share a name.
+    """
+    other = _opponent(arms)
+    session = _Session(phase, arms, clock, process, telemetry, random.Random(f"{seed}/{process}/{phase}"))
+    end_s = clock.now_s() + settings.limit_s
+    notes = []
+    with _heap_frozen():
+        if not session.warm_up(clock.now_s() + WARM_UP_SHARE * settings.limit_s):
+            notes.append(f"unstable: block medians still moved by over {SETTLED:.1%} when the warm-up ended")
+        half_width = math.inf
+        while len(session.blocks) < settings.max_blocks:
+            session.block()
+            half_width = session.half_width(other)
+            if progress:
+                progress(len(session.blocks), half_width)
+            if session.kept() >= settings.min_blocks and half_width <= settings.half_width:
+                break
+            if clock.now_s() >= end_s:
+                notes.append(
+                    f"stopped by the limit of {settings.limit_s:g} s after {len(session.blocks)} blocks, half-width "
+                    f"{half_width:.2%} where {settings.half_width:.2%} was asked for"
+                )
+                break
+    notes = [f"{phase}, process {process}: {note}" for note in (*notes, *session.notes())]
+    return Measured(session.series(), tuple(session.blocks), tuple(notes))
+
+
+def sentinel(device: torch.device) -> Callable[[], None]:
+    """A fixed copy and matmul, the same in every run: when its time moves, the machine moved and not the arms."""
+    import torch
+
+    fast = device.type == "cuda"
+    side, dtype = (4096, torch.bfloat16) if fast else (512, torch.float32)
+    source = torch.full(((256 if fast else 16) * 2**20,), 7, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    generator = torch.Generator(device=device).manual_seed(0)
+    matrix = torch.randn(side, side, dtype=dtype, device=device, generator=generator)
+    product = torch.empty_like(matrix)
+
+    def run() -> None:
+        target.copy_(source)
+        torch.mm(matrix, matrix, out=product)
+
+    return run
+
+
+class _Session:
+    """The samples of one phase in one process as they accumulate."""
+
+    def __init__(
+        self,
+        phase: Phase,
+        arms: Sequence[Timed],
+        clock: Clock,
+        process: int,
+        telemetry: Telemetry,
+        order: random.Random,
+    ) -> None:
+        self.phase: Phase = phase
+        self.arms = arms
+        self.clock = clock
+        self.process = process
+        self.telemetry = telemetry
+        self.order = order
+        self.sentinel = sentinel(clock.device)
+        self.blocks: list[Block] = []
+        self.readings: dict[str, list[Reading]] = {arm.name: [] for arm in arms}
+        self.limits: list[str] = []
+
+    def warm_up(self, end_s: float) -> bool:
+        """Rounds of every arm until their level and the SM clock settle; False when the rounds or the time ran out."""
+        levels: list[float] = []
+        clocks: list[float] = []
+        while len(levels) < WARM_UP_ROUNDS and self.clock.now_s() < end_s:
+            readings = self._round()
+            levels.append(fmean(math.log(reading.device_ms) for reading in readings.values()))
+            clocks.append(math.log(self.telemetry.read().sm_clock_mhz or 1.0))
+            if _settled(levels, SETTLED) and _settled(clocks, SETTLED_CLOCK):
+                return True
+        return False
+
+    def block(self) -> None:
+        sentinel_ms = self.clock.measure(self.sentinel).device_ms
+        readings = self._round()
+        state = self.telemetry.read()
+        self.blocks.append(self._as_block(sentinel_ms, readings, state))
+        self.limits.extend(state.limits)
+        for name, reading in readings.items():
+            self.readings[name].append(reading)
+
+    def half_width(self, other: str) -> float:
+        """Of the candidate's log ratio to `other`, over the blocks that were not dropped; infinite when too few."""
+        pairs = zip(self.blocks, self.samples_ms(CANDIDATE), self.samples_ms(other), strict=True)
+        ratios = [math.log(theirs / ours) for block, ours, theirs in pairs if not block.dropped]
+        return stats.location(ratios).half_width if ratios else math.inf
+
+    def kept(self) -> int:
+        return sum(not block.dropped for block in self.blocks)
+
+    def samples_ms(self, name: str) -> list[float]:
+        calls = next(arm.calls for arm in self.arms if arm.name == name)
+        return [reading.device_ms / calls for reading in self.readings[name]]
+
+    def series(self) -> tuple[Series, ...]:
+        return tuple(
+            Series(
+                arm=arm.name,
+                phase=self.phase,
+                process=self.process,
+                samples_ms=tuple(self.samples_ms(arm.name)),
+                blocks=tuple(block.index for block in self.blocks),
+            )
+            for arm in self.arms
+        )
+
+    def notes(self) -> Iterator[str]:
+        for name, readings in self.readings.items():
+            typical = median(reading.device_ms for reading in readings)
+            shortest = self.clock.shortest_ms
+            if typical < shortest:
+                yield f"{name}: a sample lasts {typical:.3g} ms, under the {shortest:g} ms that this clock needs"
+            apart = median(reading.disagreement for reading in readings)
+            if apart > DISAGREEMENT:
+                yield f"{name}: device events and the wall clock differ by {apart:.0%}: work outside the timed stream?"
+        for word in dict.fromkeys(self.limits):
+            yield f"{word} in {self.limits.count(word)} of {len(self.blocks)} blocks"
+
+    def _round(self) -> dict[str, Reading]:
+        readings = {}
+        for arm in self.order.sample(self.arms, len(self.arms)):
+            arm.reset()
+            readings[arm.name] = self.clock.measure(arm.run)
+        return readings
+
+    def _as_block(self, sentinel_ms: float, readings: dict[str, Reading], state: State) -> Block:
+        return Block(
+            process=self.process,
+            index=len(self.blocks),
+            phase=self.phase,
+            sm_clock_mhz=state.sm_clock_mhz,
+            temperature_c=state.temperature_c,
+            power_w=state.power_w,
+            throttle=state.throttle,
+            foreign_processes=state.foreign_processes,
+            sentinel_ms=sentinel_ms,
+            wall_disagreement=max(reading.disagreement for reading in readings.values()),
+        )
+
+
+def _opponent(arms: Sequence[Timed]) -> str:
+    """The arm whose pair with the candidate decides when to stop: the reference, or whatever else there is."""
+    names = [arm.name for arm in arms]
+    if len(set(names)) != len(names):
+        raise HarnessError(f"two arms share a name in {names}: their samples could not be told apart")
+    others = [name for name in names if name != CANDIDATE]
+    if CANDIDATE not in names or not others:
+        raise HarnessError(f"arms {names} hold no candidate with something to be paired with: no speed could be judged")
+    return REFERENCE if REFERENCE in others else others[0]
+
+
+def _settled(levels: Sequence[float], limit: float) -> bool:
+    if len(levels) < 2 * WARM_UP_WINDOW:
+        return False
+    before, after = levels[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW], levels[-WARM_UP_WINDOW:]
+    return abs(median(after) - median(before)) < limit
+
+
+@contextmanager
+def _heap_frozen() -> Iterator[None]:
+    """Collect once and set the survivors aside, so that a collection between samples has little to walk."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,179 @@
+"""The protocol, on a clock whose time is made of numbers instead of work."""
+
+import math
+import random
+
+import pytest
+import torch
+
+from harness.case import TimingSettings
+from harness.errors import HarnessError
+from harness.timing.clock import Reading
+from harness.timing.protocol import Timed, measure
+from harness.timing.telemetry import NoTelemetry, State
+
+
+class Workshop:
+    """A clock for work that only says how long it took: `spend` moves it, and `log` keeps who spent what."""
+
+    device = torch.device("cpu")
+    shortest_ms = 5.0
+
+    def __init__(self, seed=0, noise=0.0, hidden_ms=0.0):
+        self.now_ms = 0.0
+        self.noise = random.Random(seed)
+        self.spread = noise
+        self.hidden_ms = hidden_ms
+        self.log = []
+
+    def now_s(self):
+        return self.now_ms / 1e3
+
+    def measure(self, run):
+        before = self.now_ms
+        run()
+        elapsed = max(self.now_ms - before, 1e-6)
+        return Reading(elapsed, elapsed + self.hidden_ms)
+
+    def arm(self, name, milliseconds, calls=1):
+        def run():
+            self.log.append(name)
+            self.now_ms += milliseconds(self) if callable(milliseconds) else self.scattered(milliseconds)
+
+        return Timed(name, run, lambda: self.log.append(f"reset {name}"), calls)
+
+    def scattered(self, milliseconds):
+        return milliseconds * math.exp(self.noise.gauss(0, self.spread))
+
+
+class Throttled(NoTelemetry):
+    def __init__(self, words):
+        self.words = words
+        self.reads = 0
+
+    def read(self):
+        self.reads += 1
+        return State(sm_clock_mhz=1980.0, throttle=self.words(self.reads), limits=("software power cap",))
+
+
+def settings(**changed):
+    usual = TimingSettings(
+        name="t", processes=1, min_blocks=10, max_blocks=60, half_width=0.005, margin=0.01, limit_s=1e6
+    )
+    return usual.model_copy(update=changed)
+
+
+def three(shop, candidate=10.0, reference=20.0):
+    return [shop.arm("reference", reference), shop.arm("candidate", candidate), shop.arm("again", candidate)]
+
+
+def run(shop, arms=None, telemetry=None, progress=None, seed=0, **changed):
+    return measure(
+        "decode", arms or three(shop), shop, settings(**changed), 0, telemetry or NoTelemetry(), seed, progress
+    )
+
+
+def orders(shop):
+    ran = [name for name in shop.log if not name.startswith("reset")]
+    return [tuple(ran[start : start + 3]) for start in range(0, len(ran), 3)]
+
+
+def test_each_block_holds_every_arm_once_after_its_reset_in_random_order():
+    shop = Workshop()
+    run(shop, half_width=1e-9, min_blocks=60)
+    assert all(set(order) == {"reference", "candidate", "again"} for order in orders(shop))
+    assert len(set(orders(shop))) == 6
+    assert all(shop.log[i] == f"reset {shop.log[i + 1]}" for i in range(0, len(shop.log), 2))
+
+
+def test_the_order_comes_from_the_seed():
+    first, same, other = Workshop(), Workshop(), Workshop()
+    run(first, seed=1), run(same, seed=1), run(other, seed=2)
+    assert orders(first) == orders(same) != orders(other)
+
+
+def test_quiet_arms_stop_at_the_fewest_blocks():
+    measured = run(Workshop())
+    assert len(measured.blocks) == 10
+    assert measured.notes == ()
+
+
+def test_noisy_arms_go_on_until_the_interval_is_narrow():
+    widths = []
+    shop = Workshop(noise=0.01)
+    measured = run(shop, half_width=0.006, max_blocks=200, progress=lambda done, width: widths.append(width))
+    assert 10 < len(measured.blocks) < 200
+    assert widths[-1] <= 0.006 < min(widths[9:-1])
+
+
+def test_a_large_difference_does_not_stop_early():
+    shop = Workshop(noise=0.05)
+    assert len(run(shop, three(shop, reference=200.0), half_width=0.001).blocks) == 60
+
+
+def test_the_time_limit_stops_and_says_so():
+    shop = Workshop(noise=0.05)
+    measured = run(shop, limit_s=1.0, half_width=0.001)
+    assert len(measured.blocks) < 60
+    assert any("stopped by the limit of 1 s" in note for note in measured.notes)
+
+
+def test_samples_are_per_call_and_carry_their_block():
+    shop = Workshop()
+    measured = run(shop, [shop.arm("candidate", 160.0, calls=16), shop.arm("reference", 320.0, calls=16)])
+    times = {series.arm: set(series.samples_ms) for series in measured.series}
+    assert {arm: round(value.pop(), 9) for arm, value in times.items()} == {"candidate": 10.0, "reference": 20.0}
+    assert all(series.blocks == tuple(range(10)) for series in measured.series)
+    assert all(block.sentinel_ms is not None for block in measured.blocks)
+
+
+def test_warm_up_waits_for_a_settled_level():
+    shop = Workshop()
+    compiling = [900.0, 500.0, 300.0]
+    measured = run(shop, [shop.arm("candidate", lambda _: compiling.pop() if compiling else 10.0), *three(shop)[::2]])
+    samples = next(series.samples_ms for series in measured.series if series.arm == "candidate")
+    assert max(samples) == pytest.approx(10.0)
+    assert measured.notes == ()
+
+
+def test_a_level_that_never_settles_is_unstable():
+    shop = Workshop()
+    growing = iter(range(10, 10**6))
+    measured = run(shop, [shop.arm("candidate", lambda _: float(next(growing))), *three(shop)[::2]])
+    assert any("unstable" in note for note in measured.notes)
+
+
+def test_short_samples_and_hidden_work_are_noted():
+    shop = Workshop(hidden_ms=4.0)
+    notes = run(shop, three(shop, candidate=2.0)).notes
+    assert any(note.startswith("decode, process 0: candidate: a sample lasts 2 ms, under the 5 ms") for note in notes)
+    assert any("candidate: device events and the wall clock differ by 67%" in note for note in notes)
+    assert not any("reference: a sample" in note for note in notes)
+
+
+def test_throttled_blocks_are_kept_marked_and_replaced():
+    measured = run(Workshop(), telemetry=Throttled(lambda read: ("power brake",) if read % 2 else ()))
+    assert sum(not block.dropped for block in measured.blocks) == 10
+    assert 18 <= len(measured.blocks) <= 20
+    assert any(
+        note.endswith(f"software power cap in {len(measured.blocks)} of {len(measured.blocks)} blocks")
+        for note in measured.notes
+    )
+
+
+def test_throttled_blocks_do_not_widen_the_interval():
+    shop = Workshop()
+    telemetry = Throttled(lambda read: ("power brake",) if read % 2 else ())
+    jumps = random.Random(0)
+    candidate = shop.arm("candidate", lambda _: 10.0 if telemetry.reads % 2 else 10.0 * math.exp(jumps.gauss(0, 1)))
+    widths = []
+    measured = run(shop, [candidate, *three(shop)[::2]], telemetry, lambda _, width: widths.append(width))
+    assert widths[-1] == pytest.approx(0, abs=1e-9)
+    assert len(measured.blocks) <= 20
+
+
+@pytest.mark.parametrize("names", [["candidate"], ["reference", "again"], ["candidate", "peer", "peer"]])
+def test_arms_that_cannot_be_judged_are_refused(names):
+    shop = Workshop()
+    with pytest.raises(HarnessError, match=r"candidate|share a name"):
+        run(shop, [shop.arm(name, 10.0) for name in names])

@@ -1,0 +1,136 @@
+"""One part of one case in one fresh process: a case in, a fragment of its record out.
+
+python -m harness.worker CASE.json prove|time OUT.json [--process N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from harness import build, registry
+from harness.aot import compile_elsewhere
+from harness.case import Case
+from harness.engines.fragment import Fragment
+from harness.errors import HarnessError
+from harness.measure import Timing, time_case
+from harness.parity.gate import Extent, Proof, prove
+from harness.provenance import provenance
+from harness.record import Failure, ReceiptNote
+from harness.spec import KernelMode, ModelSpec, Target
+
+CPU_EXTENT = Extent(batch=2, prompt_tokens=24)
+GPU_PROMPT_BUDGET = 4096
+"""Prompt tokens of a proof over all rows: enough for several key blocks, small enough for logits in float32."""
+
+
+def target_of(case: Case, part: str) -> Target:
+    """Where this part builds. On a CPU the proof interprets Triton and timing does without it."""
+    if case.hardware != "cpu":
+        return Target(torch.device("cuda", 0), getattr(torch, case.workload.dtype), "compiled")
+    mode: KernelMode = "interpreted" if part == "prove" else "none"
+    return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode)
+
+
+def extent_of(case: Case, target: Target) -> Extent:
+    if target.kernels == "interpreted":
+        return CPU_EXTENT
+    batch = case.workload.batch
+    room = max(32, GPU_PROMPT_BUDGET // batch)
+    return Extent(batch, min(case.workload.prompt_tokens, room, 1024))
+
+
+def run_prove(case: Case, spec: ModelSpec, source: build.Source) -> Fragment:
+    target = target_of(case, "prove")
+    # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
+    # the interpreter.
+    pending = compile_elsewhere(case) if target.kernels == "interpreted" else None
+    proof = prove(spec, source, case.optimizations, target, extent_of(case, target), say)
+    compiled = pending() if pending else ()
+    return Fragment(
+        status="passed" if proof.parity.passed else "failed",
+        provenance=provenance(spec, source, compiled),
+        receipts=_receipts(proof),
+        parity=proof.parity,
+    )
+
+
+def run_time(case: Case, spec: ModelSpec, source: build.Source, process: int) -> Fragment:
+    target = target_of(case, "time")
+    timing: Timing = time_case(case, spec, source, target, process, _blocks(case.timing.max_blocks))
+    return Fragment(
+        status="passed",
+        arms=tuple(timing.arms),
+        series=tuple(timing.series),
+        blocks=tuple(timing.blocks),
+        work=tuple(timing.work),
+        ceilings=timing.ceilings,
+        kernels=tuple(timing.kernels),
+        timing_notes=tuple(timing.notes),
+    )
+
+
+def _blocks(most: int) -> Callable[[int, float], None]:
+    """Tell of every tenth block, and of none before an interval exists."""
+
+    def tell(blocks: int, half_width: float) -> None:
+        if blocks % 10 == 0:
+            say(blocks / most, f"{blocks} blocks, interval ±{half_width:.2%}")
+
+    return tell
+
+
+def say(fraction: float, text: str) -> None:
+    """A progress line for the engine that started this process."""
+    print(f"::progress {fraction:.3f} {text}", flush=True)
+
+
+def _receipts(proof: Proof) -> tuple[ReceiptNote, ...]:
+    return tuple(ReceiptNote(optimization=r.optimization, touched=r.touched, notes=r.notes) for r in proof.receipts)
+
+
+def _guarded(work: Callable[[], Fragment]) -> Fragment:
+    """The one broad except of the project: whatever a case does, its record says what it was."""
+    try:
+        return work()
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        return Fragment(status="out_of_memory", error=_failure(error))
+    except Exception as error:  # noqa: BLE001
+        return Fragment(status="crashed", error=_failure(error))
+
+
+def _failure(error: BaseException) -> Failure:
+    trace = "" if isinstance(error, HarnessError) else "".join(traceback.format_exception(error))[-4000:]
+    root = f"{Path(__file__).resolve().parent.parent}/"
+    return Failure(
+        kind=type(error).__name__, message=str(error)[:2000].replace(root, ""), traceback=trace.replace(root, "")
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.worker", description=__doc__)
+    parser.add_argument("case", type=Path)
+    parser.add_argument("part", choices=("prove", "time"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--process", type=int, default=0)
+    options = parser.parse_args(argv)
+    case = Case.model_validate_json(options.case.read_text())
+
+    def work() -> Fragment:
+        spec = registry.load(case.model)
+        source = build.Source.of(spec, case.size, case.seed, case.weights)
+        if options.part == "prove":
+            return run_prove(case, spec, source)
+        return run_time(case, spec, source, options.process)
+
+    options.out.write_text(_guarded(work).model_dump_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

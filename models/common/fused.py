@@ -1,0 +1,90 @@
+"""Modules that stand where their eager twins stood and launch one kernel instead."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.common.attention import Attend, NormRotateWrite
+from models.common.kernels import decode_attention, norm_rotate_write, prefill_attention, rms_norm, swiglu
+from models.common.kernels.workspace import Workspace
+from models.common.kv_cache import LayerCache, Slots
+from models.common.norms import AddRMSNorm
+
+
+class FusedAddRMSNorm(nn.Module):
+    """As AddRMSNorm."""
+
+    def __init__(self, norm: AddRMSNorm) -> None:
+        super().__init__()
+        self.weight, self.eps = norm.weight, norm.eps
+
+    def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[Tensor, Tensor]:
+        if delta is None:
+            return rms_norm.launch_norm(residual, self.weight, self.eps)["normed"], residual
+        done = rms_norm.launch_add_norm(delta, residual, self.weight, self.eps)
+        return done["normed"], done["residual"]
+
+
+class FusedGate(nn.Module):
+    """silu(gate) * up."""
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        return swiglu.launch(gate, up)["out"]
+
+
+class FusedNormRotateWrite(nn.Module):
+    """As NormRotateWrite."""
+
+    def __init__(self, eager: NormRotateWrite) -> None:
+        super().__init__()
+        self.q_norm, self.k_norm = eager.q_norm, eager.k_norm
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
+    ) -> Tensor:
+        return norm_rotate_write.launch(
+            q,
+            k,
+            v,
+            self.q_norm.weight,
+            self.k_norm.weight,
+            cos,
+            sin,
+            cache.keys,
+            cache.values,
+            slots.table,
+            slots.lengths,
+            self.q_norm.eps,
+        )["q"]
+
+
+class FlashAttend(nn.Module):
+    """As Attend: split keys for one query token, online softmax over blocks for more."""
+
+    def __init__(self, eager: Attend, workspaces: Workspaces) -> None:
+        super().__init__()
+        self.scale, self.workspaces = eager.scale, workspaces
+
+    def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        inputs = (q, cache.keys, cache.values, slots.table, slots.starts, slots.lengths, self.scale)
+        if slots.tokens > 1:
+            return prefill_attention.launch(*inputs)["out"]
+        batch, _, heads, size = q.shape
+        _, kv_heads, page_tokens, _ = cache.keys.shape
+        shape = decode_attention.default_shape(batch, kv_heads, page_tokens, slots.bound, q.element_size())
+        needed = decode_attention.needs(batch, heads, kv_heads, size, shape.splits)
+        return decode_attention.decode_attention(*inputs, shape, self.workspaces.get(needed, q.device))["out"]
+
+
+class Workspaces:
+    """Partial results of attention, shared by the layers of one model, one per size; kept for as long as the model,
+    because a captured graph holds their addresses."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, int], Workspace] = {}
+
+    def get(self, needed: tuple[int, int], device: torch.device) -> Workspace:
+        if needed not in self.made:
+            self.made[needed] = Workspace.allocate(*needed, device)
+        return self.made[needed]

@@ -1,0 +1,53 @@
+"""One decode step captured as a CUDA graph and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from models.common.kv_cache import KVCache
+
+
+@dataclass(frozen=True)
+class _Capture:
+    graph: torch.cuda.CUDAGraph
+    tokens: Tensor
+    logits: Tensor
+
+
+class GraphedDecode:
+    """Replays `decode(tokens [B, 1], cache) -> logits [B, vocab]`, one graph per cache; the cache must keep its memory
+    (static or paged). The returned logits are overwritten by the next call."""
+
+    def __init__(self, decode: Callable[[Tensor, KVCache], Tensor]) -> None:
+        self.eager = decode
+        self.captures: WeakKeyDictionary[KVCache, _Capture] = WeakKeyDictionary()
+
+    def __call__(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        capture = self.captures.get(cache)
+        if capture is None:
+            capture = self.captures[cache] = self._capture(tokens, cache)
+        capture.tokens.copy_(tokens)
+        cache.check_room(1)
+        capture.graph.replay()
+        cache.length += 1
+        return capture.logits
+
+    def _capture(self, tokens: Tensor, cache: KVCache) -> _Capture:
+        length, tokens = cache.length, tokens.clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self.eager(tokens, cache)
+                cache.rewind(length)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self.eager(tokens, cache)
+        cache.length = length
+        return _Capture(graph, tokens, logits)

@@ -1,0 +1,131 @@
+"""Decode attention as the harness knows it: input menu, cost, compilations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.attention import paged_attention
+from models.common.kernels import values
+from models.common.kernels.decode_attention import attention_kernel, constants, decode_attention, default_shape
+
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+INTEGERS = (
+    "page_tokens",
+    "stride_q_row",
+    "stride_q_head",
+    "stride_page",
+    "stride_head",
+    "stride_token",
+    "stride_table",
+)
+HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
+"""Qwen3-4B."""
+
+
+def inputs(
+    lengths: Sequence[int],
+    starts: Sequence[int],
+    group: int,
+    kv_heads: int,
+    page_tokens: int,
+    columns: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+    q_scale: float = 1.0,
+) -> dict[str, Any]:
+    """One decode step over rows of `columns` pages each, the pages in random order; single pages are in order."""
+    batch = len(lengths)
+    pages = batch * columns
+    order = torch.randperm(pages, generator=generator, device=device) if columns > 1 else torch.arange(pages)
+    shape = (pages, kv_heads, page_tokens, HEAD_DIM)
+    return {
+        "q": values.normal((batch, 1, kv_heads * group, HEAD_DIM), dtype, device, generator, scale=q_scale),
+        "k_pages": values.normal(shape, dtype, device, generator),
+        "v_pages": values.normal(shape, dtype, device, generator),
+        "table": order.to(device, torch.int32).view(batch, columns),
+        "starts": torch.tensor(starts, dtype=torch.int32, device=device),
+        "lengths": torch.tensor(lengths, dtype=torch.int32, device=device),
+        "scale": HEAD_DIM**-0.5,
+    }
+
+
+def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    yield OpCase("one key, GQA 4", inputs([1], [0], 4, 2, 64, 1, *draw))
+    yield OpCase("prime lengths, padded, GQA 4", inputs([61, 127], [5, 0], 4, 2, 128, 1, *draw))
+    yield OpCase("pages of 32, GQA 2", inputs([65, 96], [33, 0], 2, 2, 32, 3, *draw))
+    yield OpCase("odd capacity, GQA 8", inputs([100, 33], [0, 31], 8, 1, 100, 1, *draw))
+    yield OpCase("pages of 64, GQA 12", inputs([128, 63], [0, 62], 12, 1, 64, 2, *draw))
+    yield OpCase("peaked scores, GQA 8", inputs([97, 128], [0, 9], 8, 2, 64, 2, *draw, q_scale=8.0))
+    yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], 4, 2, 64, 2, *draw)))
+    yield OpCase("q from a packed projection", _packed(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
+
+
+def _stale(case: dict[str, Any]) -> dict[str, Any]:
+    """What lies past a row's length must not be seen: large keys, and values that are no number."""
+    page_tokens = case["k_pages"].shape[2]
+    for row, length in enumerate(case["lengths"].tolist()):
+        for column, page in enumerate(case["table"][row].tolist()):
+            used = max(0, length - column * page_tokens)
+            case["k_pages"][page, :, used:] = 1e4
+            case["v_pages"][page, :, used:] = float("nan")
+    return case
+
+
+def _packed(case: dict[str, Any]) -> dict[str, Any]:
+    q = case["q"]
+    wide = torch.cat((q, torch.zeros_like(q)), dim=2)
+    return {**case, "q": wide[:, :, : q.shape[2]]}
+
+
+def cost(
+    q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
+) -> Cost:
+    """Keys and values of the visible slots, each read once."""
+    keys = int((lengths - starts).sum())
+    read = 2 * keys * k_pages.shape[1] * k_pages.shape[3] + 2 * q.numel()
+    return Cost(read * q.element_size(), 4 * keys * q.shape[2] * q.shape[3])
+
+
+def compilations(dtype: torch.dtype) -> list[Compilation]:
+    """The real head counts: one row and 32, one page and many; 12 heads to a key-value head."""
+    return [
+        _compilation(1, KV_HEADS, HEADS // KV_HEADS, 1024, 1, dtype),
+        _compilation(32, KV_HEADS, HEADS // KV_HEADS, 256, 32, dtype),
+        _compilation(128, KV_HEADS, HEADS // KV_HEADS, 1024, 1, dtype),
+        _compilation(1, KV_HEADS, 12, 256, 16, dtype),
+    ]
+
+
+def _compilation(
+    batch: int, kv_heads: int, group: int, page_tokens: int, columns: int, dtype: torch.dtype
+) -> Compilation:
+    shape = default_shape(batch, kv_heads, page_tokens, columns * page_tokens, dtype.itemsize)
+    signature = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), f"*{NAMES[dtype]}")
+    signature |= dict.fromkeys(("table_ptr", "starts_ptr", "lengths_ptr", "tickets_ptr"), "*i32")
+    signature |= dict.fromkeys(("partials_ptr", "maxima_ptr"), "*fp32") | {"scale": "fp32"}
+    signature |= dict.fromkeys(INTEGERS, "i32")
+    return Compilation(attention_kernel, signature, constants(shape, HEAD_DIM, group, columns), shape.num_warps)
+
+
+def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    for batch, length in ((1, 1024), (32, 1024), (1, 32768), (32, 8192)):
+        pages = inputs([length] * batch, [0] * batch, HEADS // KV_HEADS, KV_HEADS, length, 1, dtype, device, generator)
+        yield OpCase(f"B{batch} {length} keys", pages)
+
+
+DECODE_ATTENTION = Kernel(
+    name="decode_attention",
+    launch=decode_attention,
+    twin=paged_attention,
+    menu=menu,
+    cost=cost,
+    compilations=compilations,
+    bench=bench,
+)

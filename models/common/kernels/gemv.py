@@ -1,0 +1,254 @@
+"""Products of a few activation rows with a large weight matrix: decode speed is the speed of reading the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from models.common.kernels.arithmetic import interpreted
+from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
+from models.common.kernels.workspace import Workspace
+
+MAX_ROWS = 64
+PROGRAMS = 264
+"""Twice the multiprocessors of an H200: fewer programs leave memory bandwidth unused."""
+
+
+@dataclass(frozen=True)
+class GemvShape:
+    """How one product is cut into programs. `block_n` weight rows and `block_k` of their elements per step."""
+
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    """Steps whose loads are in flight through shared memory; 1 loads straight into registers."""
+    split_k: int = 1
+    """Programs that share one sum; more than 1 needs at least 2 activation rows."""
+    unroll: int = 1
+    """Steps per loop iteration, for num_stages 1."""
+    pdl: bool = False
+    """Start before the previous kernel ends. Every reader of this kernel's outputs must wait for it in turn."""
+    ahead: int = 0
+    """Weight elements per row that are prefetched into L2 at the start; a multiple of 8, at most one sum's length."""
+
+
+def default_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:
+    """The launch shape for x [m, k] times n outputs; `paired` outputs read two weight rows each."""
+    wide = element_size > 2
+    if m == 1:
+        block_n = 4 if n <= 8192 else 8 if n <= 32768 else 16
+        return GemvShape(max(block_n // (2 if paired else 1), 1), 256 if wide else 512, 2, 4)
+    block_n = 16 if n <= 4096 or paired else 32
+    block_k = 64 if wide else 256 if m <= 16 else 128
+    blocks, chunks = triton.cdiv(n, block_n), triton.cdiv(k, block_k)
+    split_k = min(4, chunks, triton.cdiv(PROGRAMS, blocks))
+    return GemvShape(block_n, block_k, 4, 2 if wide else 4, split_k)
+
+
+def interpreted_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:
+    """Few programs with large blocks, and no masks: an interpreter pays for each operation and each masked load."""
+    return GemvShape(min(2048, triton.next_power_of_2(n)), max(16, min(1024, k & -k)), 4, 1)
+
+
+def block_rows(m: int) -> int:
+    """Activation rows padded to a size of the tensor cores."""
+    return max(16, triton.next_power_of_2(m))
+
+
+def row_block(k: int) -> int:
+    """A whole activation row as one block."""
+    return int(triton.next_power_of_2(k))
+
+
+def needs(m: int, n: int, shape: GemvShape, paired: bool = False) -> tuple[int, int]:
+    """(floats, tickets) of the workspace of one launch; `shape` as launched."""
+    if m == 1 or shape.split_k == 1:
+        return 0, 0
+    return shape.split_k * m * n * (2 if paired else 1), triton.cdiv(n, shape.block_n)
+
+
+def gemv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    shape: GemvShape | None = None,
+    workspace: Workspace | None = None,
+) -> dict[str, Tensor]:
+    """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]}, M <= 64. Without a workspace a split sum allocates one."""
+    return {"out": _launch(x, weight, weight.shape[0], "none" if bias is None else "bias", bias, shape, workspace)}
+
+
+def gemv_add(
+    x: Tensor, weight: Tensor, residual: Tensor, shape: GemvShape | None = None, workspace: Workspace | None = None
+) -> dict[str, Tensor]:
+    """residual [M, N] + x weight^T -> {"out": [M, N]}."""
+    return {"out": _launch(x, weight, weight.shape[0], "add", residual, shape, workspace)}
+
+
+def gemv_swiglu(
+    x: Tensor, weight: Tensor, shape: GemvShape | None = None, workspace: Workspace | None = None
+) -> dict[str, Tensor]:
+    """weight [2 I, K], gate rows first -> {"out": silu(gate) * up [M, I]}."""
+    return {"out": _launch(x, weight, weight.shape[0] // 2, "swiglu", None, shape, workspace)}
+
+
+def norm_gemv(
+    delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor, shape: GemvShape | None = None
+) -> dict[str, Tensor]:
+    """delta, residual [1, K] -> {"out": [1, N], "residual": residual + delta}, the latter in memory of its own."""
+    return _launch_norm(delta, residual, norm_weight, eps, weight, weight.shape[0], "none", shape)
+
+
+def norm_gemv_swiglu(
+    delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor, shape: GemvShape | None = None
+) -> dict[str, Tensor]:
+    """As norm_gemv with weight [2 I, K] -> {"out": [1, I], "residual"}."""
+    return _launch_norm(delta, residual, norm_weight, eps, weight, weight.shape[0] // 2, "swiglu", shape)
+
+
+def _launch(
+    x: Tensor,
+    weight: Tensor,
+    n: int,
+    epilogue: str,
+    extra: Tensor | None,
+    shape: GemvShape | None,
+    workspace: Workspace | None,
+) -> Tensor:
+    m, k = x.shape
+    _check(x, weight, m)
+    if extra is not None and extra.stride(-1) != 1:
+        raise ValueError("bias and residual must be unit-stride in their last axis")
+    paired = epilogue == "swiglu"
+    shape = shape or default_shape(m, n, k, x.element_size(), paired)
+    _check_prefetch(weight, n, k, shape)
+    out = torch.empty(m, n, dtype=x.dtype, device=x.device)
+    if m == 1:
+        _vector(x, None, None, None, weight, extra, out, n, 0.0, epilogue, shape)
+        return out
+    size = needs(m, n, shape, paired)
+    workspace = workspace or Workspace.allocate(*size, x.device)
+    workspace.require(*size)
+    matrix_kernel[(triton.cdiv(n, shape.block_n), shape.split_k)](
+        x,
+        weight,
+        extra,
+        out,
+        workspace.partials,
+        workspace.tickets,
+        m,
+        n,
+        k,
+        x.stride(0),
+        weight.stride(0),
+        0 if extra is None else extra.stride(0),
+        BLOCK_M=block_rows(m),
+        SPLIT_K=shape.split_k,
+        EPILOGUE=epilogue,
+        WIDEN=interpreted(),
+        **constants(shape, k, x.element_size()),
+        **_options(shape),
+    )
+    return out
+
+
+def _launch_norm(
+    delta: Tensor,
+    residual: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    weight: Tensor,
+    n: int,
+    epilogue: str,
+    shape: GemvShape | None,
+) -> dict[str, Tensor]:
+    m, k = residual.shape
+    _check(residual, weight, m)
+    if m != 1:
+        raise ValueError(f"the norm is computed again by every program, which pays for 1 row, not {m}")
+    shape = shape or default_shape(1, n, k, residual.element_size(), epilogue == "swiglu")
+    _check_prefetch(weight, n, k, shape)
+    total = torch.empty_like(residual, memory_format=torch.contiguous_format)
+    out = torch.empty(1, n, dtype=residual.dtype, device=residual.device)
+    _vector(residual, delta, norm_weight, total, weight, None, out, n, eps, epilogue, shape)
+    return {"out": out, "residual": total}
+
+
+def _vector(
+    x: Tensor,
+    delta: Tensor | None,
+    gamma: Tensor | None,
+    total: Tensor | None,
+    weight: Tensor,
+    extra: Tensor | None,
+    out: Tensor,
+    n: int,
+    eps: float,
+    epilogue: str,
+    shape: GemvShape,
+) -> None:
+    if shape.split_k != 1:
+        raise ValueError("one activation row fills the device with small blocks; its sum is not split")
+    k = x.shape[1]
+    vector_kernel[(triton.cdiv(n, shape.block_n),)](
+        x,
+        delta,
+        gamma,
+        total,
+        weight,
+        extra,
+        out,
+        n,
+        k,
+        weight.stride(0),
+        eps,
+        BLOCK_ROW=row_block(k) if delta is not None else 1,
+        UNROLL=shape.unroll,
+        NORM=delta is not None,
+        EPILOGUE=epilogue,
+        **constants(shape, k, x.element_size()),
+        **_options(shape),
+    )
+
+
+def prefetch_fits(shape: GemvShape, n: int, k: int) -> bool:
+    """Whether every row that a program prefetches exists, and its first `ahead` elements with it."""
+    share = triton.cdiv(triton.cdiv(k, shape.block_k), shape.split_k) * shape.block_k
+    inside = (shape.split_k - 1) * share + shape.ahead <= k
+    return shape.ahead == 0 or (shape.ahead % 8 == 0 and inside and n % shape.block_n == 0)
+
+
+def constants(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
+    """The compile-time values that both loops take from the launch shape."""
+    return {
+        "BLOCK_N": shape.block_n,
+        "BLOCK_K": shape.block_k,
+        "STAGES": shape.num_stages,
+        "EVEN_K": k % shape.block_k == 0,
+        "AHEAD": shape.ahead * element_size,
+        "PDL": shape.pdl,
+    }
+
+
+def _options(shape: GemvShape) -> dict[str, Any]:
+    return {"num_warps": shape.num_warps} | ({"launch_pdl": True} if shape.pdl else {})
+
+
+def _check(x: Tensor, weight: Tensor, m: int) -> None:
+    if not 1 <= m <= MAX_ROWS:
+        raise ValueError(f"{m} activation rows: this kernel reads weights once for 1 to {MAX_ROWS} rows only")
+    if x.stride(-1) != 1 or weight.stride(-1) != 1:
+        raise ValueError("x and weight must be unit-stride in their last axis, or whole rows would be read wrongly")
+    if x.dtype != weight.dtype or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(f"x {tuple(x.shape)} {x.dtype} does not fit weight {tuple(weight.shape)} {weight.dtype}")
+
+
+def _check_prefetch(weight: Tensor, n: int, k: int, shape: GemvShape) -> None:
+    aligned = weight.data_ptr() % 16 == 0 and weight.stride(0) * weight.element_size() % 16 == 0
+    if shape.ahead and not (aligned and prefetch_fits(shape, n, k)):
+        raise ValueError(f"{shape.ahead} elements ahead: the prefetch would leave the rows or their 16-byte units")

@@ -1,0 +1,150 @@
+"""Projections that read their weights as one stream while there are few activation rows, and leave many to torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.common.kernels.gemv import (
+    MAX_ROWS,
+    GemvShape,
+    default_shape,
+    gemv,
+    gemv_swiglu,
+    needs,
+    norm_gemv,
+    norm_gemv_swiglu,
+)
+from models.common.kernels.workspace import Workspace
+from models.common.linear import PackedLinear, project_swiglu
+from models.common.norms import AddRMSNorm
+
+Shapes = Callable[[int, int, int, int, bool], GemvShape]
+"""(rows, outputs, sum length, element size, paired) -> how the launch is cut."""
+
+
+def gemv_workspace(weights: Iterable[Tensor], rows: int, shapes: Shapes = default_shape) -> Workspace:
+    """One workspace for every module below with these weights, up to `rows` activation rows and on one stream."""
+    floats, tickets, device = 0, 0, torch.device("cpu")
+    for weight in weights:
+        (n, k), device = weight.shape, weight.device
+        for outputs, paired in ((n, False), (n // 2, True)):
+            for m in range(2, rows + 1):
+                size = needs(m, outputs, shapes(m, outputs, k, weight.element_size(), paired), paired)
+                floats, tickets = max(floats, size[0]), max(tickets, size[1])
+    return Workspace.allocate(floats, tickets, device)
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _checked(rows: int) -> int:
+    if not 1 <= rows <= MAX_ROWS:
+        raise ValueError(f"a threshold of {rows} rows: the kernel serves 1 to {MAX_ROWS}")
+    return rows
+
+
+class SkinnyLinear(nn.Module):
+    """As the nn.Linear it is made from, whose parameters it shares under the same names."""
+
+    def __init__(self, layer: nn.Linear, rows: int, workspace: Workspace, shapes: Shapes = default_shape) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.rows, self.workspace, self.shapes = _checked(rows), workspace, shapes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., K] -> [..., N]; through the kernel up to `rows` activation rows."""
+        return _project(x, self.weight, self.bias, self.rows, self.workspace, self.shapes)
+
+
+class SkinnyPacked(nn.Module):
+    """As the PackedLinear it is made from, sharing its matrix."""
+
+    def __init__(self, packed: PackedLinear, rows: int, workspace: Workspace, shapes: Shapes = default_shape) -> None:
+        super().__init__()
+        self.weight, self.bias, self.sizes = packed.weight, packed.bias, packed.sizes
+        self.rows, self.workspace, self.shapes = _checked(rows), workspace, shapes
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x [..., K] -> one tensor [..., size] per packed layer, views of one result."""
+        return _project(x, self.weight, self.bias, self.rows, self.workspace, self.shapes).split(self.sizes, dim=-1)
+
+
+class SkinnyGated(nn.Module):
+    """silu(gate(x)) * up(x) of a PackedLinear of gate and up, without bias: x [..., K] -> [..., I]."""
+
+    def __init__(self, packed: PackedLinear, rows: int, workspace: Workspace, shapes: Shapes = default_shape) -> None:
+        super().__init__()
+        if packed.bias is not None or len(packed.sizes) != 2 or packed.sizes[0] != packed.sizes[1]:
+            raise ValueError(
+                "gate and up must be two matrices of one size without bias, or rows would be paired wrongly"
+            )
+        self.weight = packed.weight
+        self.rows, self.workspace, self.shapes = _checked(rows), workspace, shapes
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = _flat(x)
+        if flat.shape[0] > self.rows:
+            return project_swiglu(x, self.weight)["out"]
+        outputs, k = self.weight.shape[0] // 2, flat.shape[1]
+        shape = self.shapes(flat.shape[0], outputs, k, flat.element_size(), True)
+        return gemv_swiglu(flat, self.weight, shape, self.workspace)["out"].view(*x.shape[:-1], -1)
+
+
+class SkinnySwiGLU(nn.Module):
+    """The gated feed-forward block: down(gated(x))."""
+
+    def __init__(self, gated: SkinnyGated, down_proj: nn.Module) -> None:
+        super().__init__()
+        self.gated, self.down_proj = gated, down_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.gated(x))
+
+
+class NormPacked(nn.Module):
+    """AddRMSNorm and the packed projection after it: one kernel for one row, two steps for any other number and where
+    nothing has been computed yet (delta None)."""
+
+    def __init__(self, norm: AddRMSNorm, packed: SkinnyPacked) -> None:
+        super().__init__()
+        if packed.bias is not None:
+            raise ValueError("the kernel behind a norm adds no bias: it would be lost")
+        self.norm, self.packed = norm, packed
+
+    def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """-> the packed projections [..., size] of norm(residual + delta), and that sum [..., K]."""
+        if delta is None or _flat(residual).shape[0] != 1:
+            x, residual = self.norm(delta, residual)
+            return self.packed(x), residual
+        done = norm_gemv(_flat(delta), _flat(residual), self.norm.weight, self.norm.eps, self.packed.weight)
+        out = done["out"].view(*residual.shape[:-1], -1)
+        return out.split(self.packed.sizes, dim=-1), done["residual"].view_as(residual)
+
+
+class NormGated(nn.Module):
+    """AddRMSNorm and the gated projection after it, as NormPacked."""
+
+    def __init__(self, norm: AddRMSNorm, gated: SkinnyGated) -> None:
+        super().__init__()
+        self.norm, self.gated = norm, gated
+
+    def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """-> silu(gate) * up [..., I] of norm(residual + delta), and that sum [..., K]."""
+        if delta is None or _flat(residual).shape[0] != 1:
+            x, residual = self.norm(delta, residual)
+            return self.gated(x), residual
+        done = norm_gemv_swiglu(_flat(delta), _flat(residual), self.norm.weight, self.norm.eps, self.gated.weight)
+        return done["out"].view(*residual.shape[:-1], -1), done["residual"].view_as(residual)
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, workspace: Workspace, shapes: Shapes) -> Tensor:
+    flat = _flat(x)
+    if flat.shape[0] > rows:
+        return F.linear(x, weight, bias)
+    shape = shapes(flat.shape[0], weight.shape[0], flat.shape[1], flat.element_size(), False)
+    return gemv(flat, weight, bias, shape, workspace)["out"].view(*x.shape[:-1], -1)

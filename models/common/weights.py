@@ -1,0 +1,115 @@
+"""Parameters in, by name: every tensor placed exactly once, or an error that names it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from harness.errors import WeightsError
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+
+
+def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callable[[str], str]) -> None:
+    """Give `model` the named tensors (Hugging Face names). A tensor that already has the parameter's dtype and device
+    is shared, not copied. Raises WeightsError on an unknown, mis-shaped, repeated or missing tensor."""
+    ties = _tied_names(model)
+    missing, seen = set(ties), set()
+    for source_name, tensor in tensors:
+        name = rename(source_name)
+        if name not in ties:
+            raise WeightsError(f"tensor '{source_name}' has no place in the model (as '{name}')")
+        if name in seen:
+            raise WeightsError(f"tensor '{source_name}' comes twice: one of them would be lost")
+        seen.add(name)
+        if name in missing:
+            _place(model, ties[name], source_name, tensor)
+            missing -= set(ties[name])
+    if missing:
+        raise WeightsError(f"no tensor for '{min(missing)}' ({len(missing)} missing): it would stay unset")
+
+
+def check(model: nn.Module, directory: Path, rename: Callable[[str], str]) -> None:
+    """Raises WeightsError unless the directory's tensors, by name and shape, are those of `model` (which may be on the
+    meta device); reads headers only."""
+    load(model, _headers(directory), rename)
+
+
+def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:
+    for name, path in _locate(directory).items():
+        try:
+            with safe_open(path, framework="pt") as file:
+                yield name, torch.empty(file.get_slice(name).get_shape(), device="meta")
+        except SafetensorError as error:
+            raise WeightsError(f"{path.name}: not a readable safetensors file ({error})") from None
+
+
+def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Every parameter name -> all names of the same tensor."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return {name: tuple(group) for group in groups.values() for name in group}
+
+
+def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: Tensor) -> None:
+    old = model.get_parameter(names[0])
+    if old.shape != tensor.shape:
+        raise WeightsError(f"tensor '{source_name}' has shape {list(tensor.shape)}, the model needs {list(old.shape)}")
+    new = nn.Parameter(tensor.to(device=old.device, dtype=old.dtype), requires_grad=False)
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, new)
+
+
+def read_safetensors(directory: Path, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a Hugging Face checkpoint directory, streamed one at a time. Refuses pickles."""
+    for name, path in _locate(directory).items():
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                yield name, file.get_tensor(name)
+        except SafetensorError as error:
+            raise WeightsError(f"{path.name}: not a readable safetensors file ({error})") from None
+
+
+def _locate(directory: Path) -> dict[str, Path]:
+    if not directory.is_dir():
+        raise WeightsError(f"weights directory '{directory}' does not exist")
+    pickles = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise WeightsError(f"'{pickles[0]}' may run code when it is read: convert it to safetensors and remove it")
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        placed = json.loads(index.read_text())["weight_map"]
+        outside = sorted(file for file in set(placed.values()) if Path(file).name != file)
+        if outside:
+            raise WeightsError(f"the index names '{outside[0]}', which lies outside the directory")
+        absent = sorted(file for file in set(placed.values()) if not (directory / file).is_file())
+        if absent:
+            raise WeightsError(f"the index names '{absent[0]}', which is not there")
+        return {name: directory / file for name, file in placed.items()}
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise WeightsError(f"'{directory}' holds no safetensors file")
+    return {name: path for path in files for name in _names(path)}
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except SafetensorError as error:
+        raise WeightsError(f"{path.name}: not a readable safetensors file ({error})") from None
+
+
+def read_config(directory: Path) -> dict[str, object]:
+    """The directory's config.json."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise WeightsError(f"'{directory}' holds no config.json")
+    return dict(json.loads(path.read_text()))

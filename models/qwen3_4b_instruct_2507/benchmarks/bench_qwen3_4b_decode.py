@@ -1,0 +1,56 @@
+"""The decode step and its projections, each against the eager build, on this machine's own device and the tiny size.
+
+python -m pytest models/qwen3_4b_instruct_2507/benchmarks --benchmark-enable
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness import build
+from harness.spec import Target
+from models.qwen3_4b_instruct_2507 import SPEC
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+TARGET = Target(DEVICE, torch.float32, "compiled" if torch.cuda.is_available() else "none")
+PROMPT = 64
+
+
+@pytest.fixture(scope="module")
+def reference() -> torch.nn.Module:
+    return build.reference(SPEC, build.Source.of(SPEC, "tiny", 0, None), TARGET.dtype, DEVICE)
+
+
+def step(reference: torch.nn.Module, stack: tuple[str, ...]) -> Callable[[], Tensor]:
+    """One decode step at position PROMPT, again and again."""
+    model, _ = build.candidate(SPEC, build.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)
+    cache = model.new_cache(2, PROMPT + 1)
+    tokens = torch.randint(2000, (2, PROMPT + 1), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    model(tokens[:, :PROMPT], cache)
+
+    def run() -> Tensor:
+        cache.rewind(PROMPT)
+        return model.decode(tokens[:, PROMPT:], cache)
+
+    return run
+
+
+@pytest.mark.parametrize("stack", [(), ("kv_cache",), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
+@torch.no_grad()
+def test_decode_step(judged, reference: torch.nn.Module, stack: tuple[str, ...]) -> None:
+    judged(step(reference, stack), step(reference, ()))
+
+
+@torch.no_grad()
+def test_packed_projections(judged, reference: torch.nn.Module) -> None:
+    source = build.Source.of(SPEC, "tiny", 0, None)
+    packed, _ = build.candidate(SPEC, source, reference, ("linear",), TARGET)
+    split, _ = build.candidate(SPEC, source, reference, (), TARGET)
+    x = torch.randn(64, 1, 320, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+
+    def run(model: torch.nn.Module) -> Callable[[], Tensor]:
+        return lambda: torch.cat([part.flatten(2) for part in model.layers[0].attention.qkv(x)], dim=-1)
+
+    judged(run(packed), run(split))

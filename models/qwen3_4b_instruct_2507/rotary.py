@@ -1,0 +1,22 @@
+"""Qwen3 rotates the whole head: positions [B, T] -> (cos, sin) [B, T, head_dim]."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from harness.spec import Receipt, Target
+from models.common.attention import NormRotateWrite
+from models.common.fused import FusedNormRotateWrite
+from models.common.rotary import RotaryTable
+from models.common.swap import swap
+from models.qwen3_4b_instruct_2507.config import Geometry
+
+
+def rotary_table(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> RotaryTable:
+    return RotaryTable(geometry.rope_theta, geometry.head_dim, dtype, device)
+
+
+def fuse(model: nn.Module, target: Target) -> Receipt:
+    """QK-norm, rotation and cache write in one kernel."""
+    return Receipt("rotary", swap(model, NormRotateWrite, FusedNormRotateWrite))

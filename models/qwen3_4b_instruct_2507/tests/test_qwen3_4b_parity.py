@@ -1,0 +1,50 @@
+"""The eager build is Hugging Face's Qwen3, bit for bit; every native stack passes the whole gate."""
+
+import pytest
+import torch
+
+from harness import build
+from harness.parity.gate import Extent, prove
+from harness.parity.plain import Plain
+from harness.spec import Target
+from models.qwen3_4b_instruct_2507 import SPEC
+
+CPU = torch.device("cpu")
+SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+
+
+def target(dtype: torch.dtype) -> Target:
+    return Target(CPU, dtype, "none")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@torch.no_grad()
+def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
+    hf = build.reference(SPEC, SOURCE, dtype, CPU)
+    ours, receipts = build.candidate(SPEC, SOURCE, hf, (), target(dtype))
+    tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
+    assert receipts == ()
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(tokens))
+
+
+@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
+def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
+    proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
+    assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
+    assert proof.parity.levels() == ("layer", "logits", "generation", "path")
+    assert tuple(r.optimization for r in proof.receipts) == stack
+
+
+def test_keep_returns_the_last_tokens_logits_alone() -> None:
+    hf = build.reference(SPEC, SOURCE, torch.float32, CPU)
+    ours, _ = build.candidate(SPEC, SOURCE, hf, (), target(torch.float32))
+    tokens = torch.arange(10).view(1, 10)
+    everything = ours(tokens, ours.new_cache(1, 10))
+    last = ours(tokens, ours.new_cache(1, 10), keep=2)
+    assert last.shape == (1, 2, 2048)
+    assert torch.allclose(last, everything[:, -2:], atol=1e-5)
+
+
+def test_full_size_on_meta_has_the_published_parameter_count() -> None:
+    model = SPEC.build(SPEC.sizes["full"], torch.bfloat16, torch.device("meta"))
+    assert sum(p.numel() for p in model.parameters()) == 4_022_468_096
