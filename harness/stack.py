@@ -65,7 +65,7 @@ def _check(model: str, menu: Menu, names: Sequence[str]) -> None:
             )
         if item.requires and not set(item.requires) & set(names):
             raise UserError(
-                f"{model}: optimization '{name}' requires {' or '.join(item.requires)}, and neither is in the stack: "
+                f"{model}: optimization '{name}' requires {' or '.join(item.requires)}, which the stack lacks: "
                 f"ask for optimization=[{','.join((item.requires[0], *names))}]"
             )
 

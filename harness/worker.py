@@ -24,7 +24,7 @@ from harness.provenance import provenance
 from harness.record import Failure, ReceiptNote
 from harness.spec import KernelMode, ModelSpec, Target
 
-CPU_EXTENT = Extent(batch=2, prompt_tokens=24)
+CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
 GPU_PROMPT_BUDGET = 4096
 """Prompt tokens of a proof over all rows: enough for several key blocks, small enough for logits in float32."""
 

@@ -43,8 +43,8 @@ def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Seque
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
     every stage that both sides show holds."""
     ours = _our_trace(model, index, hidden, stages)
-    theirs = _plain_trace(plain, plain.layer(index), hidden, stages)
-    wide = _plain_trace(plain, plain.wide_layer(index), hidden.to(wider(hidden.dtype)), stages)
+    theirs = _plain_trace(plain.layer(index), hidden, stages)
+    wide = _plain_trace(plain.wide_layer(index), hidden.to(wider(hidden.dtype)), stages)
     for stage in stages:
         if stage.ours not in ours:
             continue
@@ -89,8 +89,8 @@ def _attention_inputs(layer: Any, trace: Trace) -> Iterator[None]:
         handle.remove()
 
 
-def _plain_trace(plain: Plain, run: LayerRun, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
+def _plain_trace(run: LayerRun, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
     trace: Trace = {}
-    with traced(run.layer, [stage.reference for stage in stages], trace), captured_attention(plain, trace):
+    with traced(run.layer, [stage.reference for stage in stages], trace), captured_attention(run.layer, trace):
         run(hidden)
     return trace

@@ -89,8 +89,8 @@ class LayerRun:
 
 
 @contextmanager
-def captured_attention(plain: Plain, trace: Trace) -> Iterator[None]:
-    """While open, what attention is given in the plain model lands in `trace` as @query, @keys, @values, each
+def captured_attention(layer: Any, trace: Trace) -> Iterator[None]:
+    """While open, what the attention of a Hugging Face layer is given lands in `trace` as @query, @keys, @values, each
     [B, T, heads * head_dim]."""
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -101,7 +101,8 @@ def captured_attention(plain: Plain, trace: Trace) -> Iterator[None]:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
     AttentionInterface.register(CAPTURED, attention)
-    config = plain.core.config
+    # A widened copy of a layer has a config of its own.
+    config = layer.self_attn.config
     before = config._attn_implementation
     config._attn_implementation = CAPTURED
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness import cli
 from harness.compare import ArmComparison, Estimate, PhaseComparison
 from harness.session import World
 from harness.store import read_run
+from models.common.weights import read_config
 
 ENGINES = Path(__file__).parents[1] / "engines" / "tests"
 
@@ -25,6 +27,12 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(ENGINES))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    conf = tmp_path / "conf"
+    shutil.copytree(cli.CONF, conf)
+    for name in ("glm_4_7", "qwen3_vl_2b"):
+        (conf / "model" / f"{name}.yaml").write_text(f"name: {name}\n")
+    (conf / "model" / "qwen3_4b_instruct_2507.yaml").unlink()
+    monkeypatch.setattr(cli, "CONF", conf)
 
     seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in model.sizes})
 
@@ -36,6 +44,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
         probe=lambda: cpu_site.machine,
         load={"glm_4_7": model, "qwen3_vl_2b": seeing}.__getitem__,
         weights_bytes=lambda model, size, dtype: 2**30,
+        check_weights=lambda model, directory: read_config(directory),
         capture=lambda: environment,
         judge=lambda record: (),
         report=report,
@@ -86,8 +95,11 @@ def with_judge(world, verdict):
         (["+model=glm_4_7", "seed=much"], "setting 'seed': input should be a valid integer"),
         (["+model=glm_4_7", "hardware=h200"], "nothing would run: hardware 'h200' needs 1 GPU(s)"),
         (["+model=glm_4_7", "optimization=[kv_cache,attention,kv_cache_paged]"], "'kv_cache' and 'kv_cache_paged' con"),
-        (["+model=glm_4_7", "optimization=kv_cache_paged"], "'kv_cache_paged' requires 'attention'"),
-        (["+model=glm_4_7", "optimization=cuda_graph"], "'cuda_graph' requires 'kv_cache'"),
+        (
+            ["+model=glm_4_7", "optimization=kv_cache_paged"],
+            "'kv_cache_paged' requires attention, which",
+        ),
+        (["+model=glm_4_7", "optimization=cuda_graph"], "'cuda_graph' requires kv_cache, which the stack lacks"),
         (
             ["+model=glm_4_7", "optimization=[kv_cache,cuda_graph]"],
             "nothing would run: optimization 'cuda_graph' needs",
@@ -102,7 +114,7 @@ def with_judge(world, verdict):
         (["+model=glm_4_7", "out=${oc.env:HOME}"], "'out' holds a resolver"),
         (["+model=glm_4_7", "out=${nope}"], "Interpolation key 'nope' not found"),
         (["+model=glm_4_7", "hydra.run.dir=x"], "Hydra's own settings have no effect here"),
-        (["+model=glm_4_7", "weights=nowhere"], "weights=nowhere is not a directory"),
+        (["+model=glm_4_7", "weights=nowhere"], "'nowhere' holds no config.json"),
         (["+model=glm_4_7", "optimization=[rotary"], "no viable alternative"),
         (["model=glm_4_7"], "'model' is added with a plus: +model=..."),
         (["size=tiny"], "no model was named: add +model=NAME"),

@@ -17,6 +17,8 @@ from models.common.mlp import swiglu
 
 COLUMNS = 1024
 MOST_ROWS = 4
+BUSY = 1024
+"""Rows from which a program takes MOST_ROWS."""
 INTERPRETED_ROWS = 64
 """An interpreter pays for each operation, not for its size."""
 WARPS = 4
@@ -53,7 +55,7 @@ def launch(gate: Tensor, up: Tensor) -> dict[str, Tensor]:
         raise ValueError("gate and up must be unit-stride in their last axis, or other channels would be paired")
     out = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     rows = flat_gate.shape[0]
-    per_program = min(INTERPRETED_ROWS if interpreted() else MOST_ROWS, triton.next_power_of_2(rows))
+    per_program = min(INTERPRETED_ROWS, triton.next_power_of_2(rows)) if interpreted() else rows_per_program(rows)
     swiglu_kernel[(triton.cdiv(rows, per_program), triton.cdiv(size, COLUMNS))](
         flat_gate,
         flat_up,
@@ -67,6 +69,11 @@ def launch(gate: Tensor, up: Tensor) -> dict[str, Tensor]:
         num_warps=WARPS,
     )
     return {"out": out}
+
+
+def rows_per_program(rows: int) -> int:
+    """One where there are few rows, so that they still fill the device."""
+    return MOST_ROWS if rows >= BUSY else 1
 
 
 def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:

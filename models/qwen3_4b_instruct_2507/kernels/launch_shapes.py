@@ -10,19 +10,19 @@ from models.common.kernels.gemv import GemvShape, default_shape
 ONE_ROW = {
     (6144, 2560): GemvShape(2, 256, 1, 1, unroll=2, ahead=512, pdl=True),
     (2560, 4096): GemvShape(2, 1024, 4, 1, unroll=2, ahead=512, pdl=True),
-    (9728, 2560): GemvShape(2, 512, 2, 1, unroll=2, ahead=512, pdl=True),
+    (19456, 2560): GemvShape(4, 512, 2, 1, unroll=2, ahead=512, pdl=True),
     (2560, 9728): GemvShape(2, 1024, 4, 1, unroll=2, ahead=512, pdl=True),
     (151936, 2560): GemvShape(8, 512, 2, 5, pdl=True),
 }
-"""(outputs, sum length) -> shape for one activation row; 9728 outputs are pairs of gate and up."""
+"""(outputs, sum length) -> shape for one activation row."""
 FEW_ROWS = {
-    (6144, 2560): GemvShape(64, 128, 4, 6),
-    (2560, 4096): GemvShape(32, 128, 4, 4, split_k=4),
-    (9728, 2560): GemvShape(64, 128, 4, 3),
-    (2560, 9728): GemvShape(32, 128, 4, 4, split_k=4),
-    (151936, 2560): GemvShape(64, 128, 4, 4),
+    (6144, 2560): GemvShape(128, 128, 8, 4, split_k=2),
+    (2560, 4096): GemvShape(64, 128, 4, 3, split_k=8),
+    (19456, 2560): GemvShape(64, 128, 4, 3),
+    (2560, 9728): GemvShape(64, 128, 4, 3, split_k=8),
+    (151936, 2560): GemvShape(128, 128, 8, 3),
 }
-"""The same for 2 to 64 rows, measured at 32."""
+"""The same for 2 to 16 rows, measured at 8."""
 HOPPER = (9, 0)
 
 

@@ -50,7 +50,7 @@ def test_real_shapes_start_at_least_two_programs_per_multiprocessor() -> None:
 def test_attention_blocks_divide_pages_and_short_capacities_are_spread() -> None:
     assert default_attention_shape(1, 8, 48, 48 * 10, 2).block_n == 16
     assert default_attention_shape(1, 8, 1024, 1024, 2).splits == 8
-    assert default_attention_shape(1, 8, 4096, 4096, 2).splits == 16
+    assert default_attention_shape(1, 8, 32768, 32768, 2).splits == 16
     assert default_attention_shape(128, 8, 1024, 1024, 2).splits == 1
 
 

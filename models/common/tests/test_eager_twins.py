@@ -20,8 +20,8 @@ from transformers.models.qwen3.modeling_qwen3 import (
     eager_attention_forward,
 )
 
-from models.common.attention import attend, paged_attention
-from models.common.kv_cache import query_slots, visible
+from models.common.attention import Attend, paged_attention
+from models.common.kv_cache import GrowingCache, query_slots, visible
 from models.common.mlp import SplitGateUp, SwiGLU, swiglu
 from models.common.norms import AddRMSNorm, RMSNorm, add_norm, norm
 from models.common.rotary import RotaryTable, rotate
@@ -124,7 +124,10 @@ def test_attention_without_padding_is_hugging_faces_sdpa_bit_for_bit(dtype: torc
     q, k, v, _, _ = qkv(dtype, (0, 0))
     module = SimpleNamespace(num_key_value_groups=HEADS // KV_HEADS, is_causal=True)
     theirs, _ = sdpa_attention_forward(module, q.transpose(1, 2), k, v, None, scaling=SIZE**-0.5)
-    assert torch.equal(attend(q, k, v, None, True, SIZE**-0.5), theirs)
+    cache = GrowingCache(1, KV_HEADS, SIZE, 2, dtype, CPU)
+    slots = cache.extend(TOKENS)
+    cache.layers[0].write(k.transpose(1, 2), v.transpose(1, 2), slots)
+    assert torch.equal(Attend(SIZE**-0.5)(q, cache.layers[0], slots), theirs)
 
 
 @DTYPES
