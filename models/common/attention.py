@@ -27,9 +27,9 @@ def paged_attention(
     mask = visible(starts, query_slots(lengths, q.shape[1]), bound)
     groups = q.shape[2] // keys.shape[1]
     keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
-    # Keys past a row's length hold whatever was there before; a masked NaN would still poison the sum.
+    # Slots that no query sees hold whatever was there before; a masked NaN would still poison the sum.
     used = mask.any(2).unsqueeze(-1)
-    out = attend(q, keys, values.where(used, 0), mask, False, scale)
+    out = attend(q, keys.where(used, 0), values.where(used, 0), mask, False, scale)
     return {"out": out}
 
 

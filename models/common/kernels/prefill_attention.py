@@ -46,9 +46,12 @@ def attend_blocks(
     q,
     query,
     start,
+    lowest,
     length,
     first,
     last,
+    pause,
+    gap,
     k_at,
     v_at,
     table_at,
@@ -64,17 +67,21 @@ def attend_blocks(
     STAGES: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Keys from slot `first` to `last` in steps of BLOCK_N; MASKED where not every query sees every key."""
+    """Keys from slot `first` to `last` in steps of BLOCK_N, without the `gap` slots from `pause` on; MASKED where not
+    every query sees every key."""
     d = tl.arange(0, D)[None, :]
-    for slot in tl.range(first, last, BLOCK_N, num_stages=STAGES):
+    for step in tl.range(first, last - gap, BLOCK_N, num_stages=STAGES):
+        slot = step + tl.where(step < pause, 0, gap) if MASKED else step
         key = slot + tl.arange(0, BLOCK_N)
         if PAGED:
             page = tl.load(table_at + slot // page_tokens).to(tl.int64)
         offset = (slot % page_tokens if PAGED else slot) + tl.arange(0, BLOCK_N)[:, None]
         at = page * stride_page + offset.to(tl.int64) * stride_token + d
         if MASKED:
-            keys = tl.load(k_at + at, mask=(key < length)[:, None], other=0.0)
-            values = tl.load(v_at + at, mask=(key < length)[:, None], other=0.0)
+            # What no query sees may be anything: a NaN among the values would survive its weight of zero.
+            used = ((key >= lowest) & (key < length))[:, None]
+            keys = tl.load(k_at + at, mask=used, other=0.0)
+            values = tl.load(v_at + at, mask=used, other=0.0)
         else:
             keys = tl.load(k_at + at)
             values = tl.load(v_at + at)
@@ -141,16 +148,20 @@ def prefill_kernel(
     top = tl.full((BLOCK_M,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     out = tl.zeros((BLOCK_M, D), tl.float32)
-    first = tl.minimum(start, earliest) // BLOCK_N * BLOCK_N
-    # Below `middle` every query of the block sees every key; padding makes that untrue from the first block on.
-    middle = tl.where(start <= first, tl.maximum((earliest + 1) // BLOCK_N * BLOCK_N, first), first)
+    lowest = tl.minimum(start, earliest)
+    first = lowest // BLOCK_N * BLOCK_N
+    # Every query of the block sees every key from `clear` up to `shade`. A block that holds padding queries has no such
+    # keys, because its start lies past its earliest query.
+    shade = (earliest + 1) // BLOCK_N * BLOCK_N
+    clear = tl.minimum((start + BLOCK_N - 1) // BLOCK_N * BLOCK_N, shade)
     out, top, total = attend_blocks(
-        out, top, total, q, query, start, length, first, middle, k_ptr + offset, v_ptr + offset, table_at, page,
-        page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, False, STAGES, WIDEN,
+        out, top, total, q, query, start, lowest, length, clear, shade, shade, 0, k_ptr + offset, v_ptr + offset,
+        table_at, page, page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, False, STAGES, WIDEN,
     )  # fmt: skip
     out, top, total = attend_blocks(
-        out, top, total, q, query, start, length, middle, end, k_ptr + offset, v_ptr + offset, table_at, page,
-        page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, True, STAGES, WIDEN,
+        out, top, total, q, query, start, lowest, length, first, end, clear, shade - clear, k_ptr + offset,
+        v_ptr + offset, table_at, page, page_tokens, scale, stride_page, stride_token, D, BLOCK_N, PAGED, True, STAGES,
+        WIDEN,
     )  # fmt: skip
     out_at = out_ptr + ((row.to(tl.int64) * tokens + m[:, None]) * HEADS + head) * D + d
     tl.store(out_at, (out / total[:, None]).to(out_ptr.dtype.element_ty), mask=(m < tokens)[:, None])
@@ -175,6 +186,8 @@ def launch(
     shape = shape or default_shape(page_tokens, columns, q.element_size())
     if columns > 1 and page_tokens % shape.block_n:
         raise ValueError(f"blocks of {shape.block_n} keys would cross pages of {page_tokens}")
+    if shape.block_n < 16:
+        raise ValueError(f"pages of {page_tokens} tokens: no block of 16 keys, the least a matrix product takes, fits")
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     prefill_kernel[(triton.cdiv(tokens, shape.block_m), heads, batch)](
         q,
@@ -242,6 +255,15 @@ def _case(
     }
 
 
+def _stale(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same with NaN in every slot that no query sees; one page a row."""
+    slot = torch.arange(inputs["k_pages"].shape[2], device=inputs["q"].device)
+    unseen = (slot < inputs["starts"].unsqueeze(1)) | (slot >= inputs["lengths"].unsqueeze(1))
+    for pages in (inputs["k_pages"], inputs["v_pages"]):
+        pages.masked_fill_(unseen[:, None, :, None], float("nan"))
+    return inputs
+
+
 def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("two tokens", _case(1, 2, 0, 4, 2, 16, (0,), *draw))
@@ -250,6 +272,8 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("paged chunk", _case(1, 19, 50, 4, 2, 16, (0,), *draw))
     yield OpCase("left padding", _case(2, 33, 0, 2, 1, 64, (0, 21), *draw))
     yield OpCase("padding in the past", _case(2, 9, 40, 2, 1, 16, (17, 3), *draw))
+    yield OpCase("padding past a block", _case(2, 70, 80, 2, 1, 160, (70, 3), *draw))
+    yield OpCase("stale memory", _stale(_case(2, 5, 60, 2, 1, 96, (9, 40), *draw)))
     yield OpCase("peaky", _case(1, 33, 0, 12, 1, 48, (0,), *draw, scale=8.0))
 
 

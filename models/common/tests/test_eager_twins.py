@@ -1,87 +1,159 @@
-"""The eager mechanisms are Hugging Face's own functions, bit for bit."""
+"""The eager twins are Hugging Face's own functions: bit for bit where the order of operations is the same, and no
+further from float64 than they are where it is not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import Qwen3Config
-from transformers.models.qwen3 import modeling_qwen3 as hf
+from torch import Tensor
+from transformers import Glm4MoeConfig, Qwen3Config
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeRotaryEmbedding
+from transformers.models.glm4_moe.modeling_glm4_moe import apply_rotary_pos_emb as glm_rotate
+from transformers.models.qwen3.modeling_qwen3 import (
+    Qwen3MLP,
+    Qwen3RMSNorm,
+    Qwen3RotaryEmbedding,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
 
-from models.common.attention import Attend
-from models.common.kv_cache import GrowingCache
-from models.common.mlp import swiglu
-from models.common.norms import AddRMSNorm, add_norm, rms_norm
+from models.common.attention import Attend, paged_attention
+from models.common.kv_cache import GrowingCache, query_slots, visible
+from models.common.mlp import SplitGateUp, SwiGLU, swiglu
+from models.common.norms import AddRMSNorm, RMSNorm, add_norm, norm
 from models.common.rotary import RotaryTable, rotate
 
 CPU = torch.device("cpu")
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+HEADS, KV_HEADS, SIZE, TOKENS = 8, 2, 64, 19
 
 
-def draw(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape))).to(dtype)
+def drawn(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def pair_of_norms(kind: type[RMSNorm], size: int, dtype: torch.dtype) -> tuple[RMSNorm, Qwen3RMSNorm]:
+    weight = 1 + drawn(size, dtype=dtype, seed=9) / 10
+    ours, theirs = kind(size, 1e-6, dtype, CPU), Qwen3RMSNorm(size, eps=1e-6).to(dtype)
+    ours.weight.data, theirs.weight.data = weight, weight.clone()
+    return ours, theirs
+
+
+@DTYPES
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 50.0])
+@torch.no_grad()
+def test_rms_norm_bit_for_bit(dtype: torch.dtype, scale: float) -> None:
+    ours, theirs = pair_of_norms(RMSNorm, 320, dtype)
+    x = drawn(2, 7, 320, dtype=dtype) * scale
+    want = theirs(x)
+    assert torch.equal(ours(x), want)
+    assert torch.equal(norm(x, ours.weight, 1e-6)["normed"], want)
 
 
 @DTYPES
 @torch.no_grad()
-def test_rms_norm(dtype: torch.dtype) -> None:
-    x, weight = draw(5, 320, dtype=dtype), draw(320, dtype=dtype)
-    theirs = hf.Qwen3RMSNorm(320, eps=1e-6).to(dtype)
-    theirs.weight.copy_(weight)
-    assert torch.equal(rms_norm(x, weight, 1e-6), theirs(x))
+def test_adding_first_is_hugging_faces_residual_then_norm(dtype: torch.dtype) -> None:
+    ours, theirs = pair_of_norms(AddRMSNorm, 320, dtype)
+    delta, residual = drawn(2, 7, 320, dtype=dtype), drawn(2, 7, 320, dtype=dtype, seed=1)
+    total = residual + delta
+    normed, kept = ours(delta, residual)
+    twin = add_norm(delta, residual, ours.weight, 1e-6)
+    assert torch.equal(kept, total)
+    assert torch.equal(normed, theirs(total))
+    assert torch.equal(twin["normed"], normed)
+    assert torch.equal(twin["residual"], total)
+    first, unchanged = ours(None, residual)
+    assert torch.equal(first, theirs(residual))
+    assert unchanged is residual
 
 
 @DTYPES
-def test_add_norm_is_the_addition_and_then_the_norm(dtype: torch.dtype) -> None:
-    delta, residual, weight = draw(5, 320, dtype=dtype), draw(2, 5, 320, dtype=dtype)[0], draw(320, dtype=dtype)
-    done = add_norm(delta, residual, weight, 1e-6)
-    assert torch.equal(done["residual"], residual + delta)
-    assert torch.equal(done["normed"], rms_norm(residual + delta, weight, 1e-6))
-
-
-def test_the_first_norm_adds_nothing() -> None:
-    norm = AddRMSNorm(8, 1e-6, torch.float32, CPU)
-    norm.weight.data.fill_(1)
-    x = draw(3, 8, dtype=torch.float32)
-    normed, residual = norm(None, x)
-    assert residual is x
-    assert torch.equal(normed, rms_norm(x, norm.weight, 1e-6))
-
-
-@DTYPES
-def test_rotary(dtype: torch.dtype) -> None:
-    config = Qwen3Config(head_dim=128, rope_parameters={"rope_type": "default", "rope_theta": 5e6})
-    q, k = draw(2, 7, 8, 128, dtype=dtype), draw(2, 7, 2, 128, dtype=dtype)
-    positions = torch.arange(100, 107).expand(2, -1)
-    theirs = hf.Qwen3RotaryEmbedding(config)(q, positions)
-    cos, sin = RotaryTable(5e6, 128, dtype, CPU)(positions)
-    assert torch.equal(cos, theirs[0])
-    assert torch.equal(sin, theirs[1])
-    turned = hf.apply_rotary_pos_emb(q.transpose(1, 2), k.transpose(1, 2), cos, sin)
-    assert torch.equal(rotate(q, cos, sin), turned[0].transpose(1, 2))
-    assert torch.equal(rotate(k, cos, sin), turned[1].transpose(1, 2))
-
-
-def test_half_width_rotary_leaves_the_other_half_alone() -> None:
-    x = draw(1, 3, 2, 128, dtype=torch.float32)
-    cos, sin = RotaryTable(1e6, 64, torch.float32, CPU)(torch.arange(1, 4).unsqueeze(0))
-    turned = rotate(x, cos, sin)
-    assert torch.equal(turned[..., 64:], x[..., 64:])
-    assert not torch.equal(turned[..., :64], x[..., :64])
+@pytest.mark.parametrize("theta", [5e6, 1e7])
+def test_rotary_bit_for_bit(dtype: torch.dtype, theta: float) -> None:
+    rope = {"rope_type": "default", "rope_theta": theta}
+    config = Qwen3Config(head_dim=SIZE, rope_parameters=rope, num_attention_heads=HEADS, hidden_size=256)
+    positions = torch.stack((torch.arange(TOKENS), torch.arange(TOKENS) + 40_000))
+    q, k = drawn(2, TOKENS, HEADS, SIZE, dtype=dtype), drawn(2, TOKENS, KV_HEADS, SIZE, dtype=dtype, seed=1)
+    cos, sin = RotaryTable(theta, SIZE, dtype, CPU)(positions)
+    their_cos, their_sin = Qwen3RotaryEmbedding(config)(q, positions)
+    assert torch.equal(cos, their_cos)
+    assert torch.equal(sin, their_sin)
+    their_q, their_k = apply_rotary_pos_emb(q.transpose(1, 2), k.transpose(1, 2), cos, sin)
+    assert torch.equal(rotate(q, cos, sin), their_q.transpose(1, 2))
+    assert torch.equal(rotate(k, cos, sin), their_k.transpose(1, 2))
 
 
 @DTYPES
-def test_swiglu(dtype: torch.dtype) -> None:
-    gate, up = draw(4, 608, dtype=dtype), draw(2, 4, 608, dtype=dtype)[1]
-    mlp = hf.Qwen3MLP(Qwen3Config(hidden_size=8, intermediate_size=8))
-    assert torch.equal(swiglu(gate, up)["out"], mlp.act_fn(gate) * up)
+def test_half_width_rotary_bit_for_bit_and_passes_the_rest(dtype: torch.dtype) -> None:
+    rope = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5}
+    config = Glm4MoeConfig(head_dim=SIZE, rope_parameters=rope, num_attention_heads=HEADS, hidden_size=256)
+    positions = torch.arange(TOKENS).unsqueeze(0) + 1000
+    q = drawn(1, TOKENS, HEADS, SIZE, dtype=dtype)
+    cos, sin = RotaryTable(1e6, SIZE // 2, dtype, CPU)(positions)
+    their_cos, their_sin = Glm4MoeRotaryEmbedding(config)(q, positions)
+    assert torch.equal(cos, their_cos)
+    assert torch.equal(sin, their_sin)
+    turned = rotate(q, cos, sin)
+    assert torch.equal(turned, glm_rotate(q.transpose(1, 2), q.transpose(1, 2), cos, sin)[0].transpose(1, 2))
+    assert torch.equal(turned[..., SIZE // 2 :], q[..., SIZE // 2 :])
 
 
-def test_attention_agrees_with_the_plain_matrix_form() -> None:
-    q, k, v = (draw(2, 9, heads, 128, dtype=torch.float32) for heads in (8, 2, 2))
-    cache = GrowingCache(1, 2, 128, 2, torch.float32, CPU)
-    slots = cache.extend(9)
-    cache.layers[0].write(k, v, slots)
-    causal = torch.full((9, 9), float("-inf")).triu(1).expand(2, 1, 9, 9)
-    module = type("Module", (torch.nn.Module,), {"num_key_value_groups": 4})()
-    theirs, _ = hf.eager_attention_forward(
-        module.eval(), q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), causal, 128**-0.5
-    )
-    assert torch.allclose(Attend(128**-0.5)(q, cache.layers[0], slots), theirs, atol=1e-6)
+@DTYPES
+@torch.no_grad()
+def test_gated_block_bit_for_bit(dtype: torch.dtype) -> None:
+    theirs = Qwen3MLP(SimpleNamespace(hidden_size=96, intermediate_size=160, hidden_act="silu")).to(dtype)
+    x = drawn(2, 5, 96, dtype=dtype)
+    gate, up = theirs.gate_proj(x), theirs.up_proj(x)
+    assert torch.equal(swiglu(gate, up)["out"], theirs.act_fn(gate) * up)
+    assert torch.equal(SwiGLU(SplitGateUp(theirs.gate_proj, theirs.up_proj), theirs.down_proj)(x), theirs(x))
+
+
+def qkv(dtype: torch.dtype, starts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """q [B, T, heads, D], k and v [B, kv_heads, T, D], starts [B], and lengths [B] of a prompt without past."""
+    batch = len(starts)
+    q = drawn(batch, TOKENS, HEADS, SIZE, dtype=dtype)
+    k, v = (drawn(batch, KV_HEADS, TOKENS, SIZE, dtype=dtype, seed=seed) for seed in (1, 2))
+    return q, k, v, torch.tensor(starts, dtype=torch.int32), torch.full((batch,), TOKENS, dtype=torch.int32)
+
+
+@DTYPES
+def test_attention_without_padding_is_hugging_faces_sdpa_bit_for_bit(dtype: torch.dtype) -> None:
+    q, k, v, _, _ = qkv(dtype, (0, 0))
+    module = SimpleNamespace(num_key_value_groups=HEADS // KV_HEADS, is_causal=True)
+    theirs, _ = sdpa_attention_forward(module, q.transpose(1, 2), k, v, None, scaling=SIZE**-0.5)
+    cache = GrowingCache(1, KV_HEADS, SIZE, 2, dtype, CPU)
+    slots = cache.extend(TOKENS)
+    cache.layers[0].write(k.transpose(1, 2), v.transpose(1, 2), slots)
+    assert torch.equal(Attend(SIZE**-0.5)(q, cache.layers[0], slots), theirs)
+
+
+@DTYPES
+@pytest.mark.parametrize("starts", [(0,), (0, 11)], ids=str)
+def test_paged_attention_is_no_further_from_float64_than_hugging_faces_eager(
+    dtype: torch.dtype, starts: tuple[int, ...]
+) -> None:
+    q, k, v, first, lengths = qkv(dtype, starts)
+    seen = visible(first, query_slots(lengths, TOKENS), TOKENS)
+    exact = in_float64(q, k, v, seen)
+    table = torch.arange(len(starts), dtype=torch.int32).unsqueeze(1)
+    twin = paged_attention(q, k, v, table, first, lengths, SIZE**-0.5)["out"]
+    noise = (eager(q, k, v, seen).double() - exact).abs().max()
+    assert (twin.double() - exact).abs().max() <= 2 * noise
+    assert (in_float64(q, k, v, torch.ones_like(seen)) - exact).abs().max() > 100 * noise
+
+
+def eager(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Hugging Face's eager attention, its mask made from what each query sees."""
+    module = SimpleNamespace(num_key_value_groups=HEADS // KV_HEADS, training=False)
+    mask = torch.zeros(seen.shape, dtype=q.dtype).masked_fill(~seen, torch.finfo(q.dtype).min)
+    return eager_attention_forward(module, q.transpose(1, 2), k, v, mask, SIZE**-0.5)[0]
+
+
+def in_float64(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """The definition, written out: Hugging Face's softmax is float32 whatever its input."""
+    keys, values = (x.double().repeat_interleave(HEADS // KV_HEADS, 1) for x in (k, v))
+    scores = q.double().transpose(1, 2) @ keys.mT * SIZE**-0.5
+    return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ values).transpose(1, 2)

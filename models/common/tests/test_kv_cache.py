@@ -1,71 +1,127 @@
-"""Three layouts, one behavior: what is written is what is read, and a full cache refuses before it writes."""
+"""Growing, static and paged caches hold the same keys under the same slots, and refuse what does not fit."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from harness.errors import CacheFull
-from models.common.kv_cache import GrowingCache, KVCache, PagedCache
+from models.common.kv_cache import GrowingCache, KVCache, PagedCache, Slots, visible
 
 CPU = torch.device("cpu")
-F32 = torch.float32
-LAYOUTS: dict[str, Callable[[list[int] | None], KVCache]] = {
-    "growing": lambda starts: GrowingCache(1, 2, 4, 3, F32, CPU, starts),
-    "static": lambda starts: PagedCache(1, 2, 4, 3, 12, 12, F32, CPU, starts),
-    "paged": lambda starts: PagedCache(1, 2, 4, 3, 12, 4, F32, CPU, starts),
-}
-EACH = pytest.mark.parametrize("layout", LAYOUTS)
+BATCH, KV_HEADS, SIZE, CAPACITY, LAYERS = 3, 2, 8, 24, 2
+LAYOUTS = ("growing", "static", "paged")
 
 
-def tokens(count: int) -> torch.Tensor:
-    return torch.randn(3, count, 2, 4, generator=torch.Generator().manual_seed(count))
+def empty(layout: str, starts: tuple[int, ...] | None = None) -> KVCache:
+    if layout == "growing":
+        return GrowingCache(LAYERS, KV_HEADS, SIZE, BATCH, torch.float32, CPU, starts)
+    page_tokens = CAPACITY if layout == "static" else 4
+    return PagedCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, page_tokens, torch.float32, CPU, starts)
 
 
-@EACH
-def test_reads_what_was_written_in_order(layout: str) -> None:
-    cache = LAYOUTS[layout](None)
-    keys = [tokens(5), tokens(3)]
-    for part in keys:
-        slots = cache.extend(part.shape[1])
-        cache.layers[0].write(part, -part, slots)
-    read, values = cache.layers[0].read(slots)
-    assert torch.equal(read.transpose(1, 2)[:, :8], torch.cat(keys, 1))
-    assert torch.equal(values, -read)
+def drawn(tokens: int, seed: int) -> Tensor:
+    return torch.randn((BATCH, tokens, KV_HEADS, SIZE), generator=torch.Generator().manual_seed(seed))
 
 
-@EACH
-def test_rewind_forgets_the_tail_and_writes_over_it(layout: str) -> None:
-    cache = LAYOUTS[layout](None)
-    first, second = tokens(6), tokens(2)
-    slots = cache.extend(6)
-    cache.layers[0].write(first, first, slots)
-    cache.rewind(4)
-    slots = cache.extend(2)
-    cache.layers[0].write(second, second, slots)
-    read, _ = cache.layers[0].read(slots)
-    assert torch.equal(read.transpose(1, 2)[:, :6], torch.cat((first[:, :4], second), 1))
-    assert cache.lengths.tolist() == [6, 6, 6]
+def write(cache: KVCache, tokens: int, seed: int) -> Slots:
+    """Layer i gets keys drawn from seed + i and values that are their negatives."""
+    slots = cache.extend(tokens)
+    for i, layer in enumerate(cache.layers):
+        layer.write(drawn(tokens, seed + i), -drawn(tokens, seed + i), slots)
+    return slots
 
 
-@EACH
-def test_positions_count_from_the_end_of_the_padding(layout: str) -> None:
-    cache = LAYOUTS[layout]([0, 2, 3])
-    assert cache.extend(4).positions().tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [0, 0, 0, 0]]
-    assert cache.extend(1).positions().tolist() == [[4], [2], [1]]
+def expected(*calls: tuple[int, int]) -> Tensor:
+    """[B, kv_heads, S, D]: the keys of layer 0 after calls of (tokens, seed)."""
+    return torch.cat([drawn(tokens, seed) for tokens, seed in calls], dim=1).transpose(1, 2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_was_written_is_read_in_order_whatever_the_layout(layout: str) -> None:
+    cache = empty(layout)
+    write(cache, 7, seed=0)
+    write(cache, 1, seed=10)
+    slots = write(cache, 6, seed=20)
+    keys, values = cache.layers[0].read(slots)
+    assert torch.equal(keys, expected((7, 0), (1, 10), (6, 20)))
+    assert torch.equal(values, -keys)
+    other, _ = cache.layers[1].read(slots)
+    assert torch.equal(other, expected((7, 1), (1, 11), (6, 21)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rewound_slots_are_written_again_and_earlier_ones_kept(layout: str) -> None:
+    cache = empty(layout)
+    write(cache, 9, seed=0)
+    cache.rewind(5)
+    slots = write(cache, 3, seed=30)
+    assert cache.length == 8
+    assert cache.lengths.tolist() == [8] * BATCH
+    keys, _ = cache.layers[0].read(slots)
+    assert torch.equal(keys, torch.cat((expected((9, 0))[:, :, :5], expected((3, 30))), dim=2))
 
 
 @pytest.mark.parametrize("layout", ["static", "paged"])
-def test_a_full_cache_refuses_before_it_changes(layout: str) -> None:
-    cache = LAYOUTS[layout](None)
-    cache.extend(11)
-    with pytest.raises(CacheFull, match="12"):
-        cache.extend(2)
-    assert cache.length == 11
-    assert cache.lengths.tolist() == [11, 11, 11]
+def test_a_call_that_does_not_fit_changes_nothing(layout: str) -> None:
+    cache = empty(layout)
+    write(cache, CAPACITY - 2, seed=0)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
+    with pytest.raises(CacheFull, match=f"{CAPACITY - 2} \\+ 3 tokens do not fit into a cache of {CAPACITY}"):
+        write(cache, 3, seed=40)
+    assert cache.length == CAPACITY - 2
+    assert cache.lengths.tolist() == [CAPACITY - 2] * BATCH
+    for layer, (keys, values) in zip(cache.layers, before, strict=True):
+        assert torch.equal(layer.keys, keys)
+        assert torch.equal(layer.values, values)
+    write(cache, 2, seed=50)
+    assert cache.length == CAPACITY
 
 
-def test_pages_of_a_row_are_not_neighbors() -> None:
-    table = LAYOUTS["paged"](None).table
-    assert sorted(table.flatten().tolist()) == list(range(9))
-    assert not bool((table.diff(dim=1) == 1).any())
+def test_a_growing_cache_is_as_long_as_its_content() -> None:
+    cache = empty("growing")
+    for length in (3, 4, 8):
+        write(cache, length - cache.length, seed=0)
+        assert cache.capacity == length
+
+
+def test_pages_of_a_row_are_neither_neighbors_nor_shared() -> None:
+    table = empty("paged").table
+    assert sorted(table.flatten().tolist()) == list(range(BATCH * CAPACITY // 4))
+    assert (table.diff(dim=1) != 1).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_positions_count_from_the_first_real_token(layout: str) -> None:
+    cache = empty(layout, starts=(0, 2, 5))
+    assert cache.extend(6).positions().tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0]]
+    assert cache.extend(2).positions().tolist() == [[6, 7], [4, 5], [1, 2]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_query_sees_its_own_sequence_and_padding_only_itself(layout: str) -> None:
+    cache = empty(layout, starts=(0, 2, 3))
+    slots = cache.extend(4)
+    seen = slots.visible[:, 0].int().tolist()
+    assert seen[0] == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    assert seen[1] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    assert seen[2] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_one_token_may_see_any_later_length_because_a_graph_replays_it() -> None:
+    cache = empty("static")
+    cache.extend(5)
+    slots = cache.extend(1)
+    assert (slots.bound, slots.masked) == (CAPACITY, True)
+    assert slots.visible.sum(-1).flatten().tolist() == [6] * BATCH
+    cache.lengths += 3
+    assert (
+        visible(slots.starts, slots.lengths.long().unsqueeze(1) - 1, slots.bound).sum(-1).flatten().tolist() == [9] * 3
+    )
+
+
+def test_a_prompt_needs_no_mask_unless_a_row_is_padded() -> None:
+    assert not empty("static").extend(5).masked
+    assert not empty("static", starts=(0, 0, 0)).extend(5).masked
+    assert empty("static", starts=(0, 1, 0)).extend(5).masked

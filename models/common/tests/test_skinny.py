@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def judged() -> dict[str, Any]:
-    root = Path(__file__).parents[3]
-    environment = os.environ | {"PYTHONPATH": str(root), "TRITON_INTERPRET": "1"}
-    script = Path(__file__).with_name("skinny_judge.py")
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def judged(judge: Callable[..., Any]) -> dict[str, Any]:
+    return judge(Path(__file__).with_name("skinny_judge.py"), interpret=True)
 
 
 def test_modules_agree_with_what_they_replace_at_every_row_count(judged: dict[str, Any]) -> None:

@@ -1,0 +1,30 @@
+"""Judges: scripts beside the tests that run in a process of their own, because whether Triton interprets or compiles is
+settled when a kernel is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_judge(script: Path, *arguments: str, interpret: bool) -> Any:
+    """What `script` prints, read as JSON; with `interpret` its Triton kernels run in the interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"PYTHONPATH": str(ROOT)} | ({"TRITON_INTERPRET": "1"} if interpret else {})
+    done = subprocess.run([sys.executable, script, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def judge() -> Callable[..., Any]:
+    return run_judge
