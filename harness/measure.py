@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness import build, inputs
-from harness.arms.arm import Arm, ArmAbsent, Shape, timed_s
+from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
 from harness.case import Case
@@ -120,7 +120,7 @@ class _Bench:
         shape = case.workload
         prompt = self._prompt("timing")
         self.shape = Shape(prompt, min(DECODE_STEPS, shape.new_tokens))
-        self.first = prompt[:, -1:].clone()
+        self.first = last_tokens(prompt)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
 

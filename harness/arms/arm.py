@@ -60,6 +60,12 @@ class Arm(ABC):
         """`steps` greedy tokens from tokens [B, 1] on; logits [B, vocab] of the last step."""
 
 
+def last_tokens(prompt: Tensor) -> Tensor:
+    """prompt [B, T] -> [B, 1], a copy with strides of its own. A slice of one row keeps the prompt's strides through
+    `clone`, and a compiler that guards strides would compile again for the next token, which has others."""
+    return prompt.new_empty(prompt.shape[0], 1).copy_(prompt[:, -1:])
+
+
 def timed_s(device: torch.device, began: float) -> float:
     """Seconds since `began` (perf_counter), once the device is idle."""
     if device.type == "cuda":

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.arms.arm import Arm, ArmAbsent, Shape, timed_s
+from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 
 
 class HFStatic(Arm):
@@ -72,14 +72,15 @@ class HFCompiled(HFStatic):
     def open(self, shape: Shape) -> None:
         if shape.prompt.device.type != "cuda":
             raise ArmAbsent("its CUDA graphs need a GPU")
+        if not shape.decode_steps:
+            raise ArmAbsent("only its decode step is compiled, and this case has none")
         super().open(shape)
         self.compiled = torch.compile(super()._step, mode=self.mode, fullgraph=True, dynamic=False)
         began = time.perf_counter()
-        first = torch.zeros_like(shape.prompt[:, :1])
-        # Compile, record and replay once each before anything is timed.
+        # Compile, record and replay before anything is timed, over two steps: the second is fed what the first gave.
         for _ in range(3):
             self.rewind()
-            self.decode(first, 1)
+            self.decode(last_tokens(shape.prompt), min(2, shape.decode_steps))
         self.compile_s = timed_s(shape.prompt.device, began)
         self.rewind()
 

@@ -1,0 +1,55 @@
+"""The arms compute the same model, can go back, and say why they are absent."""
+
+import pytest
+import torch
+
+from harness import build
+from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens
+from harness.arms.candidate import Candidate
+from harness.arms.menu import PEERS
+from harness.parity.rules import relative_frobenius
+from harness.spec import Target
+from models.qwen3_4b_instruct_2507 import SPEC
+
+CPU = torch.device("cpu")
+PROMPT = torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def arms() -> dict[str, Arm]:
+    source = build.Source.of(SPEC, "tiny", 0, None)
+    hf = build.reference(SPEC, source, torch.float32, CPU)
+    ours, _ = build.candidate(SPEC, source, hf, ("kv_cache", "linear"), Target(CPU, torch.float32, "none"))
+    return {
+        "reference": PEERS["reference"](hf),
+        "hf_static": PEERS["hf_static"](hf),
+        "candidate": Candidate(ours, "candidate", "ours"),
+    }
+
+
+@pytest.mark.parametrize("name", ["reference", "hf_static", "candidate"])
+@torch.no_grad()
+def test_every_arm_gives_the_references_logits_again_and_again(arms: dict[str, Arm], name: str) -> None:
+    shape = Shape(PROMPT, decode_steps=3)
+    arms["reference"].open(shape)
+    prefill = arms["reference"].prefill(PROMPT).clone()
+    decode = arms["reference"].decode(last_tokens(PROMPT), 3)
+    arms[name].open(shape)
+    for _ in range(2):
+        assert relative_frobenius(arms[name].prefill(PROMPT), prefill) < 1e-5
+        for _ in range(2):
+            arms[name].rewind()
+            assert relative_frobenius(arms[name].decode(last_tokens(PROMPT), 3), decode) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["hf_reduce_overhead", "hf_max_autotune", "liger"])
+def test_an_arm_that_needs_a_gpu_says_so(arms: dict[str, Arm], name: str) -> None:
+    with pytest.raises(ArmAbsent, match="need a GPU"):
+        PEERS[name](arms["reference"].model).open(Shape(PROMPT, 3))
+
+
+def test_last_tokens_have_strides_of_their_own() -> None:
+    one_row = torch.arange(1024).view(1, 1024)
+    assert one_row[:, -1:].clone().stride() == (1024, 1)
+    assert last_tokens(one_row).stride() == (1, 1)
+    assert last_tokens(one_row).tolist() == [[1023]]
