@@ -1,5 +1,5 @@
 """Launch shapes of this model's decode products on an H200, the fastest of a sweep of about 30 each
-(python -m models.common.kernels.sweep)."""
+(python -m models.common.kernels.sweep; benchmark_results/h200/sweeps/decode-shapes-20261123.json)."""
 
 from __future__ import annotations
 
