@@ -19,7 +19,8 @@ from models.common.kernels.gemv import (
     norm_gemv_swiglu,
 )
 from models.common.kernels.workspace import Workspace
-from models.common.linear import PackedLinear, project_swiglu
+from models.common.linear import PackedLinear
+from models.common.mlp import SwiGLU
 from models.common.norms import AddRMSNorm
 
 Shapes = Callable[[int, int, int, int, bool], GemvShape]
@@ -75,32 +76,37 @@ class SkinnyPacked(nn.Module):
 
 
 class SkinnyGated(nn.Module):
-    """silu(gate(x)) * up(x) of a PackedLinear of gate and up, without bias: x [..., K] -> [..., I]."""
+    """silu(gate(x)) * up(x) of a PackedLinear of gate and up, without bias: x [..., K] -> [..., I]. More than `rows`
+    activation rows take a matrix product, and `gate` after it."""
 
-    def __init__(self, packed: PackedLinear, rows: int, workspace: Workspace, shapes: Shapes = default_shape) -> None:
+    def __init__(
+        self, packed: PackedLinear, gate: nn.Module, rows: int, workspace: Workspace, shapes: Shapes = default_shape
+    ) -> None:
         super().__init__()
         if packed.bias is not None or len(packed.sizes) != 2 or packed.sizes[0] != packed.sizes[1]:
             raise ValueError(
                 "gate and up must be two matrices of one size without bias, or rows would be paired wrongly"
             )
-        self.weight = packed.weight
+        self.weight, self.gate = packed.weight, gate
         self.rows, self.workspace, self.shapes = _checked(rows), workspace, shapes
 
     def forward(self, x: Tensor) -> Tensor:
         flat = _flat(x)
         if flat.shape[0] > self.rows:
-            return project_swiglu(x, self.weight)["out"]
+            gate, up = F.linear(x, self.weight).chunk(2, -1)
+            return self.gate(gate, up)
         outputs, k = self.weight.shape[0] // 2, flat.shape[1]
         shape = self.shapes(flat.shape[0], outputs, k, flat.element_size(), True)
         return gemv_swiglu(flat, self.weight, shape, self.workspace)["out"].view(*x.shape[:-1], -1)
 
 
 class SkinnySwiGLU(nn.Module):
-    """The gated feed-forward block: down(gated(x))."""
+    """As the SwiGLU it is made from, whose gate_up is packed: down(gated(x))."""
 
-    def __init__(self, gated: SkinnyGated, down_proj: nn.Module) -> None:
+    def __init__(self, eager: SwiGLU, rows: int, workspace: Workspace, shapes: Shapes = default_shape) -> None:
         super().__init__()
-        self.gated, self.down_proj = gated, down_proj
+        self.gated = SkinnyGated(eager.gate_up, eager.gate, rows, workspace, shapes)
+        self.down_proj = eager.down_proj
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(self.gated(x))

@@ -8,7 +8,7 @@ from torch import nn
 from harness.spec import Menu, Optimization, Receipt, Target
 from models.common.graphs import GraphedDecode
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
-from models.common.kernels.gemv_cases import GEMV
+from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
 from models.common.kernels.norm_rotate_write import NORM_ROTATE_WRITE
 from models.common.kernels.prefill_attention import PREFILL_ATTENTION
 from models.common.kernels.rms_norm import ADD_NORM, NORM
@@ -54,7 +54,7 @@ MENU = Menu(
             summary="q, k, v in one matrix, gate, up in another; decode steps stream the weights",
             numerics="reordered",
             apply=linear.pack,
-            kernels=(GEMV,),
+            kernels=(GEMV, GEMV_SWIGLU),
         ),
         Optimization(
             name="rotary",

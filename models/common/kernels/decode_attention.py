@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted, product
+from models.common.kernels.early import early_start
 from models.common.kernels.workspace import Workspace
 
 PROGRAMS = 132
@@ -32,8 +33,6 @@ class AttentionShape:
     num_stages: int
     splits: int
     """Programs that share one row's keys for one key-value head."""
-    pdl: bool = False
-    """Start before the previous kernel ends. Every reader of this kernel's output must wait for it in turn."""
 
 
 def default_shape(batch: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int) -> AttentionShape:
@@ -194,7 +193,6 @@ def decode_attention(
     workspace = workspace or Workspace.allocate(*size, q.device)
     workspace.require(*size)
     out = torch.empty(batch, 1, heads, head_dim, dtype=q.dtype, device=q.device)
-    options = {"launch_pdl": True} if shape.pdl else {}
     attention_kernel[(shape.splits, kv_heads, batch)](
         q,
         k_pages,
@@ -215,8 +213,8 @@ def decode_attention(
         k_pages.stride(2),
         table.stride(0),
         **constants(shape, head_dim, heads // kv_heads, columns),
+        **early_start(q),
         num_warps=shape.num_warps,
-        **options,
     )
     return {"out": out}
 
@@ -231,7 +229,6 @@ def constants(shape: AttentionShape, head_dim: int, group: int, columns: int) ->
         "STAGES": shape.num_stages,
         "STEP": combine_step(group, shape.splits),
         "PAGED": columns > 1,
-        "PDL": shape.pdl,
         "WIDEN": interpreted(),
     }
 

@@ -111,7 +111,8 @@ def _compilation(
     signature |= dict.fromkeys(("table_ptr", "starts_ptr", "lengths_ptr", "tickets_ptr"), "*i32")
     signature |= dict.fromkeys(("partials_ptr", "maxima_ptr"), "*fp32") | {"scale": "fp32"}
     signature |= dict.fromkeys(INTEGERS, "i32")
-    return Compilation(attention_kernel, signature, constants(shape, HEAD_DIM, group, columns), shape.num_warps)
+    fixed = {**constants(shape, HEAD_DIM, group, columns), "PDL": True}
+    return Compilation(attention_kernel, signature, fixed, shape.num_warps)
 
 
 def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:

@@ -14,6 +14,7 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import norm_rotate_write
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
+from models.common.kernels.early import early_start
 from models.common.kernels.types import pointer
 
 WARPS = 4
@@ -95,11 +96,15 @@ def norm_rotate_write_kernel(
     D: tl.constexpr,
     R: tl.constexpr,
     ROWS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """ROWS head vectors per program: the first programs take queries, the rest keys and values together."""
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     q_programs = tl.cdiv(batch * tokens * Q_HEADS, ROWS)
     program = tl.program_id(0)
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     if program < q_programs:
         vector = program * ROWS + tl.arange(0, ROWS)[:, None]
         inside = vector < batch * tokens * Q_HEADS
@@ -177,6 +182,7 @@ def launch(
         k_pages.stride(2),
         table.stride(0),
         **constants(heads, kv_heads, size, cos.shape[-1], per_program),
+        **early_start(q),
         num_warps=WARPS,
     )
     return {"q": out, "k_pages": k_pages, "v_pages": v_pages}
@@ -298,7 +304,12 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     strides = ("q_row", "q_token", "kv_row", "kv_token", "cos_row", "cos_token", "page", "head", "slot", "table")
     signature |= dict.fromkeys(("batch", "tokens", "page_tokens", *(f"stride_{name}" for name in strides)), "i32")
     return tuple(
-        Compilation(norm_rotate_write_kernel, signature, constants(heads, kv_heads, 128, rotated, rows), WARPS)
+        Compilation(
+            norm_rotate_write_kernel,
+            signature,
+            {**constants(heads, kv_heads, 128, rotated, rows), "PDL": True},
+            WARPS,
+        )
         for heads, kv_heads, rotated, rows in ((32, 8, 128, FEW_ROWS), (32, 8, 128, MANY_ROWS), (96, 8, 64, FEW_ROWS))
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
+from models.common.kernels.early import early_start
 from models.common.kernels.types import pointer
 from models.common.norms import add_norm, norm
 
@@ -39,19 +40,23 @@ def norm_kernel(
     ROWS: tl.constexpr,
     BLOCK_H: tl.constexpr,
     ADD: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """ROWS rows of [rows, H] per program: normed = norm(residual + delta) * weight, total = residual + delta."""
     dtype: tl.constexpr = normed_ptr.dtype.element_ty
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, BLOCK_H)[None, :]
     inside = (row < rows) & (column < H)
+    weight = tl.load(weight_ptr + column, mask=column < H, other=0.0).to(tl.float32)
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     x = tl.load(residual_ptr + row * stride_residual + column, mask=inside, other=0.0).to(tl.float32)
     if ADD:
         x += tl.load(delta_ptr + row * stride_delta + column, mask=inside, other=0.0).to(tl.float32)
         x = x.to(dtype).to(tl.float32)
         tl.store(total_ptr + row * H + column, x.to(dtype), mask=inside)
     scale = tl.rsqrt(tl.sum(x * x, 1) / H + eps)
-    weight = tl.load(weight_ptr + column, mask=column < H, other=0.0).to(tl.float32)
     normed = (x * scale[:, None]).to(dtype).to(tl.float32) * weight
     tl.store(normed_ptr + row * H + column, normed.to(dtype), mask=inside)
 
@@ -93,6 +98,7 @@ def _launch(
         flat.stride(0),
         eps,
         **constants(per_program, size, delta is not None),
+        **early_start(residual),
         num_warps=WARPS,
     )
 
@@ -163,7 +169,8 @@ def _compilation(dtype: torch.dtype, add: bool) -> Sequence[Compilation]:
     signature = dict.fromkeys(used, pointer(dtype))
     signature |= dict.fromkeys(("rows", "H", "stride_delta", "stride_residual"), "i32") | {"eps": "fp32"}
     absent = {} if add else {"delta_ptr": None, "total_ptr": None}
-    return (Compilation(norm_kernel, signature, {**constants(1, size, add), **absent}, num_warps=WARPS),)
+    fixed = {**constants(1, size, add), **absent, "PDL": True}
+    return (Compilation(norm_kernel, signature, fixed, num_warps=WARPS),)
 
 
 NORM = Kernel("rms_norm", launch_norm, norm, _norm_menu, _norm_cost, lambda dtype: _compilation(dtype, False))

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ import torch
 import triton
 from triton.errors import TritonError
 
-from models.common.kernels.decode_attention import AttentionShape
 from models.common.kernels.gemv import GemvShape
 from models.common.kernels.sweep_clock import graph_us, read_ceiling_bytes_per_s
 from models.common.kernels.sweep_jobs import Job, Shape, attention_job, product_job
@@ -112,8 +111,6 @@ def _early(work: Product | Attention, found: Sequence[tuple[Row, Shape]]) -> Ite
     for _, shape in fastest:
         if isinstance(work, Product) and isinstance(shape, GemvShape):
             yield from early_starts(shape, work)
-        if isinstance(shape, AttentionShape):
-            yield replace(shape, pdl=True)
 
 
 def _measured(job: Job, shapes: Iterable[Shape], deadline: float) -> Iterator[tuple[Row, Shape]]:
@@ -135,7 +132,7 @@ def report(name: str, rows: Sequence[Row], ceiling: float) -> str:
     best = timed[0]
     said = f"{best['us']:8.2f} us  {best['bytes'] / best['us'] * 1e6 / ceiling:6.1%} of read  torch {torch_us:8.2f} us"
     shape = " ".join(f"{key}={value}" for key, value in best["shape"].items() if value not in (False, 0))
-    plain = next((r for r in timed if not r["shape"]["pdl"]), best)
+    plain = next((r for r in timed if not r["shape"].get("pdl")), best)
     return f"{name:24} {said}  without pdl {plain['us']:8.2f} us  {shape}{tail}"
 
 

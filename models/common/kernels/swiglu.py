@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted, silu
+from models.common.kernels.early import early_start
 from models.common.kernels.types import pointer
 from models.common.mlp import swiglu
 
@@ -36,12 +37,16 @@ def swiglu_kernel(
     stride_up,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """A tile [ROWS, COLUMNS] of [rows, size] per program."""
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     inside = (row < rows) & (column < size)
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     gate = tl.load(gate_ptr + row * stride_gate + column, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(up_ptr + row * stride_up + column, mask=inside, other=0.0).to(tl.float32)
     tl.store(out_ptr + row * size + column, (silu(gate, dtype) * up).to(dtype), mask=inside)
@@ -66,6 +71,7 @@ def launch(gate: Tensor, up: Tensor) -> dict[str, Tensor]:
         flat_up.stride(0),
         ROWS=per_program,
         COLUMNS=COLUMNS,
+        **early_start(flat_gate),
         num_warps=WARPS,
     )
     return {"out": out}
@@ -104,7 +110,8 @@ def _cost(gate: Tensor, up: Tensor) -> Cost:
 def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     signature = dict.fromkeys(("gate_ptr", "up_ptr", "out_ptr"), pointer(dtype))
     signature |= dict.fromkeys(("rows", "size", "stride_gate", "stride_up"), "i32")
-    return (Compilation(swiglu_kernel, signature, {"ROWS": MOST_ROWS, "COLUMNS": COLUMNS}, num_warps=WARPS),)
+    fixed = {"ROWS": MOST_ROWS, "COLUMNS": COLUMNS, "PDL": True}
+    return (Compilation(swiglu_kernel, signature, fixed, num_warps=WARPS),)
 
 
 SWIGLU = Kernel("swiglu", launch, swiglu, _menu, _cost, _compilations, bench=_bench)

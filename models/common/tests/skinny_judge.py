@@ -40,7 +40,7 @@ def main() -> None:
     nn.init.normal_(norm.weight)
     workspace = gemv_workspace([plain.weight, packed.weight, gates.weight], ROWS)
     skinny = SkinnyPacked(packed, ROWS, workspace)
-    gated = SkinnyGated(gates, ROWS, workspace)
+    gated = SkinnyGated(gates, Gate(), ROWS, workspace)
     said: dict[str, object] = {"shared": SkinnyLinear(plain, ROWS, workspace).weight is plain.weight}
     for name, shape in {"one": (1, 1, HIDDEN), "few": (2, 2, HIDDEN), "many": (1, 5, HIDDEN)}.items():
         x, delta = torch.randn(shape), torch.randn(shape)

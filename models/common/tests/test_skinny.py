@@ -9,6 +9,7 @@ import torch
 
 from models.common.kernels.workspace import Workspace
 from models.common.linear import PackedLinear, linear
+from models.common.mlp import Gate
 from models.common.norms import AddRMSNorm
 from models.common.skinny import NormPacked, SkinnyGated, SkinnyLinear, SkinnyPacked
 
@@ -41,6 +42,6 @@ def test_what_would_be_computed_wrongly_is_refused() -> None:
     with pytest.raises(ValueError, match="serves 1 to 64"):
         SkinnyLinear(biased, 65, workspace)
     with pytest.raises(ValueError, match="paired wrongly"):
-        SkinnyGated(PackedLinear([small, linear(8, 6, False, torch.float32, CPU)]), 4, workspace)
+        SkinnyGated(PackedLinear([small, linear(8, 6, False, torch.float32, CPU)]), Gate(), 4, workspace)
     with pytest.raises(ValueError, match="would be lost"):
         NormPacked(AddRMSNorm(8, 1e-6, torch.float32, CPU), SkinnyPacked(PackedLinear([biased]), 4, workspace))

@@ -55,11 +55,9 @@ def variants() -> Iterator[Kernel]:
 def early() -> Kernel:
     """Launches that start before the previous kernel ends, which the interpreter cannot."""
     row, rows = GemvShape(4, 512, 2, 4, pdl=True, ahead=512), GemvShape(16, 256, 4, 4, 2, pdl=True, ahead=512)
-    attention = DECODE_ATTENTION.compilations(torch.bfloat16)[0]
     compilations = [
         vector_compilation(9728, 2560, torch.bfloat16, "swiglu", True, row),
         matrix_compilation(8, 2560, 9728, torch.bfloat16, "add", rows),
-        replace(attention, constants={**attention.constants, "PDL": True}),
     ]
     return replace(GEMV, name="early", compilations=lambda dtype: compilations)
 
