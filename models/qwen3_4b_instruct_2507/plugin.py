@@ -9,8 +9,8 @@ from harness.spec import Menu, Optimization, Receipt, Target
 from models.common.graphs import GraphedDecode
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
 from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
-from models.common.kernels.norm_rotate_write import NORM_ROTATE_WRITE
-from models.common.kernels.prefill_attention import PREFILL_ATTENTION
+from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
+from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
 from models.common.kernels.rms_norm import ADD_NORM, NORM
 from models.common.kernels.swiglu import SWIGLU
 from models.qwen3_4b_instruct_2507 import attention, fused_layers, kv_cache, linear, rotary
