@@ -111,6 +111,8 @@ def _follow(layer: nn.Module, gate: nn.Module, replay: Route | None, made: Calla
         if replay is None:
             return None
         rows = torch.arange(positions.shape[0], device=positions.device).unsqueeze(1)
+        # Padding behind a row's end is routed too, and nobody looks at it.
+        positions = positions.clamp_max(replay.ids.shape[1] - 1)
         chosen, weighted = replay.ids[rows, positions], replay.weights[rows, positions]
         return chosen.flatten(0, 1).to(ids.dtype), weighted.flatten(0, 1).to(weights.dtype)
 
