@@ -18,9 +18,14 @@ def provenance(spec: ModelSpec, source: Source, aot_compiled: Iterable[str] = ()
     config = json.dumps(dict(source.config), sort_keys=True).encode()
     return Provenance(
         hf_config=hashlib.sha256(config).hexdigest()[:16],
-        kernel_sources=_sources(MODELS / "common", MODELS / spec.name),
+        kernel_sources=kernel_sources(spec),
         aot_compiled=tuple(aot_compiled),
     )
+
+
+def kernel_sources(spec: ModelSpec) -> str:
+    """Hash of all sources that a build of the model is made of, tests left out."""
+    return _sources(MODELS / "common", MODELS / spec.name)
 
 
 def _sources(*folders: Path) -> str:

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from harness.case import Case, Frozen
 from harness.errors import RecordError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
@@ -78,6 +80,8 @@ class Parity(Frozen):
     checks: tuple[Check, ...]
     not_judged: tuple[NotJudged, ...] = ()
     first_divergence: Divergence | None = None
+    reproducer: str | None = None
+    """File name of the saved case that fails, in the folder of this record; `python -m harness.replay` runs it."""
     wall_s: float = 0.0
 
     @property
@@ -90,6 +94,76 @@ class Parity(Frozen):
 
     def levels(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(check.level for check in self.checks))
+
+
+class MutantOutcome(Frozen):
+    """What became of one planted fault."""
+
+    subject: str
+    """A kernel, or `model`."""
+    name: str
+    kind: str
+    end: Literal["killed", "crash", "survived", "equivalent", "no place"]
+    """`crash`: refused because it raised. `equivalent`: declared so with its reason, and verified. `no place`:
+    this build has nothing that could have this fault; not counted."""
+    level: Level | None = None
+    """The first level of the gate that saw it."""
+    rule: str = ""
+    where: str = ""
+    """What was judged when it was seen."""
+    dtype: str = ""
+    reason: str = ""
+    """Of an equivalence, a crash or a missing place."""
+
+
+class KillMatrix(Frozen):
+    """Every planted fault against the gate that judged this case. The gate had passed the build without faults."""
+
+    outcomes: tuple[MutantOutcome, ...] = Field(min_length=1)
+    wall_s: float = 0.0
+
+    @property
+    def killed(self) -> tuple[MutantOutcome, ...]:
+        return tuple(item for item in self.outcomes if item.end in ("killed", "crash"))
+
+    @property
+    def survivors(self) -> tuple[MutantOutcome, ...]:
+        return tuple(item for item in self.outcomes if item.end == "survived")
+
+    @property
+    def judged(self) -> int:
+        """Faults that a gate should see: those with a place, less the equivalent ones."""
+        return len(self.killed) + len(self.survivors)
+
+    @property
+    def rate(self) -> float:
+        return len(self.killed) / self.judged if self.judged else 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Every fault that can be told from the right thing was seen, and there was at least one."""
+        return bool(self.killed) and not self.survivors
+
+    def sentence(self) -> str:
+        others = len(self.outcomes) - self.judged
+        rest = f", {others} equivalent or without a place" if others else ""
+        return f"{len(self.killed)} of {self.judged} planted faults seen ({self.rate:.1%}){rest}"
+
+
+class SignOffEvidence(Frozen):
+    """What a sign-off rests on. Without a complete kill matrix it cannot be constructed."""
+
+    parity: Parity
+    kill_matrix: KillMatrix
+
+    @model_validator(mode="after")
+    def _holds(self) -> Self:
+        if not self.parity.passed:
+            raise RecordError("a sign-off without a passed parity")
+        if not self.kill_matrix.complete:
+            names = ", ".join(f"{item.subject}: {item.name}" for item in self.kill_matrix.survivors[:3])
+            raise RecordError(f"a sign-off by a gate that is blind to planted faults: {names or 'none was seen'}")
+        return self
 
 
 class Block(Frozen):
@@ -242,6 +316,7 @@ class Record(Frozen):
     provenance: Provenance | None = None
     receipts: tuple[ReceiptNote, ...] = ()
     parity: Parity | None = None
+    kill_matrix: KillMatrix | None = None
     arms: tuple[ArmReport, ...] = ()
     series: tuple[Series, ...] = ()
     blocks: tuple[Block, ...] = ()
@@ -259,6 +334,8 @@ class Record(Frozen):
             raise RecordError(f"record key {self.key} is not the key of its case {self.case.key}")
         if self.series and not (self.parity and self.parity.passed):
             raise RecordError("a speed without a passed parity in the same record")
+        if self.kill_matrix and not (self.parity and self.parity.passed):
+            raise RecordError("a kill matrix of a gate that fails without faults: what it refused says nothing")
         if self.status == "passed" and not (self.parity and self.parity.passed):
             raise RecordError("status `passed` without a passed parity")
         if self.status == "failed" and (self.parity is None or self.parity.passed):

@@ -74,6 +74,24 @@ class Compilation:
 
 
 @dataclass(frozen=True)
+class Mutant:
+    """A fault planted on purpose, which the gate has to see: how a mechanism proves that its judge can fail.
+
+    A kernel's mutants take its `launch` and return a faulty one. A model's take a built model that is theirs to change,
+    whose parameters are shared with the right one and must be replaced, not written to; they return the dotted paths
+    that they touched, none where this build has no place for the fault. A mechanism declares its own in a line each and
+    a model lists them: `mutants=DECODER_MUTANTS + ROUTER_MUTANTS`. An optimization declares those that only it brings.
+    """
+
+    name: str
+    kind: str
+    """What family of bug this is: `scale`, `mask`, `cache`, ..."""
+    apply: Callable[[Any], Any]
+    equivalent: str | None = None
+    """Why nobody can tell it from the right thing; this is verified, not believed. None for a real fault."""
+
+
+@dataclass(frozen=True)
 class Kernel:
     """A fast function beside its eager twin. Both take the same keyword arguments and return a mapping from output
     name to tensor; an argument listed in `mutates` is written in place and returned under its own name."""
@@ -89,6 +107,8 @@ class Kernel:
     """Outputs that only move bits: judged bit for bit."""
     bench: Callable[[torch.dtype, torch.device, torch.Generator], Iterator[OpCase]] | None = None
     """Real shapes to time on a device; None when the kernel has no speed of its own."""
+    mutants: tuple[Mutant, ...] = ()
+    """Faults of this kind of kernel, beside those that are planted in every kernel."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,8 @@ class Optimization:
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""
+    mutants: tuple[Mutant, ...] = ()
+    """Faults of a model that only this optimization can have."""
 
 
 @dataclass(frozen=True)
@@ -183,4 +205,6 @@ class ModelSpec:
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
     routing: Routing | None = None
     """None for a dense model."""
+    mutants: tuple[Mutant, ...] = ()
+    """Faults that a build of this model can have."""
     notes: tuple[str, ...] = field(default=())

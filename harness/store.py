@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from harness.case import Plan
 from harness.errors import RecordError, UserError
-from harness.record import SCHEMA_VERSION, Record
+from harness.record import READABLE, SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,9 +175,10 @@ def _content(line: str, kind: str, where: str) -> dict[str, Any]:
     if not isinstance(envelope, dict) or set(envelope) != {"hash", kind} or not isinstance(envelope[kind], dict):
         raise RecordError(f"{where}: not a {kind} line")
     content: dict[str, Any] = envelope[kind]
-    if content.get("schema_version") != SCHEMA_VERSION:
+    if content.get("schema_version") not in READABLE:
+        known = ", ".join(map(str, READABLE))
         raise RecordError(
-            f"{where}: schema version {content.get('schema_version')!r}, this build reads {SCHEMA_VERSION}: "
+            f"{where}: schema version {content.get('schema_version')!r}, this build reads {known}: "
             "guessing would misread it"
         )
     if envelope["hash"] != _digest(content):

@@ -18,6 +18,7 @@ from harness.record import (
     Ceilings,
     Failure,
     KernelTime,
+    KillMatrix,
     Parity,
     Provenance,
     ReceiptNote,
@@ -35,6 +36,7 @@ class Fragment(Frozen):
     receipts: tuple[ReceiptNote, ...] = ()
     parity: Parity | None = None
     """From a timing part: the timed outputs checked again."""
+    kill_matrix: KillMatrix | None = None
     arms: tuple[ArmReport, ...] = ()
     series: tuple[Series, ...] = ()
     blocks: tuple[Block, ...] = ()
@@ -96,6 +98,7 @@ def merge(prove: Fragment, times: Sequence[Fragment]) -> dict[str, Any]:
         "provenance": prove.provenance,
         "receipts": prove.receipts,
         "parity": parity,
+        "kill_matrix": next((part.kill_matrix for part in parts if part.kill_matrix and proven), None),
         "arms": _chain(parts, "arms"),
         "series": _chain(parts, "series") if proven else (),
         "blocks": _chain(parts, "blocks"),
@@ -117,6 +120,7 @@ def _joined(found: Sequence[Parity]) -> Parity | None:
         checks=tuple(check for parity in found for check in parity.checks),
         not_judged=tuple(dict.fromkeys(note for parity in found for note in parity.not_judged)),
         first_divergence=next((parity.first_divergence for parity in found if parity.first_divergence), None),
+        reproducer=next((parity.reproducer for parity in found if parity.reproducer), None),
         wall_s=sum(parity.wall_s for parity in found),
     )
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness import build, inputs
-from harness.parity.generation import check_generation, forced, generate
+from harness.parity.generation import Generated, check_generation, forced, generate
+from harness.parity.launches import watched
 from harness.parity.layer import check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
 from harness.parity.op import check_kernel
@@ -19,8 +23,9 @@ from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
+from harness.provenance import kernel_sources
 from harness.record import Check, Divergence, NotJudged, Parity
-from harness.spec import ModelSpec, Receipt, Target
+from harness.spec import Kernel, ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
 
@@ -32,6 +37,17 @@ class Extent:
     batch: int
     prompt_tokens: int
     new_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the reference says to tokens [B, T]: logits [B, T, vocab] in the wide type, the experts it chose then, and
+    the plain model's logits with those experts."""
+
+    tokens: Tensor
+    wide: Tensor
+    routes: Routes
+    plain: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,90 +65,129 @@ def prove(
     progress(0.0, "kernels against their eager twins")
     checks = _ops(spec, stack, target, source.seed)
     progress(0.3, "fp32 layers and logits")
-    single = Target(target.device, torch.float32, target.kernels)
-    fp32, found = _Bench(spec, source, stack, single).in_fp32(
-        Extent(min(2, extent.batch), min(64, extent.prompt_tokens))
-    )
-    checks += fp32
+    single = Bench.fp32(spec, source, stack, target, extent)
+    checks += chain.from_iterable(single.in_fp32())
+    found = single.divergence
+    del single
     progress(0.6, f"{_name(target.dtype)} layers, logits, generation and paths")
-    bench = _Bench(spec, source, stack, target)
-    reduced, divergence = bench.in_target(extent)
-    checks += reduced
+    bench = Bench(spec, source, stack, target, extent)
+    checks += chain.from_iterable(bench.in_target())
     parity = Parity(
         checks=tuple(checks),
         not_judged=_not_judged(target),
-        first_divergence=found or divergence or _first_op(checks),
+        first_divergence=found or bench.divergence or _first_op(checks),
         wall_s=time.perf_counter() - began,
     )
     return Proof(parity, bench.receipts)
 
 
+def kernels_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Kernel, ...]:
+    """Every kernel of the stack once."""
+    return tuple({kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}.values())
+
+
 def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> list[Check]:
-    kernels = {kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}
     if target.kernels == "none":
         return []
+    drawn = seed_after_code(spec, seed)
     dtypes = dict.fromkeys((torch.float32, target.dtype))
     return [
-        check for kernel in kernels.values() for d in dtypes for check in check_kernel(kernel, d, target.device, seed)
+        check
+        for kernel in kernels_of(spec, stack)
+        for dtype in dtypes
+        for check in check_kernel(kernel, dtype, target.device, drawn)
     ]
 
 
-class _Bench:
-    """The reference and the candidate side by side, in one dtype."""
+def seed_after_code(spec: ModelSpec, seed: int) -> int:
+    """The seed of the op menus: it follows from the sources of the kernels, so that none can have been written for the
+    shapes and values that it is judged on."""
+    return int(hashlib.sha256(f"{seed}:{kernel_sources(spec)}".encode()).hexdigest()[:12], 16)
 
-    def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
-        self.spec, self.source, self.stack, self.target = spec, source, stack, target
+
+class Bench:
+    """The reference and the candidate side by side, in one dtype. What the reference says is computed once, so that
+    another `model` may take the candidate's place and be judged alike. Levels come one at a time, cheapest first."""
+
+    def __init__(
+        self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent
+    ) -> None:
+        self.spec, self.source, self.stack, self.target, self.extent = spec, source, stack, target, extent
         hf = build.reference(spec, source, target.dtype, target.device)
         self.plain = Plain(hf, spec.routing)
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
+        self.divergence: Divergence | None = None
 
-    def prompt(self, extent: Extent, purpose: str) -> Tensor:
+    @classmethod
+    def fp32(cls, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent) -> Bench:
+        """The bench that proves the maths, on a smaller extent."""
+        small = Extent(min(2, extent.batch), min(64, extent.prompt_tokens))
+        return cls(spec, source, stack, replace(target, dtype=torch.float32), small)
+
+    def prompt(self, purpose: str) -> Tensor:
+        extent = self.extent
         return inputs.prompt(
             self.source.config, extent.batch, extent.prompt_tokens, self.source.seed, purpose, self.target.device
         )
 
-    def in_fp32(self, extent: Extent) -> tuple[list[Check], Divergence | None]:
+    def in_fp32(self) -> Iterator[list[Check]]:
         """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise)."""
-        tokens = self.prompt(extent, "fp32")
-        layers, divergence = self._layers(tokens)
-        wide, routes = self.plain.wide_logits(tokens)
-        theirs = self.plain.logits(tokens, routes)
-        noise = relative_frobenius(theirs, wide)
-        with our_choices(self.model, self.spec.routing, routes):
-            ours = self.model(tokens, self.model.new_cache(*tokens.shape))
-        error = relative_frobenius(ours, theirs)
-        moved = self._moves(tokens, theirs)
+        known = self._single
+        yield self._layers(known.tokens)
+        noise = relative_frobenius(known.plain, known.wide)
+        with our_choices(self.model, self.spec.routing, known.routes):
+            ours = self.model(known.tokens, self.model.new_cache(*known.tokens.shape))
+        error = relative_frobenius(ours, known.plain)
         logits = Check(
             level="logits",
             subject="logits float32",
-            name=f"{tokens.shape[0]} x {tokens.shape[1]} tokens",
+            name=f"{known.tokens.shape[0]} x {known.tokens.shape[1]} tokens",
             rule="relative Frobenius",
             error=error if error < float("inf") else 1e9,
             noise=noise,
             limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
         )
-        return [*layers, logits, moved], divergence
+        yield [logits, self._moves(known.tokens, known.plain)]
 
-    def in_target(self, extent: Extent) -> tuple[list[Check], Divergence | None]:
-        prompt = self.prompt(extent, "target")
-        generated = generate(self.plain, prompt, extent.new_tokens)
-        tokens = generated.tokens
-        layers, divergence = self._layers(prompt)
-        wide, routes = self.plain.wide_logits(tokens)
-        plain = self.plain.logits(tokens, routes)
+    def in_target(self) -> Iterator[list[Check]]:
+        """Layers, logits, generation, paths; then that everything which the stack put in place has run."""
+        counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
+        with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
+            yield self._layers(self.prompt("target"))
+            known, generated = self._reduced, self._generated
+            with our_choices(self.model, self.spec.routing, known.routes):
+                yield from self._free(known, generated)
+            yield [*self._flips(known.tokens, known.routes), *ran.checks()]
+
+    def _free(self, known: _Known, generated: Generated) -> Iterator[list[Check]]:
+        wide, plain, tokens = known.wide, known.plain, known.tokens
         reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
-        last = slice(extent.prompt_tokens - 1, -1)
+        last = slice(self.extent.prompt_tokens - 1, -1)
         # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
         stepwise = plain[:, last] if self.spec.routing else generated.logits
-        with our_choices(self.model, self.spec.routing, routes):
-            ours = self.model(tokens, self.model.new_cache(*tokens.shape)).flatten(0, 1)
-            checks = layers + judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
-            checks.append(_rejects(ours, reference))
-            decoded = forced(self.model, generated, self.model.decode)
-            checks += check_generation(decoded, wide[:, last], stepwise, generated)
-            checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
-        return [*checks, *self._flips(tokens, routes)], divergence
+        ours = self.model(tokens, self.model.new_cache(*tokens.shape)).flatten(0, 1)
+        checks = judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
+        yield [*checks, _rejects(ours, reference)]
+        decoded = forced(self.model, generated, self.model.decode)
+        yield check_generation(decoded, wide[:, last], stepwise, generated)
+        yield check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
+
+    @cached_property
+    def _generated(self) -> Generated:
+        return generate(self.plain, self.prompt("target"), self.extent.new_tokens)
+
+    @cached_property
+    def _single(self) -> _Known:
+        return self._know(self.prompt("fp32"))
+
+    @cached_property
+    def _reduced(self) -> _Known:
+        return self._know(self._generated.tokens)
+
+    def _know(self, tokens: Tensor) -> _Known:
+        wide, routes = self.plain.wide_logits(tokens)
+        return _Known(tokens, wide, routes, self.plain.logits(tokens, routes))
 
     def _flips(self, tokens: Tensor, wide: Routes) -> list[Check]:
         if self.spec.routing is None:
@@ -143,18 +198,19 @@ class _Bench:
             self.model(tokens, self.model.new_cache(*tokens.shape))
         return [judge_flips(ours, plain, wide)]
 
-    def _layers(self, tokens: Tensor) -> tuple[list[Check], Divergence | None]:
+    def _layers(self, tokens: Tensor) -> list[Check]:
         hidden = self.plain.layer_inputs(tokens)
         layers = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
         checks = [check for layer in layers for check in layer]
         broken = next(((i, c) for i, layer in enumerate(layers) for c in layer if not c.passed), None)
         if broken is None:
-            return checks, None
+            return checks
         index, check = broken
         found = localize(self.model, self.plain, index, hidden[index], self.spec.stages)
         whole = check is layers[index][-1]
         stage, op = ("layer output", "residual add") if whole else ("router", "router")
-        return checks, found or _of(check, index, stage, op)
+        self.divergence = self.divergence or found or _of(check, index, stage, op)
+        return checks
 
     def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing."""

@@ -35,12 +35,16 @@ def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
 
     Raises HarnessError when the menu is empty or the twin's outputs cannot be compared.
     """
-    checks: list[Check] = []
+    return [check for checks in judged_cases(kernel, dtype, device, seed) for check in checks]
+
+
+def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[list[Check]]:
+    """As `check_kernel`, the checks of one case at a time, so that a reader may stop at the first that fails."""
     survivors = set(_FORGERIES)
     rounded_references: set[str] | None = None
     for case in _cases(kernel, dtype, device, seed):
         run = _run(kernel, case)
-        checks += [*_judged(kernel, case, run.outputs, run), *run.guards]
+        yield [*_judged(kernel, case, run.outputs, run), *run.guards]
         forged = {name: _forge(_FORGERIES[name], run) for name in survivors}
         survivors -= {
             name for name, fake in forged.items() if not all(c.passed for c in _judged(kernel, case, fake, run))
@@ -49,8 +53,7 @@ def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
         rounded_references = rounded if rounded_references is None else rounded_references & rounded
     if rounded_references is None:
         raise HarnessError(f"kernel {kernel.name} has an empty menu for {dtype}: it would pass without being run")
-    return [
-        *checks,
+    yield [
         _count(kernel, "all cases", "sensitivity", len(survivors), ", ".join(sorted(survivors))),
         _count(kernel, "all cases", "reference", len(rounded_references), ", ".join(sorted(rounded_references))),
     ]
