@@ -24,7 +24,8 @@ def check_weights(model: str, directory: Path) -> None:
     build.check_weights(registry.load(model), directory)
 
 
-def world() -> World:
+def world(command: Sequence[str] | None = None) -> World:
+    """The real one; `command` is how this run was asked for, where it is not `python -m harness`."""
     from harness import compare, environment, hardware
 
     return World(
@@ -32,7 +33,7 @@ def world() -> World:
         load=registry.load,
         weights_bytes=registry.weights_bytes,
         check_weights=check_weights,
-        capture=lambda: environment.capture(ROOT, ["python", "-m", "harness", *sys.argv[1:]]),
+        capture=lambda: environment.capture(ROOT, command or ["python", "-m", "harness", *sys.argv[1:]]),
         judge=compare.arms,
         report=report,
         worker_module="harness.worker",

@@ -64,7 +64,7 @@ class BarProgress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        self._bars = Bars(*columns, console=_console(stream))
+        self._bars = Bars(*columns, console=terminal(stream))
         self._cases = self._bars.add_task("cases", total=total)
         self._part = self._bars.add_task("", total=100, visible=False)
 
@@ -169,13 +169,14 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], stream: Te
     table = Table(*heads, box=box.ROUNDED if stream.isatty() else box.ASCII2, header_style="bold")
     for row in rows:
         table.add_row(*(clean(cell) for cell in row))
-    _console(stream).print(table)
+    terminal(stream).print(table)
 
 
 def _say(stream: TextIO, text: str) -> None:
     print(clean(text), file=stream)
 
 
-def _console(stream: TextIO) -> Console:
+def terminal(stream: TextIO) -> Console:
+    """Rich on `stream`, taking no text for markup; a fixed width where it is no terminal."""
     width = None if stream.isatty() else PLAIN_WIDTH
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)

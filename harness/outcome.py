@@ -30,6 +30,9 @@ class Outcome:
         for record in self.records:
             if record.status not in ("passed", "skipped"):
                 reasons.append(f"{record.case.label()}: {record.status}: {why(record)}")
+            if record.kill_matrix is not None and not record.kill_matrix.complete:
+                blind = ", ".join(f"{item.subject}: {item.name}" for item in record.kill_matrix.survivors)
+                reasons.append(f"{record.case.label()}: the gate did not see planted faults: {blind or 'none at all'}")
             for phase in self.phases.get(record.key, ()):
                 estimate = against_reference(phase)
                 if estimate is not None and estimate.verdict == "slower":

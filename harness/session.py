@@ -39,11 +39,14 @@ class World:
     judge: Callable[[Record], Sequence[PhaseComparison]]
     report: Callable[[Sequence[Record], Plan, str, Path, Sequence[str]], Sequence[Path]]
     worker_module: str
+    mutants: bool = False
+    """Whether faults are planted to judge the gate of every case that passes."""
 
 
 def conduct(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, out: TextIO, err: TextIO) -> int:
     """Run the jobs of one command. 0: right and not slower. 1: refused. A user's mistake is a UserError."""
     from harness import console
+    from harness.mutants.console import print_matrices
 
     asked = _agreed(jobs)
     specs = {name: world.load(name) for name in dict.fromkeys(job.model.name for job in jobs)}
@@ -61,6 +64,7 @@ def conduct(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
     run, run_file, records = _run(plan, asked, places, world, err)
     outcome = Outcome(records, {record.key: world.judge(record) for record in records if record.series})
     reports = world.report(records, plan, run, Path(asked.reports), asked.report) if asked.report else ()
+    print_matrices(records, out)
     console.print_outcome(outcome, run_file, reports, out)
     return outcome.exit_code
 
@@ -78,7 +82,7 @@ def _run(
     path = store.run_path(Path(asked.out), hardware, run)
     records = []
     with store.RunWriter(path, run, plan) as writer, console.progress(err, len(plan.cases)) as shown:
-        for record in LocalEngine(run, environment, places, shown, world.worker_module).records(plan):
+        for record in LocalEngine(run, environment, places, shown, world.worker_module, world.mutants).records(plan):
             writer.append(record)
             records.append(record)
     return run, path, tuple(records)

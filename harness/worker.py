@@ -1,6 +1,6 @@
 """One part of one case in one fresh process: a case in, a fragment of its record out.
 
-python -m harness.worker CASE.json prove|time OUT.json [--process N]
+python -m harness.worker CASE.json prove|time|mutants OUT.json [--process N]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from harness.case import Case
 from harness.engines.fragment import Fragment
 from harness.errors import HarnessError
 from harness.measure import Timing, time_case
+from harness.mutants.part import Trial, kill_matrix
 from harness.parity.gate import Extent, Proof, prove
 from harness.provenance import provenance
 from harness.record import Failure, ReceiptNote
@@ -75,6 +76,12 @@ def run_time(case: Case, spec: ModelSpec, source: build.Source, process: int) ->
     )
 
 
+def run_mutants(case: Case) -> Fragment:
+    target = target_of(case, "prove")
+    trial = Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case, target))
+    return Fragment(status="passed", kill_matrix=kill_matrix(trial, say))
+
+
 def _blocks(most: int) -> Callable[[int, float], None]:
     """Tell of every tenth block, and of none before an interval exists."""
 
@@ -115,7 +122,7 @@ def _failure(error: BaseException) -> Failure:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.worker", description=__doc__)
     parser.add_argument("case", type=Path)
-    parser.add_argument("part", choices=("prove", "time"))
+    parser.add_argument("part", choices=("prove", "time", "mutants"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--process", type=int, default=0)
     options = parser.parse_args(argv)
@@ -126,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
         source = build.Source.of(spec, case.size, case.seed, case.weights)
         if options.part == "prove":
             return run_prove(case, spec, source)
+        if options.part == "mutants":
+            return run_mutants(case)
         return run_time(case, spec, source, options.process)
 
     options.out.write_text(_guarded(work).model_dump_json())

@@ -40,7 +40,8 @@ class Progress(Protocol):
 
 
 class LocalEngine:
-    """Runs the cases of a plan. `places` says for each hardware name of the plan which devices fit it."""
+    """Runs the cases of a plan. `places` says for each hardware name of the plan which devices fit it. With `mutants`
+    the gate of every case that passes is judged too, on planted faults."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class LocalEngine:
         places: Mapping[str, Place],
         progress: Progress,
         worker_module: str = "harness.worker",
+        mutants: bool = False,
     ) -> None:
         self._run = run
         self._environment = environment
         self._places = places
         self._progress = progress
         self._worker = worker_module
+        self._mutants = mutants
 
     def records(self, plan: Plan) -> Iterator[Record]:
         """One record per case and per skip. After an interrupt the case at hand is `killed`, the rest are `lost`."""
@@ -96,17 +99,19 @@ class LocalEngine:
                 if parts[-1].status != "passed":
                     return
                 parts.append(self._part(case, asked, ["time", str(index)], visible, deadline))
+            if self._mutants and parts[-1].status == "passed":
+                parts.append(self._part(case, asked, ["mutants"], visible, deadline))
 
     def _part(self, case: Case, asked: Path, part: list[str], visible: tuple[str, ...], deadline: float) -> Fragment:
         """One process. Its fragment, or one made from the way it ended."""
         left = asked.with_name(f"{'-'.join(part)}.json")
         command = [sys.executable, "-m", self._worker, str(asked), part[0], str(left)]
-        name = "prove parity"
+        name = "prove parity" if part[0] == "prove" else "plant faults"
         if part[0] == "time":
             command += ["--process", part[1]]
             name = f"time, process {int(part[1]) + 1} of {case.timing.processes}"
         self._progress.part(name)
-        interpret = part[0] == "prove" and not visible
+        interpret = part[0] in ("prove", "mutants") and not visible
         end = process.run(command, _environment(visible, interpret), max(0.0, deadline - time.monotonic()), self._hear)
         if end.code is None:
             return fragment.ended(

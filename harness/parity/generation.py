@@ -30,6 +30,10 @@ class Generated:
         end = self.prompt_tokens + new_tokens
         return Generated(self.tokens[:, :end], self.logits[:, :new_tokens], self.prompt_tokens)
 
+    def last(self, new_tokens: int) -> Generated:
+        """The same tokens, all but the last `new_tokens` taken as the prompt."""
+        return Generated(self.tokens, self.logits[:, -new_tokens:], self.tokens.shape[1] - new_tokens)
+
 
 def generate(plain: Plain, prompt: Tensor, new_tokens: int) -> Generated:
     """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""

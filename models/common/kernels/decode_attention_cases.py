@@ -10,7 +10,9 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
+from models.common.faults import given
 from models.common.kernels import values
+from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query
 from models.common.kernels.decode_attention import attention_kernel, constants, decode_attention, default_shape
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -64,7 +66,10 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("pages of 64, GQA 12", inputs([128, 63], [0, 62], 12, 1, 64, 2, *draw))
     yield OpCase("peaked scores, GQA 8", inputs([97, 128], [0, 9], 8, 2, 64, 2, *draw, q_scale=8.0))
     yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], 4, 2, 64, 2, *draw)))
-    yield OpCase("q from a packed projection", _packed(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
+    yield OpCase("q from a packed projection", packed_query(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
+    length, group = values.length(20, 128, device, generator), values.length(1, 8, device, generator)
+    starts = [values.length(0, 19, device, generator), 0]
+    yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 64, 2, *draw))
 
 
 def _stale(case: dict[str, Any]) -> dict[str, Any]:
@@ -76,12 +81,6 @@ def _stale(case: dict[str, Any]) -> dict[str, Any]:
             case["k_pages"][page, :, used:] = 1e4
             case["v_pages"][page, :, used:] = float("nan")
     return case
-
-
-def _packed(case: dict[str, Any]) -> dict[str, Any]:
-    q = case["q"]
-    wide = torch.cat((q, torch.zeros_like(q)), dim=2)
-    return {**case, "q": wide[:, :, : q.shape[2]]}
 
 
 def cost(
@@ -129,4 +128,8 @@ DECODE_ATTENTION = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    mutants=(
+        *ATTENTION_FAULTS,
+        given("one key too few", "mask", lambda i: {"lengths": torch.maximum(i["lengths"] - 1, i["starts"] + 1)}),
+    ),
 )

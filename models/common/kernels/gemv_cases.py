@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given, scaled
 from models.common.kernels import values
 from models.common.kernels.gemv import (
     GemvShape,
@@ -67,13 +68,21 @@ def _menu(extra: str | None, pairs: int) -> Any:
                 if extra == "bias" and index % 2 == 0:
                     inputs["bias"] = values.normal((n,), dtype, device, generator)
                 yield OpCase(f"{m}x{k}x{n} {rows.name}", inputs)
+        m, k, n = (values.length(low, high, device, generator) for low, high in ((2, 20), (64, 600), (3, 50)))
+        inputs = {"x": values.normal((m, k), dtype, device, generator)}
+        inputs["weight"] = _weight(pairs * n, k, dtype, device, generator)
+        if extra is not None:
+            shape = (m, n) if extra == "residual" else (n,)
+            inputs[extra] = values.normal(shape, dtype, device, generator)
+        yield OpCase("drawn shape", inputs)
 
     return menu
 
 
 def _norm_menu(pairs: int) -> Any:
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        for k, n in ((320, 9), (2560, 5)):
+        drawn = (values.length(64, 600, device, generator), values.length(3, 50, device, generator))
+        for k, n in ((320, 9), (2560, 5), drawn):
             fixed = {
                 "weight": _weight(pairs * n, k, dtype, device, generator),
                 "norm_weight": values.normal((k,), dtype, device, generator, scale=0.1, offset=1.0),
@@ -173,6 +182,12 @@ def _compilations(sizes: Sequence[tuple[int, int]], epilogues: Sequence[str]) ->
     return compilations
 
 
+GATE_UP_EXCHANGED = given("gate and up exchanged", "gate", lambda i: {"weight": torch.cat(i["weight"].chunk(2)[::-1])})
+NORM_FAULTS = (
+    scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+    given("norm weight dropped", "weight", lambda i: {"norm_weight": torch.ones_like(i["norm_weight"])}),
+    given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
+)
 GEMV = Kernel(
     name="gemv",
     launch=gemv,
@@ -181,6 +196,7 @@ GEMV = Kernel(
     cost=cost,
     compilations=_compilations(((QKV, HIDDEN),), ("bias",)),
     bench=_bench(((QKV, HIDDEN), (HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE), (VOCABULARY, HIDDEN)), 1, False),
+    mutants=(given("bias dropped", "bias", lambda i: {"bias": None}),),
 )
 GEMV_ADD = Kernel(
     name="gemv_add",
@@ -190,6 +206,7 @@ GEMV_ADD = Kernel(
     cost=cost,
     compilations=_compilations(((HIDDEN, INTERMEDIATE),), ("add",)),
     bench=_bench(((HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE)), 1, True),
+    mutants=(given("residual dropped", "residual", lambda i: {"residual": torch.zeros_like(i["residual"])}),),
 )
 GEMV_SWIGLU = Kernel(
     name="gemv_swiglu",
@@ -199,6 +216,7 @@ GEMV_SWIGLU = Kernel(
     cost=swiglu_cost,
     compilations=_compilations(((INTERMEDIATE, HIDDEN),), ("swiglu",)),
     bench=_bench(((INTERMEDIATE, HIDDEN),), 2, False),
+    mutants=(GATE_UP_EXCHANGED,),
 )
 NORM_GEMV = Kernel(
     name="norm_gemv",
@@ -208,6 +226,7 @@ NORM_GEMV = Kernel(
     cost=_norm_cost(1),
     compilations=lambda dtype: [vector_compilation(QKV, HIDDEN, dtype, "none", True)],
     bench=_norm_bench(QKV, 1),
+    mutants=NORM_FAULTS,
 )
 NORM_GEMV_SWIGLU = Kernel(
     name="norm_gemv_swiglu",
@@ -217,4 +236,5 @@ NORM_GEMV_SWIGLU = Kernel(
     cost=_norm_cost(0.5),
     compilations=lambda dtype: [vector_compilation(INTERMEDIATE, HIDDEN, dtype, "swiglu", True)],
     bench=_norm_bench(INTERMEDIATE, 2),
+    mutants=(*NORM_FAULTS, GATE_UP_EXCHANGED),
 )

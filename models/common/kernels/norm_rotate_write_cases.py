@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common import attention
+from models.common.faults import Inputs, given, scaled
 from models.common.kernels import norm_rotate_write, values
 from models.common.kernels.types import pointer
 
@@ -75,6 +76,11 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         yield OpCase(name, _case(shape, page_tokens, columns, _heads(shape, *draw), *draw))
     shape = (2, 3, 8, 2, 128, 128)
     yield OpCase("small", _case(shape, 6, 1, _heads(shape, *draw, scale=1e-3), *draw))
+    tokens, group = values.length(2, 9, device, generator), values.length(1, 5, device, generator)
+    drawn = (2, tokens, 2 * group, 2, 128, 128)
+    yield OpCase(
+        "drawn shape", _case(drawn, values.length(tokens + 3, 16, device, generator), 1, _heads(drawn, *draw), *draw)
+    )
     q, k, v = _heads(shape, *draw)
     yield OpCase("separate", _case(shape, 6, 1, (q.contiguous(), k.contiguous(), v.contiguous()), *draw))
 
@@ -102,6 +108,16 @@ def _cost(
 ) -> Cost:
     moved = 2 * (q.numel() + k.numel() + v.numel()) + 2 * cos.numel() + 2 * q_weight.numel()
     return Cost(moved * q.element_size(), 10 * (q.numel() + k.numel()))
+
+
+def _interleaved(angles: Tensor) -> Tensor:
+    """cos or sin [B, T, R] in the order of neighbors that turn together."""
+    return angles[..., : angles.shape[-1] // 2].repeat_interleave(2, dim=-1)
+
+
+def _half(inputs: Inputs) -> Inputs:
+    size = inputs["cos"].shape[-1] // 2
+    return {"cos": inputs["cos"][..., :size].contiguous(), "sin": inputs["sin"][..., :size].contiguous()}
 
 
 def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
@@ -135,4 +151,16 @@ NORM_ROTATE_WRITE = Kernel(
     mutates=("k_pages", "v_pages"),
     copies=("v_pages",),
     bench=_bench,
+    mutants=(
+        scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+        given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
+        given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
+        given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
+        given("half of the channels rotated", "rotary", lambda i: _half(i)),
+        given("interleaved pairs rotated", "rotary", lambda i: {n: _interleaved(i[n]) for n in ("cos", "sin")}),
+        given("written one slot early", "cache", lambda i: {"lengths": i["lengths"] - 1}),
+        given("pages exchanged", "cache", lambda i: {"table": i["table"].flip(1)}),
+        given("rows exchanged", "cache", lambda i: {"table": i["table"].flip(0)}),
+        given("values of other heads", "heads", lambda i: {"v": i["v"].flip(2).contiguous(), "k": i["k"].contiguous()}),
+    ),
 )

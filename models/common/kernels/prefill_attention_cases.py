@@ -11,7 +11,9 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
+from models.common.faults import given
 from models.common.kernels import prefill_attention, values
+from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query
 from models.common.kernels.types import pointer
 
 
@@ -63,6 +65,10 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("padding in the past", _case(2, 9, 40, 2, 1, 16, (17, 3), *draw))
     yield OpCase("padding past a block", _case(2, 70, 80, 2, 1, 160, (70, 3), *draw))
     yield OpCase("stale memory", _stale(_case(2, 5, 60, 2, 1, 96, (9, 40), *draw)))
+    yield OpCase("q from a packed projection", packed_query(_case(2, 11, 4, 4, 2, 16, (0, 5), *draw)))
+    tokens, past = values.length(2, 40, device, generator), values.length(0, 40, device, generator)
+    starts = (0, values.length(0, past, device, generator))
+    yield OpCase("drawn shape", _case(2, tokens, past, 2, 1, 80, starts, *draw))
     yield OpCase("peaky", _case(1, 33, 0, 12, 1, 48, (0,), *draw, scale=8.0))
 
 
@@ -101,5 +107,16 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
 
 
 PREFILL_ATTENTION = Kernel(
-    "prefill_attention", prefill_attention.launch, paged_attention, _menu, _cost, _compilations, bench=_bench
+    "prefill_attention",
+    prefill_attention.launch,
+    paged_attention,
+    _menu,
+    _cost,
+    _compilations,
+    bench=_bench,
+    mutants=(
+        *ATTENTION_FAULTS,
+        given("one future key seen", "mask", lambda i: {"lengths": i["lengths"] + 1}),
+        given("one padding key seen", "mask", lambda i: {"starts": i["starts"] - 1}),
+    ),
 )

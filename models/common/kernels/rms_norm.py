@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given, scaled
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.early import early_start
@@ -133,6 +134,9 @@ def _cases(
     yield "nan row", values.with_nan_row(plain, 2), weight
     yield "misaligned", values.misaligned(plain), weight
     yield "sliced", values.sliced(plain), weight
+    shape = (values.length(2, 40, device, generator), values.length(100, 900, device, generator))
+    weight = values.normal(shape[-1:], *draw, scale=0.1, offset=1.0)
+    yield "drawn shape", values.normal(shape, *draw), weight
 
 
 def _norm_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -173,7 +177,21 @@ def _compilation(dtype: torch.dtype, add: bool) -> Sequence[Compilation]:
     return (Compilation(norm_kernel, signature, fixed, num_warps=WARPS),)
 
 
-NORM = Kernel("rms_norm", launch_norm, norm, _norm_menu, _norm_cost, lambda dtype: _compilation(dtype, False))
+FAULTS = (
+    scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+    scaled("eps", 10.0, "epsilon ten times too large", "epsilon"),
+    given("weight dropped", "weight", lambda i: {"weight": torch.ones_like(i["weight"])}),
+    given("weight added to one", "weight", lambda i: {"weight": i["weight"] + 1}),
+)
+NORM = Kernel(
+    "rms_norm",
+    launch_norm,
+    norm,
+    _norm_menu,
+    _norm_cost,
+    lambda dtype: _compilation(dtype, False),
+    mutants=FAULTS,
+)
 ADD_NORM = Kernel(
     "add_rms_norm",
     launch_add_norm,
@@ -182,4 +200,5 @@ ADD_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
+    mutants=(*FAULTS, given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])})),
 )

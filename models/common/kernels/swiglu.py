@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted, silu
 from models.common.kernels.early import early_start
@@ -93,6 +94,9 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("negative", {"gate": values.normal(shape, *draw, offset=-12.0), "up": up})
     yield OpCase("outliers", {"gate": values.outliers(shape, *draw), "up": up})
     yield OpCase("nan row", {"gate": values.with_nan_row(values.normal(shape, *draw), 1), "up": up})
+    shape = (values.length(2, 40, device, generator), values.length(100, 1500, device, generator))
+    yield OpCase("drawn shape", {"gate": values.normal(shape, *draw), "up": values.normal(shape, *draw)})
+    shape = (5, 608)
     yield OpCase("sliced", {"gate": values.sliced(values.normal(shape, *draw)), "up": values.misaligned(up)})
 
 
@@ -114,4 +118,16 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     return (Compilation(swiglu_kernel, signature, fixed, num_warps=WARPS),)
 
 
-SWIGLU = Kernel("swiglu", launch, swiglu, _menu, _cost, _compilations, bench=_bench)
+SWIGLU = Kernel(
+    "swiglu",
+    launch,
+    swiglu,
+    _menu,
+    _cost,
+    _compilations,
+    bench=_bench,
+    mutants=(
+        given("gate and up exchanged", "gate", lambda i: {"gate": i["up"], "up": i["gate"]}),
+        given("gate clamped", "gate", lambda i: {"gate": i["gate"].clamp(-8, 8)}),
+    ),
+)

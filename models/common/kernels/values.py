@@ -43,6 +43,11 @@ def outliers(
     return values.to(dtype)
 
 
+def length(low: int, high: int, device: torch.device, generator: torch.Generator) -> int:
+    """A size from `low` to `high`, so that no kernel can be right on the shapes of a menu alone."""
+    return int(torch.randint(low, high + 1, (1,), generator=generator, device=device))
+
+
 def constant(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, value: float) -> Tensor:
     """Every element `value`: all softmax inputs tie, every variance is zero."""
     return torch.full(shape, value, dtype=dtype, device=device)

@@ -1,0 +1,100 @@
+"""The levels of the gate above single kernels, on every faulty version of a model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+
+from harness import build
+from harness.errors import HarnessError
+from harness.mutants.verdict import Seen, first_seen
+from harness.parity.gate import Bench, Extent
+from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
+from harness.parity.rules import relative_frobenius
+from harness.record import MutantOutcome
+from harness.spec import ModelSpec, Mutant, Target
+
+SUBJECT = "model"
+
+
+def mutants_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Mutant, ...]:
+    """What the model declares, then what the optimizations of its stack do."""
+    return (*spec.mutants, *(mutant for name in stack for mutant in spec.menu[name].mutants))
+
+
+class Suspects:
+    """One model in float32 and in the target dtype, judged with one fault after another in it. What the reference says
+    is computed once."""
+
+    def __init__(
+        self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent
+    ) -> None:
+        self.benches = (Bench.fp32(spec, source, stack, target, extent), Bench(spec, source, stack, target, extent))
+        self.right = tuple(bench.model for bench in self.benches)
+
+    @torch.no_grad()
+    def check_right(self) -> None:
+        """Raises HarnessError when the build fails without a fault: then what the gate refuses says nothing."""
+        if seen := self._seen(None)[0]:
+            raise HarnessError(f"the build fails without a fault: {seen.rule} at {seen.where} {seen.crash}")
+
+    @torch.no_grad()
+    def judge(self, mutant: Mutant) -> MutantOutcome:
+        seen, dtype, touched = self._seen(mutant)
+        if not touched:
+            reason = "nothing in this build could have this fault"
+            return _outcome(mutant, "no place", reason)
+        if seen is not None:
+            return seen.outcome(SUBJECT, mutant, dtype)
+        if mutant.equivalent is None:
+            return _outcome(mutant, "survived", "")
+        return _outcome(mutant, "equivalent", f"{mutant.equivalent}; logits {self._distance(mutant):.1e} away in fp32")
+
+    def _seen(self, mutant: Mutant | None) -> tuple[Seen | None, torch.dtype, tuple[str, ...]]:
+        touched: tuple[str, ...] = ("",)
+        for bench, right, levels in zip(self.benches, self.right, (Bench.in_fp32, Bench.in_target), strict=True):
+            bench.model, touched = (pristine(right), ("",)) if mutant is None else planted(right, mutant)
+            if not touched:
+                break
+            if seen := first_seen(levels(bench)):
+                return seen, bench.target.dtype, touched
+        return None, self.benches[-1].target.dtype, touched
+
+    def _distance(self, mutant: Mutant) -> float:
+        """How far an equivalent fault moves the logits in float32. HarnessError past the limit of two right builds."""
+        bench, right = self.benches[0], self.right[0]
+        tokens = bench.prompt("fp32")
+        mine, others = (m(tokens, m.new_cache(*tokens.shape)) for m in (pristine(right), planted(right, mutant)[0]))
+        noise = relative_frobenius(bench.plain.logits(tokens), bench.plain.wide_logits(tokens)[0])
+        distance = relative_frobenius(others, mine)
+        if distance > max(FP32_LIMIT, FP32_NOISE_FACTOR * noise):
+            raise HarnessError(
+                f"{mutant.name} is declared equivalent ({mutant.equivalent}) and moves logits {distance}"
+            )
+        return distance
+
+
+def pristine(model: Any) -> Any:
+    """A copy of the modules over the same parameters and buffers."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)
+
+
+def planted(model: Any, mutant: Mutant) -> tuple[Any, tuple[str, ...]]:
+    """A copy with the fault in it, and the paths it touched."""
+    wrong = pristine(model)
+    return wrong, tuple(mutant.apply(wrong))
+
+
+def judge_models(suspects: Suspects, mutants: Sequence[Mutant]) -> Iterator[MutantOutcome]:
+    suspects.check_right()
+    for mutant in mutants:
+        yield suspects.judge(mutant)
+
+
+def _outcome(mutant: Mutant, end: Any, reason: str) -> MutantOutcome:
+    return MutantOutcome(subject=SUBJECT, name=mutant.name, kind=mutant.kind, end=end, reason=reason)

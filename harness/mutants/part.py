@@ -1,0 +1,88 @@
+"""All faults of one case, judged in this process or, without a GPU, in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+import torch
+
+from harness import build, registry
+from harness.mutants.kernels import judge_kernel
+from harness.mutants.models import Suspects, judge_models, mutants_of
+from harness.parity.gate import Extent, kernels_of, seed_after_code
+from harness.record import KillMatrix, MutantOutcome
+from harness.spec import ModelSpec, Target
+
+Progress = Callable[[float, str], None]
+FOREIGN = frozenset({"triton", "cuda"})
+"""What an optimization may need that an interpreting process gives only at great cost, or not at all."""
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is judged, in words that another process understands."""
+
+    model: str
+    size: str
+    seed: int
+    weights: str | None
+    stack: tuple[str, ...]
+    target: Target
+    extent: Extent
+
+
+def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
+    """Every fault of the trial's kernels and model. Where Triton is interpreted, model faults are planted in the part of
+    the stack that runs without it: they wrap the same modules' forward, and the kernels have faults of their own.
+
+    Raises HarnessError when anything fails without a fault.
+    """
+    began = time.perf_counter()
+    spec = registry.load(trial.model)
+    subjects = [MODEL] if mutants_of(spec, trial.stack) else []
+    if trial.target.kernels != "none":
+        subjects += [kernel.name for kernel in kernels_of(spec, trial.stack)]
+    found: dict[str, list[MutantOutcome]] = {}
+    for subject, outcomes in _each(trial, subjects):
+        found[subject] = outcomes
+        seen = sum(item.end in ("killed", "crash") for item in outcomes)
+        progress(len(found) / len(subjects), f"{subject}: {seen} of {len(outcomes)} faults seen")
+    ordered = tuple(item for subject in subjects for item in found[subject])
+    return KillMatrix(outcomes=ordered, wall_s=time.perf_counter() - began)
+
+
+def _each(trial: Trial, subjects: Sequence[str]) -> Iterator[tuple[str, list[MutantOutcome]]]:
+    if trial.target.device.type != "cpu" or len(subjects) < 2:
+        yield from ((subject, judge(trial, subject)) for subject in subjects)
+        return
+    workers = min(len(subjects), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        pending = {pool.submit(judge, trial, subject): subject for subject in subjects}
+        for done in as_completed(pending):
+            yield pending[done], done.result()
+
+
+def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
+    """The faults of one kernel by name, or of the model."""
+    spec = registry.load(trial.model)
+    target = trial.target
+    if subject != MODEL:
+        kernel = next(kernel for kernel in kernels_of(spec, trial.stack) if kernel.name == subject)
+        dtypes = tuple(dict.fromkeys((torch.float32, target.dtype)))
+        return list(judge_kernel(kernel, dtypes, target.device, seed_after_code(spec, trial.seed)))
+    stack = trial.stack
+    if target.kernels == "interpreted":
+        stack, target = native(spec, stack), replace(target, kernels="none")
+    source = build.Source.of(spec, trial.size, trial.seed, trial.weights)
+    return list(judge_models(Suspects(spec, source, stack, target, trial.extent), mutants_of(spec, stack)))
+
+
+def native(spec: ModelSpec, stack: Sequence[str]) -> tuple[str, ...]:
+    """The optimizations of the stack that need neither Triton nor a GPU."""
+    return tuple(name for name in stack if not FOREIGN & set(spec.menu[name].needs))
