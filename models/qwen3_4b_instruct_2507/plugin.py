@@ -13,7 +13,7 @@ from models.common.kernels.norm_rotate_write import NORM_ROTATE_WRITE
 from models.common.kernels.prefill_attention import PREFILL_ATTENTION
 from models.common.kernels.rms_norm import ADD_NORM, NORM
 from models.common.kernels.swiglu import SWIGLU
-from models.qwen3_4b_instruct_2507 import attention, fused_layers, kv_cache, linear, rotary
+from models.qwen3_4b_instruct_2507 import attention, fused_layers, kv_cache, linear, prefix_cache, rotary
 
 
 def capture(model: nn.Module, target: Target) -> Receipt:
@@ -48,6 +48,12 @@ MENU = Menu(
             numerics="exact",
             apply=kv_cache.reserve(kv_cache.paged, "kv_cache_paged"),
             conflicts=("kv_cache",),
+        ),
+        Optimization(
+            name="prefix_caching",
+            summary="prompts that begin alike share the pages of their beginning; only the rest is computed",
+            numerics="reordered",
+            apply=prefix_cache.reserve,
         ),
         Optimization(
             name="linear",
@@ -99,5 +105,5 @@ MENU = Menu(
             needs=("cuda",),
         ),
     ),
-    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
 )
