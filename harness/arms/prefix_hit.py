@@ -26,7 +26,7 @@ class PrefixHit(Candidate):
         self.capacity = 0
 
     def open(self, shape: Shape) -> None:
-        page_tokens = self.model.prefixes.shape.page_tokens
+        page_tokens = self.model.prefixes.page_tokens
         self.capacity = shape.capacity
         # Room for the open rows and for the prefix beside them.
         self.prefixes = self.model.prefixes.resized(2 * shape.batch * -(-shape.capacity // page_tokens), page_tokens)

@@ -220,19 +220,45 @@ class PagedCache(KVCache):
             # Neighbors in time are not neighbors in memory, so that no code can rely on it.
             order = torch.arange(pages, dtype=torch.int32).view(per_row, batch).t().flip(1).flatten()
         table = order.view(batch, per_row).contiguous().to(device)
-        pool = page_pool(layers, pages, kv_heads, page_tokens, head_dim, dtype, device)
-        super().__init__(table, starts, pool, in_order=per_row == 1)
+        shape = CacheShape(layers, kv_heads, head_dim, dtype, device)
+        super().__init__(table, starts, shape.pool(pages, page_tokens), in_order=per_row == 1)
 
 
-def page_pool(
-    layers: int, pages: int, kv_heads: int, page_tokens: int, head_dim: int, dtype: torch.dtype, device: torch.device
-) -> list[LayerCache]:
-    """Zeroed pages for every layer."""
-    shape = (pages, kv_heads, page_tokens, head_dim)
-    return [
-        LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-        for _ in range(layers)
-    ]
+@dataclass(frozen=True)
+class CacheShape:
+    """What one model's cache holds, and the three layouts it may have."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def growing(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
+        """As long as its content, whatever the capacity."""
+        return GrowingCache(self.layers, self.kv_heads, self.head_dim, batch, self.dtype, self.device, starts)
+
+    def static(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
+        """One page a row, reserved at once."""
+        return self._pages(batch, capacity, capacity, starts)
+
+    def paged(self, page_tokens: int) -> CacheFactory:
+        """Pages of `page_tokens` from one pool."""
+        return lambda batch, capacity, starts: self._pages(batch, capacity, page_tokens, starts)
+
+    def pool(self, pages: int, page_tokens: int) -> list[LayerCache]:
+        """Zeroed pages for every layer."""
+        shape, place = (pages, self.kv_heads, page_tokens, self.head_dim), {"dtype": self.dtype, "device": self.device}
+        return [LayerCache(torch.zeros(shape, **place), torch.zeros(shape, **place)) for _ in range(self.layers)]
+
+    def _pages(self, batch: int, capacity: int, page_tokens: int, starts: Sequence[int] | None) -> KVCache:
+        return PagedCache(
+            self.layers, self.kv_heads, self.head_dim, batch, capacity, page_tokens, self.dtype, self.device, starts
+        )
+
+
+CacheFactory = Callable[[int, int, Sequence[int] | None], KVCache]
+"""(batch, capacity in tokens, left padding per row) -> an empty cache."""
 
 
 def _grown(pages: Tensor, tokens: int) -> Tensor:

@@ -11,36 +11,18 @@ prefix: a row shares with rows that are padded alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import SharedSlots
-from models.common.kv_cache import KVCache, LayerCache, page_pool
+from harness.spec import Optimization, Receipt, Target
+from models.common.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.prefix_tree import Lease, PrefixTree, Symbol
 
 PADDING = "padding"
 """The symbol of a slot of left padding, equal to that of no token."""
-
-
-@dataclass(frozen=True)
-class PoolShape:
-    """What one pool holds: `pages` of `page_tokens` for each of `layers`."""
-
-    layers: int
-    kv_heads: int
-    head_dim: int
-    pages: int
-    page_tokens: int
-    dtype: torch.dtype
-    device: torch.device
-
-    def allocate(self) -> list[LayerCache]:
-        return page_pool(
-            self.layers, self.pages, self.kv_heads, self.page_tokens, self.head_dim, self.dtype, self.device
-        )
 
 
 class SharedCache(KVCache):
@@ -88,9 +70,11 @@ class Prefixes:
     symbols for each row, a token's own being its id.
     """
 
-    def __init__(self, shape: PoolShape, symbols: Callable[..., list[list[Symbol]]]) -> None:
-        self.shape, self.symbols = shape, symbols
-        self.tree = PrefixTree(shape.pages, shape.page_tokens)
+    def __init__(
+        self, caches: CacheShape, pages: int, page_tokens: int, symbols: Callable[..., list[list[Symbol]]]
+    ) -> None:
+        self.caches, self.page_tokens, self.symbols = caches, page_tokens, symbols
+        self.tree = PrefixTree(pages, page_tokens)
         self.layers: list[LayerCache] = []
         self.closed: dict[tuple[int, int], list[SharedCache]] = {}
 
@@ -104,9 +88,9 @@ class Prefixes:
         starts = starts or [0] * batch
         rows = self.symbols(tokens, **seen)
         rows = [[PADDING] * start + row[start:] for row, start in zip(rows, starts, strict=True)]
-        columns = -(-max(capacity, tokens.shape[1]) // self.shape.page_tokens)
+        columns = -(-max(capacity, tokens.shape[1]) // self.page_tokens)
         leases, matched = self.tree.open(rows, columns)
-        self.layers = self.layers or self.shape.allocate()
+        self.layers = self.layers or self.caches.pool(self.tree.pages, self.page_tokens)
         self._copy_tails(leases)
         waiting = self.closed.get((batch, columns))
         cache = waiting.pop() if waiting else SharedCache(batch, columns, self.layers)
@@ -125,16 +109,31 @@ class Prefixes:
 
     def resized(self, pages: int, page_tokens: int) -> Prefixes:
         """An empty one for the same model, with a pool of its own of another size."""
-        shape = self.shape
-        other = PoolShape(shape.layers, shape.kv_heads, shape.head_dim, pages, page_tokens, shape.dtype, shape.device)
-        return Prefixes(other, self.symbols)
+        return Prefixes(self.caches, pages, page_tokens, self.symbols)
 
     def _copy_tails(self, leases: list[Lease]) -> None:
         """Copy on write: rows go on inside a block that others may read, each in a page of its own."""
         copies = [(lease.copied, lease.pages[len(lease.shared)]) for lease in leases if lease.copied is not None]
         if not copies:
             return
-        sources, targets = torch.tensor(copies, device=self.shape.device).unbind(1)
+        sources, targets = torch.tensor(copies, device=self.caches.device).unbind(1)
         for layer in self.layers:
             layer.keys[targets] = layer.keys[sources]
             layer.values[targets] = layer.values[sources]
+
+
+def prefix_caching(symbols: Callable[..., list[list[Symbol]]], page_tokens: int, pool_tokens: int) -> Optimization:
+    """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are."""
+
+    def apply(model: nn.Module, target: Target) -> Receipt:
+        pages = min(pool_tokens, model.max_positions) // page_tokens
+        model.prefixes = Prefixes(model.caches, pages, page_tokens, symbols)
+        return Receipt("prefix_caching", ("prefixes",))
+
+    return Optimization(
+        name="prefix_caching",
+        summary="prompts that begin alike share the pages of their beginning; only the rest is computed",
+        # The pages are the same bits; the rest of a prompt is a shorter product, whose sums may be cut otherwise.
+        numerics="reordered",
+        apply=apply,
+    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.spec import Receipt, Target
 from models.common.prefix_tree import Symbol
-from models.common.prefixes import PoolShape, Prefixes
+from models.common.prefixes import prefix_caching
 from models.qwen3_4b_instruct_2507.kv_cache import PAGE_TOKENS
 
 POOL_TOKENS = 32768
@@ -18,10 +17,4 @@ def symbols(tokens: Tensor) -> list[list[Symbol]]:
     return tokens.tolist()
 
 
-def reserve(model: nn.Module, target: Target) -> Receipt:
-    """A pool for prefixes beside the caches of `new_cache`, which stay what they are."""
-    g = model.geometry
-    pages = min(POOL_TOKENS, g.max_positions) // PAGE_TOKENS
-    shape = PoolShape(g.layers, g.kv_heads, g.head_dim, pages, PAGE_TOKENS, target.dtype, target.device)
-    model.prefixes = Prefixes(shape, symbols)
-    return Receipt("prefix_caching", ("prefixes",))
+PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS)

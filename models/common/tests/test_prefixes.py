@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from harness.errors import CacheFull, SharedSlots
-from models.common.prefixes import PoolShape, Prefixes, SharedCache
+from models.common.kv_cache import CacheShape
+from models.common.prefixes import Prefixes, SharedCache
 
 CPU = torch.device("cpu")
 PROMPT = torch.arange(10).view(1, 10)
 
 
 def empty(pages: int = 12) -> Prefixes:
-    return Prefixes(PoolShape(2, 1, 8, pages, 4, torch.float32, CPU), Tensor.tolist)
+    return Prefixes(CacheShape(2, 1, 8, torch.float32, CPU), pages, 4, Tensor.tolist)
 
 
 def keys_of(tokens: Tensor) -> Tensor:

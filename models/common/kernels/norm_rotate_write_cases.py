@@ -1,0 +1,138 @@
+"""QK-norm, rotation and cache write as the harness knows them: input menu, cost, compilations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common import attention
+from models.common.kernels import norm_rotate_write, values
+from models.common.kernels.types import pointer
+
+
+def _case(
+    shape: tuple[int, int, int, int, int, int],
+    page_tokens: int,
+    columns: int,
+    x: tuple[Tensor, Tensor, Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """shape is (B, T, heads, kv_heads, D, R). Pages hold few slots beside those written: judged together with memory
+    that nothing touches, an error would look small and its noise smaller."""
+    batch, tokens, _, kv_heads, size, rotated = shape
+    draw = (dtype, device, generator)
+    angles = torch.rand(batch, tokens, rotated // 2, device=device, generator=generator) * 6.28
+    angles = torch.cat((angles, angles), dim=-1)
+    pages = batch * columns
+    order = torch.arange(pages, dtype=torch.int32, device=device).flip(0)
+    table = order.view(batch, columns) if columns > 1 else order.flip(0).view(batch, 1)
+    lengths = torch.arange(batch, dtype=torch.int32, device=device) % 3 + tokens + 2
+    return {
+        "q": x[0],
+        "k": x[1],
+        "v": x[2],
+        "q_weight": values.normal((size,), *draw, scale=0.1, offset=1.0),
+        "k_weight": values.normal((size,), *draw, scale=0.1, offset=1.0),
+        "cos": angles.cos().to(dtype),
+        "sin": angles.sin().to(dtype),
+        "k_pages": values.normal((pages, kv_heads, page_tokens, size), *draw),
+        "v_pages": values.normal((pages, kv_heads, page_tokens, size), *draw),
+        "table": table.contiguous(),
+        "lengths": lengths,
+        "eps": 1e-6,
+    }
+
+
+def _heads(
+    shape: tuple[int, int, int, int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v as the views of one packed projection."""
+    batch, tokens, heads, kv_heads, size, _ = shape
+    packed = values.normal((batch, tokens, heads + 2 * kv_heads, size), dtype, device, generator, scale=scale)
+    q, k, v = packed.split([heads, kv_heads, kv_heads], dim=2)
+    return q, k, v
+
+
+def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    for name, shape, page_tokens, columns in (
+        ("one token", (1, 1, 32, 8, 128, 128), 3, 1),
+        ("GQA 4 paged", (2, 5, 8, 2, 128, 128), 4, 3),
+        ("GQA 8", (1, 7, 16, 2, 128, 128), 9, 1),
+        ("GQA 12 half width", (2, 16, 24, 2, 128, 64), 19, 1),
+        ("GQA 2", (3, 2, 4, 2, 128, 128), 6, 1),
+    ):
+        yield OpCase(name, _case(shape, page_tokens, columns, _heads(shape, *draw), *draw))
+    shape = (2, 3, 8, 2, 128, 128)
+    yield OpCase("small", _case(shape, 6, 1, _heads(shape, *draw, scale=1e-3), *draw))
+    q, k, v = _heads(shape, *draw)
+    yield OpCase("separate", _case(shape, 6, 1, (q.contiguous(), k.contiguous(), v.contiguous()), *draw))
+
+
+def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    for batch, tokens, capacity in ((1, 1, 1032), (32, 1, 1032), (4, 4096, 4104)):
+        shape = (batch, tokens, 32, 8, 128, 128)
+        yield OpCase(f"B{batch} T{tokens}", _case(shape, capacity, 1, _heads(shape, *draw), *draw))
+
+
+def _cost(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+    eps: float,
+) -> Cost:
+    moved = 2 * (q.numel() + k.numel() + v.numel()) + 2 * cos.numel() + 2 * q_weight.numel()
+    return Cost(moved * q.element_size(), 10 * (q.numel() + k.numel()))
+
+
+def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+    tensors = ("q", "k", "v", "q_weight", "k_weight", "cos", "sin", "k_pages", "v_pages", "out")
+    signature = dict.fromkeys((f"{name}_ptr" for name in tensors), pointer(dtype))
+    signature |= {"table_ptr": "*i32", "lengths_ptr": "*i32", "eps": "fp32"}
+    strides = ("q_row", "q_token", "kv_row", "kv_token", "cos_row", "cos_token", "page", "head", "slot", "table")
+    signature |= dict.fromkeys(("batch", "tokens", "page_tokens", *(f"stride_{name}" for name in strides)), "i32")
+    return tuple(
+        Compilation(
+            norm_rotate_write.norm_rotate_write_kernel,
+            signature,
+            {**norm_rotate_write.constants(heads, kv_heads, 128, rotated, rows), "PDL": True},
+            norm_rotate_write.WARPS,
+        )
+        for heads, kv_heads, rotated, rows in (
+            (32, 8, 128, norm_rotate_write.FEW_ROWS),
+            (32, 8, 128, norm_rotate_write.MANY_ROWS),
+            (96, 8, 64, norm_rotate_write.FEW_ROWS),
+        )
+    )
+
+
+NORM_ROTATE_WRITE = Kernel(
+    "norm_rotate_write",
+    norm_rotate_write.launch,
+    attention.norm_rotate_write,
+    _menu,
+    _cost,
+    _compilations,
+    mutates=("k_pages", "v_pages"),
+    copies=("v_pages",),
+    bench=_bench,
+)
