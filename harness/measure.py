@@ -20,6 +20,7 @@ from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
+from harness.ranks import agreed
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -89,13 +90,14 @@ def time_case(
             telemetry_for(target.device),
             case.seed,
             progress,
+            partial(agreed, target),
         )
         timing.series += measured.series
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
     bench.recheck(timing)
-    if process == 0 and target.kernels == "compiled":
+    if process == 0 and target.rank == 0 and target.kernels == "compiled":
         bench.close()
         kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
         for kernel in kernels.values():
@@ -205,7 +207,9 @@ class _Bench:
         tokens = max(1, shape.prompt_tokens - cached) if phase == "prefill" else 1
         context = shape.prompt_tokens + (0 if phase == "prefill" else (self.shape.decode_steps + 1) // 2)
         cost = self.spec.work(self.source.config, self.target.dtype, Workload(phase, shape.batch, tokens, context))
-        return Work(phase=phase, bytes=cost.bytes, flops=cost.flops)
+        # Ranks do their shares at the same time.
+        world = self.target.world
+        return Work(phase=phase, bytes=cost.bytes // world, flops=cost.flops // world)
 
     def recheck(self, timing: Timing) -> None:
         """The very buffers that were timed, on inputs rewritten in place."""

@@ -27,10 +27,12 @@ class Pieces:
     name: str
     count: int
 
+    def fits(self, world: int) -> bool:
+        """Whether every rank gets as many as the others."""
+        return self.count % world == 0
+
     def mine(self, rank: int, world: int) -> range:
-        """The pieces of one rank; ConfigError when ranks would get different numbers of them."""
-        if self.count % world:
-            raise ConfigError(f"tensor_parallel: {self.count} {self.name} cannot be divided evenly among {world} ranks")
+        """The pieces of one rank."""
         each = self.count // world
         return range(rank * each, (rank + 1) * each)
 
@@ -38,11 +40,14 @@ class Pieces:
 class SharedPieces(Pieces):
     """Pieces that several ranks may keep a copy of each, where there are fewer than ranks."""
 
+    def fits(self, world: int) -> bool:
+        return super().fits(world) or world % self.count == 0
+
     def mine(self, rank: int, world: int) -> range:
-        if self.count < world and world % self.count == 0:
-            owner = rank * self.count // world
-            return range(owner, owner + 1)
-        return super().mine(rank, world)
+        if self.count >= world:
+            return super().mine(rank, world)
+        owner = rank * self.count // world
+        return range(owner, owner + 1)
 
 
 Join = Callable[[nn.Module], nn.Module]
@@ -74,6 +79,13 @@ class Plan:
     kv_heads: Pieces
     """What the cache of a rank holds."""
     table: Mapping[str, Placement] = field(default_factory=dict)
+
+    def check(self, world: int) -> None:
+        """ConfigError unless all pieces can be shared out evenly."""
+        pieces = dict.fromkeys((self.kv_heads, *(place.pieces for place in self.table.values())))
+        uneven = [f"{each.count} {each.name}" for each in pieces if not each.fits(world)]
+        if uneven:
+            raise ConfigError(f"tensor_parallel: {' and '.join(uneven)} cannot be divided evenly among {world} ranks")
 
     def placement(self, path: str) -> Placement | None:
         return next((place for pattern, place in self.table.items() if fnmatchcase(path, pattern)), None)
@@ -155,6 +167,7 @@ class VocabularyEmbedding(nn.Module):
 def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
     """Give every parameter of a model on the meta device its memory on the target, as much of it as this rank keeps.
     ConfigError for pieces that the ranks cannot share evenly and for a pattern that fits no parameter."""
+    plan.check(target.world)
     used: set[str] = set()
     made: dict[int, nn.Parameter] = {}
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
