@@ -130,6 +130,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Routing:
+    """Where a layer chooses its experts, as paths of modules inside one layer; a layer without them is dense."""
+
+    ours: str
+    """Gives (ids [N, k], weights [N, k])."""
+    reference: str
+    """Gives (logits [N, E], weights [N, k], ids [N, k])."""
+    ranks: Callable[[nn.Module, Tensor], Tensor]
+    """The reference module and its logits -> the scores [N, E] that it ranks experts by."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """What a phase moves and computes, as the floor that a time is held against."""
 
@@ -176,4 +188,6 @@ class ModelSpec:
     menu: Menu
     stages: tuple[Stage, ...]
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
+    routing: Routing | None = None
+    """None for a dense model."""
     notes: tuple[str, ...] = field(default=())

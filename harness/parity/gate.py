@@ -17,6 +17,7 @@ from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judg
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
+from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.record import Check, Divergence, NotJudged, Parity
 from harness.spec import ModelSpec, Receipt, Target
@@ -83,7 +84,7 @@ class _Bench:
     def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
         self.spec, self.source, self.stack, self.target = spec, source, stack, target
         hf = build.reference(spec, source, target.dtype, target.device)
-        self.plain = Plain(hf)
+        self.plain = Plain(hf, spec.routing)
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
 
@@ -96,9 +97,11 @@ class _Bench:
         """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise)."""
         tokens = self.prompt(extent, "fp32")
         layers, divergence = self._layers(tokens)
-        theirs, wide = self.plain.logits(tokens), self.plain.wide_logits(tokens)
+        wide, routes = self.plain.wide_logits(tokens)
+        theirs = self.plain.logits(tokens, routes)
         noise = relative_frobenius(theirs, wide)
-        ours = self.model(tokens, self.model.new_cache(*tokens.shape))
+        with our_choices(self.model, self.spec.routing, routes):
+            ours = self.model(tokens, self.model.new_cache(*tokens.shape))
         error = relative_frobenius(ours, theirs)
         moved = self._moves(tokens, theirs)
         logits = Check(
@@ -117,24 +120,42 @@ class _Bench:
         generated = generate(self.plain, prompt, extent.new_tokens)
         tokens = generated.tokens
         layers, divergence = self._layers(prompt)
-        wide, plain = self.plain.wide_logits(tokens), self.plain.logits(tokens)
+        wide, routes = self.plain.wide_logits(tokens)
+        plain = self.plain.logits(tokens, routes)
         reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
-        ours = self.model(tokens, self.model.new_cache(*tokens.shape)).flatten(0, 1)
-        checks = layers + judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
-        checks.append(_rejects(ours, reference))
-        decoded = forced(self.model, generated, self.model.decode)
-        checks += check_generation(decoded, wide[:, extent.prompt_tokens - 1 : -1], generated)
-        checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain)
-        return checks, divergence
+        last = slice(extent.prompt_tokens - 1, -1)
+        # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
+        stepwise = plain[:, last] if self.spec.routing else generated.logits
+        with our_choices(self.model, self.spec.routing, routes):
+            ours = self.model(tokens, self.model.new_cache(*tokens.shape)).flatten(0, 1)
+            checks = layers + judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
+            checks.append(_rejects(ours, reference))
+            decoded = forced(self.model, generated, self.model.decode)
+            checks += check_generation(decoded, wide[:, last], stepwise, generated)
+            checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
+        return [*checks, *self._flips(tokens, routes)], divergence
+
+    def _flips(self, tokens: Tensor, wide: Routes) -> list[Check]:
+        if self.spec.routing is None:
+            return []
+        ours, plain = Routes(), Routes()
+        self.plain.logits(tokens, made=plain)
+        with our_choices(self.model, self.spec.routing, None, ours.layers.__setitem__):
+            self.model(tokens, self.model.new_cache(*tokens.shape))
+        return [judge_flips(ours, plain, wide)]
 
     def _layers(self, tokens: Tensor) -> tuple[list[Check], Divergence | None]:
         hidden = self.plain.layer_inputs(tokens)
-        checks = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
-        broken = next((index for index, check in enumerate(checks) if not check.passed), None)
+        layers = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
+        checks = [check for layer in layers for check in layer]
+        broken = next(((i, c) for i, layer in enumerate(layers) for c in layer if not c.passed), None)
         if broken is None:
             return checks, None
-        found = localize(self.model, self.plain, broken, hidden[broken], self.spec.stages)
-        return checks, found or _of(checks[broken], broken, "layer output", "residual add")
+        index, check = broken
+        found = localize(self.model, self.plain, index, hidden[index], self.spec.stages)
+        whole = check is layers[index][-1]
+        stage, op = ("layer output", "residual add") if whole else ("router", "router")
+        return checks, found or _of(check, index, stage, op)
 
     def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing."""

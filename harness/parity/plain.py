@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from harness.parity.routing import RankedRoute, Routes, reference_choice
+from harness.spec import Routing
 
 CAPTURED = "captured_sdpa"
 Trace = dict[str, Tensor]
@@ -23,32 +26,35 @@ def wider(dtype: torch.dtype) -> torch.dtype:
 class Plain:
     """Wraps a Hugging Face decoder: `model.model.layers`, `embed_tokens`, `norm`, `rotary_emb` and `lm_head`."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, routing: Routing | None = None) -> None:
+        self.model, self.routing = model, routing
         self.core = model.model
 
     def __len__(self) -> int:
         return len(self.core.layers)
 
-    def logits(self, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """[B, T, vocab] in the model's dtype."""
-        position_ids = None
-        if attention_mask is not None:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
-        out: Tensor = self.model(
-            input_ids=tokens, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
-        ).logits
+    def logits(self, tokens: Tensor, replay: Routes | None = None, made: Routes | None = None) -> Tensor:
+        """[B, T, vocab] in the model's dtype, with the experts of `replay`; its own choice goes to `made`."""
+        with ExitStack() as stack:
+            for index, layer in enumerate(self.core.layers):
+                followed = replay.layers.get(index) if replay else None
+                keep = _kept(made or Routes(), index)
+                stack.enter_context(reference_choice(layer, self.routing, tokens.shape, followed, keep))
+            out: Tensor = self.model(input_ids=tokens, use_cache=False).logits
         return out
 
-    def wide_logits(self, tokens: Tensor) -> Tensor:
-        """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small."""
-        wide = wider(self.model.dtype)
+    def wide_logits(self, tokens: Tensor) -> tuple[Tensor, Routes]:
+        """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
+        it chose."""
+        wide, routes = wider(self.model.dtype), Routes()
         hidden = self.core.embed_tokens(tokens).to(wide)
         for index in range(len(self)):
-            hidden = self.wide_layer(index)(hidden)
+            run = self.wide_layer(index)
+            with reference_choice(run.layer, self.routing, tokens.shape, None, _kept(routes, index)):
+                hidden = run(hidden)
         hidden = copy.deepcopy(self.core.norm).to(wide)(hidden)
         rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(wide)) for row in hidden.unbind(0)]
-        return torch.stack(rows)
+        return torch.stack(rows), routes
 
     def layer_inputs(self, tokens: Tensor) -> list[Tensor]:
         """The plain model's own input [B, T, H] to every layer, and to the final norm."""
@@ -67,7 +73,15 @@ class Plain:
 
     def wide_layer(self, index: int) -> LayerRun:
         wide = copy.deepcopy(self.core.layers[index]).to(wider(self.model.dtype))
+        # Grouped matrix products know no float64. A copied layer has a config of its own.
+        for module in wide.modules():
+            if hasattr(getattr(module, "config", None), "_experts_implementation"):
+                module.config._experts_implementation = "eager"
         return LayerRun(wide, self.core.rotary_emb)
+
+
+def _kept(routes: Routes, index: int) -> Callable[[RankedRoute], None]:
+    return lambda route: routes.layers.__setitem__(index, route)
 
 
 @dataclass(frozen=True)
