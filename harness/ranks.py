@@ -79,14 +79,18 @@ def agreed(target: Target, decided: bool) -> bool:
     return bool(word.item())
 
 
-def run(arguments: Sequence[str], world: int) -> Fragment:
+def run(arguments: Sequence[str], world: int, worker: str = "harness.worker") -> Fragment:
     """The part named by the worker's `arguments` (case, part, out, options) on `world` ranks; rank 0 alone speaks."""
     with tempfile.TemporaryDirectory(prefix="inference-pio-ranks-") as scratch:
-        ranks = [_Process(arguments, Rank(rank, world, Path(scratch) / "meeting")) for rank in range(world)]
+        places = [Rank(rank, world, Path(scratch) / "meeting") for rank in range(world)]
+        ranks = [_Process(worker, arguments, place) for place in places]
         try:
             _wait(ranks)
             failed = [rank for rank in ranks if rank.failed()]
-            return min(failed, key=_Process.ended_at).blamed() if failed else ranks[0].fragment()
+            if failed:
+                return min(failed, key=_Process.ended_at).blamed()
+            judged = [rank.fragment() for rank in ranks]
+            return next((found for found in judged if found.status == "failed"), judged[0])
         finally:
             for rank in ranks:
                 rank.end()
@@ -112,11 +116,11 @@ def _wait(ranks: Sequence[_Process]) -> None:
 class _Process:
     """One rank: a worker that leaves its fragment beside the meeting file."""
 
-    def __init__(self, arguments: Sequence[str], place: Rank) -> None:
+    def __init__(self, worker: str, arguments: Sequence[str], place: Rank) -> None:
         self.place = place
         self.left = place.meeting.with_name(f"rank-{place.rank}.json")
         case, part, _, *options = arguments
-        command = [sys.executable, "-m", "harness.worker", case, part, str(self.left), *options]
+        command = [sys.executable, "-m", worker, case, part, str(self.left), *options]
         command += ["--rank", str(place.rank), "--world", str(place.world), "--meeting", str(place.meeting)]
         self.process = subprocess.Popen(command, stdout=None if place.rank == 0 else subprocess.DEVNULL)
 

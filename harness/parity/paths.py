@@ -39,7 +39,8 @@ def check_paths(
     tokens, start = generated.tokens, generated.prompt_tokens
     wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
     whole = _all(wide, plain)
-    decoded = _all(wide[:, start - 1 : -1], stepwise[:, : generated.new_tokens])
+    stepwise = stepwise[:, : generated.new_tokens]
+    decoded = _all(wide[:, start - 1 : -1], stepwise)
     checks = [
         _check("chunked prefill", _chunked(model, tokens), whole),
         _check("left-padded batch", _padded(model, tokens), whole),
@@ -54,7 +55,7 @@ def check_paths(
         eager = partial(type(model).decode, model)
         checks.append(_check("decode without graph or compiler", forced(model, generated, eager), decoded))
     if "prefixes" in vars(model):
-        checks += check_prefixes(model, generated, wide, plain)
+        checks += check_prefixes(model, generated, wide, plain, stepwise)
     return checks
 
 

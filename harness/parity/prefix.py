@@ -17,17 +17,20 @@ from harness.record import Check
 PAGE_TOKENS = 16
 """Small, so that a short prompt fills pages, shares some and ends inside another."""
 
+DECODED = 4
+"""Steps decoded after a hit: each reads shared pages in the same way."""
 
-def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor) -> list[Check]:
-    """wide and plain [B, T, vocab] on `generated.tokens` [B, T]. What is cached beforehand varies; what is judged is
-    always the model on those tokens."""
-    bench = _Bench(model, generated, wide, plain)
+
+def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> list[Check]:
+    """wide, plain and stepwise as in `check_paths`, cut to `generated.tokens` [B, T]. What is cached beforehand varies;
+    what is judged is always the model on those tokens."""
+    bench = _Bench(model, generated, wide, plain, stepwise)
     return [*bench.hit(), bench.decoded(), *bench.parted(), *bench.evicted(), *bench.held()]
 
 
 class _Bench:
-    def __init__(self, model: Any, generated: Generated, wide: Tensor, plain: Tensor) -> None:
-        self.model, self.generated, self.wide, self.plain = model, generated, wide, plain
+    def __init__(self, model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> None:
+        self.model, self.wide, self.plain, self.stepwise = model, wide, plain, stepwise
         self.tokens, self.start = generated.tokens, generated.prompt_tokens
         self.batch, self.length = self.tokens.shape
         self.columns = -(-self.length // PAGE_TOKENS)
@@ -49,11 +52,12 @@ class _Bench:
         self.warm(prefixes, prompt)
         cache, matched = prefixes.open(prompt, self.length)
         steps = [self.model(prompt[:, matched:], cache, keep=1)[:, -1]]
-        for step in range(self.start, self.length - 1):
+        end = min(self.start + DECODED, self.length - 1)
+        for step in range(self.start, end):
             steps.append(self.model.decode(self.tokens[:, step : step + 1], cache).clone())
         prefixes.close(cache)
-        wide = self.wide[:, self.start - 1 : -1]
-        return _judge("decode after a prefix hit", torch.stack(steps, 1), wide, self.generated.logits)
+        wide, plain = self.wide[:, self.start - 1 : end], self.stepwise[:, : len(steps)]
+        return _judge("decode after a prefix hit", torch.stack(steps, 1), wide, plain)
 
     def parted(self) -> list[Check]:
         """Cached rows agree with ours up to the middle of a block: theirs must stay what they were."""

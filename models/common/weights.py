@@ -34,7 +34,9 @@ class Stored:
         return tuple(self.handle.get_shape())
 
     def __getitem__(self, index: tuple[slice, ...], /) -> Tensor:
-        return self.handle[index]
+        part = self.handle[index]
+        # On a CPU a part is a view that would keep the whole tensor's memory.
+        return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ def judged() -> Callable[[], list[str]]:
         plain = Plain(hf)
         prompt = inputs.prompt(SOURCE.config, 2, 24, seed=3, purpose="prefix", device=CPU)
         generated: Generated = generate(plain, prompt, 16)
-        wide, theirs = plain.wide_logits(generated.tokens), plain.logits(generated.tokens)
+        (wide, _), theirs = plain.wide_logits(generated.tokens), plain.logits(generated.tokens)
         stack = ("kv_cache", "prefix_caching", "linear")
         model, _ = build.candidate(SPEC, SOURCE, hf, stack, Target(CPU, torch.bfloat16, "none"))
 
     @torch.no_grad()
     def run() -> list[str]:
-        checks = check_prefixes(model, generated, wide, theirs)
+        checks = check_prefixes(model, generated, wide, theirs, generated.logits)
         return [f"{c.subject}: {c.rule} {c.where}" for c in checks if not c.passed]
 
     return run
