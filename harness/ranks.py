@@ -79,6 +79,17 @@ def agreed(target: Target, decided: bool) -> bool:
     return bool(word.item())
 
 
+def earliest(target: Target, found: int | None) -> int | None:
+    """The least number that any rank found: one that goes on where another stops would wait for it for ever."""
+    if target.world == 1:
+        return found
+    none = torch.iinfo(torch.int32).max
+    word = torch.tensor([none if found is None else found], dtype=torch.int32, device=target.device)
+    dist.all_reduce(word, dist.ReduceOp.MIN)
+    least = int(word.item())
+    return None if least == none else least
+
+
 def run(arguments: Sequence[str], world: int, worker: str = "harness.worker") -> Fragment:
     """The part named by the worker's `arguments` (case, part, out, options) on `world` ranks; rank 0 alone speaks."""
     with tempfile.TemporaryDirectory(prefix="inference-pio-ranks-") as scratch:
