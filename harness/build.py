@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +61,25 @@ def candidate(
     model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
     for cut in cuts:
         cut(model, target)
-    load(model, weights(source, plain, target.device, sliced=bool(cuts)), spec.rename)
+    load(model, weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
     return model, optimize(spec, model, stack, target)
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
     """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config and headers alone."""
-    model = spec.build(read_config(directory), torch.float32, torch.device("meta"))
-    check(model, directory, spec.rename)
+    config = read_config(directory)
+    model = spec.build(config, torch.float32, torch.device("meta"))
+    check(model, directory, spec.rename, partial(spec.merge, config))
 
 
-def weights(source: Source, plain: nn.Module, device: torch.device, sliced: bool) -> Iterable[tuple[str, Any]]:
+def weights(
+    spec: ModelSpec, source: Source, plain: nn.Module, device: torch.device, sliced: bool
+) -> Iterable[tuple[str, Any]]:
     """Tensors by their Hugging Face names. `sliced` leaves those of a checkpoint in their files until they are cut."""
     if source.directory is None:
         return ((name, parameter.data) for name, parameter in plain.named_parameters())
     read: Callable[..., Iterable[tuple[str, Any]]] = read_slices if sliced else read_safetensors
-    return read(source.directory, device)
+    return spec.merge(source.config, read(source.directory, device))
 
 
 def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:

@@ -20,7 +20,7 @@ class Sliceable(Protocol):
 
     @property
     def shape(self) -> Sequence[int]: ...
-    def __getitem__(self, index: tuple[slice, ...], /) -> Tensor: ...
+    def __getitem__(self, index: slice | tuple[slice, ...], /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Stored:
     def shape(self) -> Sequence[int]:
         return tuple(self.handle.get_shape())
 
-    def __getitem__(self, index: tuple[slice, ...], /) -> Tensor:
+    def __getitem__(self, index: slice | tuple[slice, ...], /) -> Tensor:
         part = self.handle[index]
         # On a CPU a part is a view that would keep the whole tensor's memory.
         return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
@@ -85,10 +85,15 @@ def load(model: nn.Module, tensors: Iterable[tuple[str, Sliceable]], rename: Cal
         raise WeightsError(f"no tensor for '{min(missing)}' ({len(missing)} missing): it would stay unset")
 
 
-def check(model: nn.Module, directory: Path, rename: Callable[[str], str]) -> None:
+Stream = Iterable[tuple[str, Tensor]]
+
+
+def check(
+    model: nn.Module, directory: Path, rename: Callable[[str], str], merge: Callable[[Stream], Stream] = iter
+) -> None:
     """Raises WeightsError unless the directory's tensors, by name and shape, are those of `model` (which may be on the
-    meta device); reads headers only."""
-    load(model, _headers(directory), rename)
+    meta device); reads headers only. `merge` is what the stream of tensors goes through first."""
+    load(model, merge(_headers(directory)), rename)
 
 
 def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:
