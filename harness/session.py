@@ -82,7 +82,9 @@ def _run(
     path = store.run_path(Path(asked.out), hardware, run)
     records = []
     with store.RunWriter(path, run, plan) as writer, console.progress(err, len(plan.cases)) as shown:
-        for record in LocalEngine(run, environment, places, shown, world.worker_module, world.mutants).records(plan):
+        for record in LocalEngine(
+            run, environment, places, shown, world.worker_module, world.mutants, path.parent
+        ).records(plan):
             writer.append(record)
             records.append(record)
     return run, path, tuple(records)

@@ -5,7 +5,7 @@ This module and `harness.errors` are all that code under `models/` may import fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -27,6 +27,9 @@ class Target:
     device: torch.device
     dtype: torch.dtype
     kernels: KernelMode
+    rank: int = 0
+    """This process among `world` that run one model together."""
+    world: int = 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,11 @@ class Optimization:
     """At least one of these must stand before it in the same stack."""
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""
+    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`, `ranks` (several devices, or
+    several processes on a CPU)."""
+    shard: Callable[[nn.Module, Target], None] | None = None
+    """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
+    every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
     mutants: tuple[Mutant, ...] = ()
     """Faults of a model that only this optimization can have."""
 
@@ -203,6 +210,8 @@ class ModelSpec:
     menu: Menu
     stages: tuple[Stage, ...]
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
+    merge: Callable[[HFConfig, Iterable[tuple[str, Tensor]]], Iterable[tuple[str, Tensor]]] = lambda _, stream: stream
+    """A checkpoint's stream of tensors -> the same with those put together that the model holds as one."""
     routing: Routing | None = None
     """None for a dense model."""
     mutants: tuple[Mutant, ...] = ()

@@ -4,6 +4,7 @@ writing and reading one file."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,6 +26,9 @@ from harness.record import (
     Series,
     Work,
 )
+
+REPRODUCER = ".reproducer"
+"""Ends the stem of the two files that a failing proof leaves beside its fragment."""
 
 
 class Fragment(Frozen):
@@ -59,6 +63,17 @@ class Fragment(Frozen):
         partial = path.with_name(f"{path.name}.partial")
         partial.write_text(self.model_dump_json())
         os.replace(partial, path)
+
+
+def keep_reproducer(left: Path, folder: Path, name: str, proven: Fragment) -> Fragment:
+    """Move what a failing proof saved beside its fragment `left` to `folder`, under `name`; its parity tells of it."""
+    saved = [left.with_name(f"{left.stem}{REPRODUCER}{end}") for end in (".safetensors", ".json")]
+    if proven.parity is None or not all(path.exists() for path in saved):
+        return proven
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in saved:
+        shutil.move(path, folder / f"{name}{path.suffix}")
+    return proven.model_copy(update={"parity": proven.parity.model_copy(update={"reproducer": f"{name}.json"})})
 
 
 def ended(status: Literal["crashed", "killed", "timed_out"], kind: str, message: str, output: str = "") -> Fragment:

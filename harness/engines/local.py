@@ -41,7 +41,8 @@ class Progress(Protocol):
 
 class LocalEngine:
     """Runs the cases of a plan. `places` says for each hardware name of the plan which devices fit it. With `mutants`
-    the gate of every case that passes is judged too, on planted faults."""
+    the gate of every case that passes is judged too, on planted faults.
+    A failing proof's reproducer is kept in `folder`."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class LocalEngine:
         progress: Progress,
         worker_module: str = "harness.worker",
         mutants: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self._run = run
         self._environment = environment
@@ -58,6 +60,7 @@ class LocalEngine:
         self._progress = progress
         self._worker = worker_module
         self._mutants = mutants
+        self._folder = folder
 
     def records(self, plan: Plan) -> Iterator[Record]:
         """One record per case and per skip. After an interrupt the case at hand is `killed`, the rest are `lost`."""
@@ -94,7 +97,11 @@ class LocalEngine:
             asked = Path(scratch) / "case.json"
             asked.write_text(case.model_dump_json())
             visible = held if place.kind == "cuda" else ()
-            parts.append(fragment.proof(self._part(case, asked, ["prove"], visible, deadline)))
+            proven = fragment.proof(self._part(case, asked, ["prove"], visible, deadline))
+            if self._folder is not None:
+                left = asked.with_name("prove.json")
+                proven = fragment.keep_reproducer(left, self._folder, f"{self._run}-{case.key}", proven)
+            parts.append(proven)
             for index in range(case.timing.processes):
                 if parts[-1].status != "passed":
                     return

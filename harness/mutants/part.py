@@ -19,8 +19,10 @@ from harness.record import KillMatrix, MutantOutcome
 from harness.spec import ModelSpec, Target
 
 Progress = Callable[[float, str], None]
-FOREIGN = frozenset({"triton", "cuda"})
-"""What an optimization may need that an interpreting process gives only at great cost, or not at all."""
+SHARED = frozenset({"ranks"})
+"""What an optimization may need that one process cannot give."""
+FOREIGN = SHARED | {"triton", "cuda"}
+"""What, besides, an interpreting process gives only at great cost, or not at all."""
 MODEL = "model"
 
 
@@ -38,8 +40,8 @@ class Trial:
 
 
 def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
-    """Every fault of the trial's kernels and model. Where Triton is interpreted, model faults are planted in the part of
-    the stack that runs without it: they wrap the same modules' forward, and the kernels have faults of their own.
+    """Every fault of the trial's kernels and model. Where Triton is interpreted, model faults are planted in the part
+    of the stack that runs without it: they wrap the same modules' forward, and the kernels have faults of their own.
 
     Raises HarnessError when anything fails without a fault.
     """
@@ -76,13 +78,13 @@ def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
         kernel = next(kernel for kernel in kernels_of(spec, trial.stack) if kernel.name == subject)
         dtypes = tuple(dict.fromkeys((torch.float32, target.dtype)))
         return list(judge_kernel(kernel, dtypes, target.device, seed_after_code(spec, trial.seed)))
-    stack = trial.stack
+    stack = without(spec, trial.stack, SHARED)
     if target.kernels == "interpreted":
-        stack, target = native(spec, stack), replace(target, kernels="none")
+        stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = build.Source.of(spec, trial.size, trial.seed, trial.weights)
     return list(judge_models(Suspects(spec, source, stack, target, trial.extent), mutants_of(spec, stack)))
 
 
-def native(spec: ModelSpec, stack: Sequence[str]) -> tuple[str, ...]:
-    """The optimizations of the stack that need neither Triton nor a GPU."""
-    return tuple(name for name in stack if not FOREIGN & set(spec.menu[name].needs))
+def without(spec: ModelSpec, stack: Sequence[str], needs: frozenset[str]) -> tuple[str, ...]:
+    """The optimizations of the stack that need none of these."""
+    return tuple(name for name in stack if not needs & set(spec.menu[name].needs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from harness.parity.plain import Plain
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.provenance import kernel_sources
+from harness.ranks import earliest
 from harness.record import Check, Divergence, NotJudged, Parity
 from harness.spec import Kernel, ModelSpec, Receipt, Target
 
@@ -69,6 +71,7 @@ def prove(
     checks += chain.from_iterable(single.in_fp32())
     found = single.divergence
     del single
+    _release(target)
     progress(0.6, f"{_name(target.dtype)} layers, logits, generation and paths")
     bench = Bench(spec, source, stack, target, extent)
     checks += chain.from_iterable(bench.in_target())
@@ -86,8 +89,16 @@ def kernels_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Kernel, ...]:
     return tuple({kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}.values())
 
 
+def _release(target: Target) -> None:
+    """Give back the device memory of models that only reference cycles still hold: the next two may need all of it."""
+    gc.collect()
+    if target.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> list[Check]:
-    if target.kernels == "none":
+    if target.kernels == "none" or target.rank:
+        # Ranks launch the same kernels: one judges them.
         return []
     drawn = seed_after_code(spec, seed)
     dtypes = dict.fromkeys((torch.float32, target.dtype))
@@ -202,14 +213,18 @@ class Bench:
         hidden = self.plain.layer_inputs(tokens)
         layers = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
         checks = [check for layer in layers for check in layer]
-        broken = next(((i, c) for i, layer in enumerate(layers) for c in layer if not c.passed), None)
-        if broken is None:
+        broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)
+        index = earliest(self.target, broken)
+        if index is None:
             return checks
-        index, check = broken
         found = localize(self.model, self.plain, index, hidden[index], self.spec.stages)
+        check = next((c for c in layers[index] if not c.passed), None)
+        if found is not None or check is None:
+            self.divergence = self.divergence or found
+            return checks
         whole = check is layers[index][-1]
         stage, op = ("layer output", "residual add") if whole else ("router", "router")
-        self.divergence = self.divergence or found or _of(check, index, stage, op)
+        self.divergence = self.divergence or _of(check, index, stage, op)
         return checks
 
     def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:

@@ -20,10 +20,11 @@ from harness.spec import Stage
 def check_layers(model: Any, plain: Plain, inputs: Sequence[Tensor], name: str) -> list[list[Check]]:
     """The residual delta of every layer by the op rules, given the plain model's input to each: one check a layer, its
     worst rule, after those of the experts that a sparse layer chose."""
-    return [_judge_layer(model, plain, index, inputs[index], name) for index in range(len(plain))]
+    return [check_layer(model, plain, index, inputs[index], name) for index in range(len(plain))]
 
 
-def _judge_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str) -> list[Check]:
+def check_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str) -> list[Check]:
+    """As check_layers, layer `index` alone on the input `hidden` [B, T, H]."""
     base = hidden.to(wider(hidden.dtype))
 
     def delta(out: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def _run(model: Any, index: int, hidden: Tensor) -> Tensor:
 
 def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Divergence | None:
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
-    every stage that both sides show holds."""
+    every stage that both sides show holds. Stages that several ranks hold in parts are not compared."""
     chosen: dict[str, RankedRoute] = {}
     wide_run, plain_run = plain.wide_layer(index), plain.layer(index)
     shape, routing = hidden.shape[:2], plain.routing
@@ -68,6 +69,8 @@ def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Seque
         if stage.ours not in ours:
             continue
         o, r, p = ours[stage.ours], wide[stage.reference], theirs[stage.reference]
+        if o.shape[-1] != r.shape[-1]:
+            continue
         checks = judge(o, r, p, level="layer", subject=f"layer {index}", name=stage.name)
         broken = worst(checks)
         if not broken.passed:

@@ -42,7 +42,7 @@ def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
     """As `check_kernel`, the checks of one case at a time, so that a reader may stop at the first that fails."""
     survivors = set(_FORGERIES)
     rounded_references: set[str] | None = None
-    for case in _cases(kernel, dtype, device, seed):
+    for case in cases(kernel, dtype, device, seed):
         run = _run(kernel, case)
         yield [*_judged(kernel, case, run.outputs, run), *run.guards]
         forged = {name: _forge(_FORGERIES[name], run) for name in survivors}
@@ -69,7 +69,9 @@ class _Run:
     guards: tuple[Check, ...]
 
 
-def _cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[OpCase]:
+def cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[OpCase]:
+    """What a kernel is judged on: its menu, and the first entry drawn again."""
+
     def draw(seed: int) -> Iterator[OpCase]:
         return kernel.menu(dtype, device, torch.Generator(device).manual_seed(seed))
 
