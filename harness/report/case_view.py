@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from harness.case import Case
 from harness.record import Environment, Failure, ReceiptNote, Record
-from harness.report import formats, judged, machine, speed, verdicts
+from harness.report import formats, judged, machine, mutants, speed, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
+from harness.report.mutants import MutantsView
 from harness.report.speed import PhaseView
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class CaseView:
     banner: Banner
     facts: tuple[Fact, ...]
     divergence: str | None
+    reproducer: str | None
+    """The command that runs the saved failure again."""
+    mutants: MutantsView | None
     levels: tuple[LevelView, ...]
     not_judged: Table | None
     receipts: tuple[Receipt, ...]
@@ -73,6 +77,8 @@ def build(record: Record, phases: Sequence[PhaseComparison]) -> CaseView:
         detail=detail(case),
         banner=verdicts.of_case(record, phases),
         facts=_facts(record),
+        reproducer=_replay(record) if parity and parity.reproducer else None,
+        mutants=mutants.view(record.kill_matrix) if record.kill_matrix else None,
         divergence=parity.first_divergence.sentence() if parity and parity.first_divergence else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
@@ -99,6 +105,12 @@ def detail(case: Case) -> str:
 
 def machine_view(title: str, environment: Environment) -> MachineView:
     return MachineView(title, machine.environment_facts(environment), machine.command(environment))
+
+
+def _replay(record: Record) -> str:
+    """As a command, from the folder that holds the records."""
+    name = record.parity.reproducer if record.parity else None
+    return f"python -m harness.replay {record.case.hardware}/{name}"
 
 
 def _facts(record: Record) -> tuple[Fact, ...]:

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from harness.case import Plan
 from harness.errors import UnknownName, UserError
 from harness.record import Record
+from harness.report.mutants import NONE_RAN
 from harness.report.view import RunView, build
 
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
@@ -69,6 +70,7 @@ def environment_for_html() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
+    environment.globals["no_mutants"] = NONE_RAN
     return environment
 
 

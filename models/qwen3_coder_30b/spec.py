@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.spec import ModelSpec, Routing, Stage
+from models.common.mutants.decoder import SPARSE_MUTANTS
 from models.qwen3_coder_30b.config import SIZES
 from models.qwen3_coder_30b.model import build
 from models.qwen3_coder_30b.plugin import MENU
@@ -37,5 +38,6 @@ SPEC = ModelSpec(
     stages=STAGES,
     work=work,
     merge=merge,
+    mutants=SPARSE_MUTANTS,
     routing=Routing("mlp.router", "mlp.gate", lambda _, logits: logits),
 )
