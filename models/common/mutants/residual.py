@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -42,7 +44,9 @@ def _of_the_layer_before(path: str) -> Mutant:
         if len(model.layers) < 2:
             return ()
         parent, _, leaf = path.rpartition(".")
-        setattr(model.layers[-1].get_submodule(parent), leaf, model.layers[-2].get_submodule(path))
+        other = model.layers[-2].get_submodule(path)
+        shared = {id(tensor): tensor for tensor in chain(other.parameters(), other.buffers())}
+        setattr(model.layers[-1].get_submodule(parent), leaf, copy.deepcopy(other, shared))
         return (f"layers.{len(model.layers) - 1}.{path}",)
 
     return Mutant(f"last layer: {path} of the layer before", "weights", plant)

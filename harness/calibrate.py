@@ -1,0 +1,124 @@
+"""`python -m harness.calibrate --model NAME`: do right answers stay clear of the gate's limits on this machine?
+
+The plain model is judged against itself with another attention backend, over seeds. Exit code 0: for every rule 99.9 %
+of right answers leave it the room that it needs (0.7 of the limit). 1: some rule is nearer than that. 2: a mistake in what was asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from harness.errors import UserError
+from harness.parity.calibration import Calibration
+
+
+def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.calibrate", description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="by default a GPU where there is one")
+    parser.add_argument("--dtypes", default="float32,bfloat16,float16")
+    parser.add_argument("--out", type=Path, default=Path("benchmark_results/calibration"))
+    options = parser.parse_args(arguments)
+    try:
+        made = _calibrate(options, arguments)
+        path = _write(made, options.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    _print(made, path, out)
+    return 0 if made.holds else 1
+
+
+def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration:
+    import torch
+
+    from harness import environment, registry
+    from harness.parity.calibration import quantiles, right_answers
+    from harness.session import ROOT
+
+    known = ("float32", "bfloat16", "float16")
+    dtypes = options.dtypes.split(",")
+    if options.seeds < 1 or any(name not in known for name in dtypes):
+        raise UserError(f"--seeds must be positive and --dtypes among {', '.join(known)}")
+    kind = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is no GPU here")
+    spec = registry.load(options.model)
+    seeds = tuple(range(options.seeds))
+    checks = {
+        name: [
+            check
+            for seed in seeds
+            for check in right_answers(
+                spec, options.size, seed, getattr(torch, name), torch.device(kind), options.batch, options.tokens
+            )
+        ]
+        for name in dtypes
+    }
+    command = ["python", "-m", "harness.calibrate", *arguments]
+    return Calibration(
+        environment=environment.capture(ROOT, command),
+        model=spec.name,
+        size=options.size,
+        device=kind,
+        seeds=seeds,
+        rules=quantiles(checks),
+    )
+
+
+def _write(made: Calibration, folder: Path) -> Path:
+    """One file per run, never replaced."""
+    commit = made.environment.commit[:8]
+    path = folder / f"{made.device}-{datetime.now(UTC):%Y%m%d}-{commit}-{made.model}-{made.size}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as file:
+            file.write(made.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def _print(made: Calibration, path: Path, out: TextIO) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from harness.console import terminal
+
+    heads = (
+        "level",
+        "rule",
+        "dtype",
+        "right answers",
+        "median",
+        "99 %",
+        "99.9 %",
+        "most",
+        "room",
+        "false alarms",
+        "holds",
+    )
+    table = Table(*heads, box=box.ROUNDED if out.isatty() else box.ASCII2, header_style="bold")
+    for rule in made.rules:
+        shares = [f"{value:.2f}" for value in (rule.median, rule.q99, rule.q999, rule.most, rule.room)]
+        held = "yes" if rule.holds else "NO"
+        table.add_row(rule.level, rule.rule, rule.dtype, str(rule.n), *shares, str(rule.false_alarms), held)
+    terminal(out).print(table)
+    for dtype in dict.fromkeys(rule.dtype for rule in made.rules):
+        mine = [rule for rule in made.rules if rule.dtype == dtype]
+        alarms, total = sum(rule.false_alarms for rule in mine), sum(rule.n for rule in mine)
+        print(f"{dtype}: false-alarm rate {alarms / total:.3%} ({alarms} of {total} right answers refused)", file=out)
+    state = "every limit holds" if made.holds else "a limit is too near"
+    print(f"{state}: 99.9 % of right answers must stay below the room of their rule\nstored: {path}", file=out)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

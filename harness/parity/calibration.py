@@ -1,0 +1,142 @@
+"""How near right answers come to the gate's limits: the plain model against itself with another attention backend."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness import build, inputs
+from harness.case import Frozen
+from harness.parity.backends import attention, explicit_products, masked
+from harness.parity.logits import Reference, judge_logits
+from harness.parity.plain import Plain, wider
+from harness.parity.routing import RankedRoute, reference_choice
+from harness.parity.rules import judge
+from harness.record import Check, Environment, Level
+from harness.spec import ModelSpec
+
+ROOM = 0.7
+"""A limit of k times the noise holds when 99.9 % of right answers stay below this share of it."""
+NEAR_ONE = {"rms": 1.25, "mean KL": 1.5}
+"""Rules whose k in the half types is below 1 / ROOM, or hardly above. Two equally right answers have a ratio of 1 there
+by construction, so that what must have room is the excess over 1: below 1 + ROOM (k - 1)."""
+SHAPES = ((1, 4, 2, 7), (2, 8, 2, 33), (1, 12, 1, 64), (3, 2, 2, 129))
+"""(batch, heads, kv_heads, tokens) of attention alone, heads of 64."""
+HEAD = 64
+
+
+class Quantiles(Frozen):
+    """Shares of its limit that one rule's right answers used."""
+
+    level: Level
+    rule: str
+    dtype: str
+    n: int
+    median: float
+    q99: float
+    q999: float
+    most: float
+    false_alarms: int
+    """Right answers that the rule refused."""
+
+    @property
+    def holds(self) -> bool:
+        return self.q999 < self.room
+
+    @property
+    def room(self) -> float:
+        k = NEAR_ONE.get(self.rule, 0.0) if self.dtype != "float32" else 0.0
+        return (1 + ROOM * (k - 1)) / k if k else ROOM
+
+
+class Calibration(Frozen):
+    """One model on one machine with one set of versions."""
+
+    environment: Environment
+    model: str
+    size: str
+    device: str
+    seeds: tuple[int, ...]
+    rules: tuple[Quantiles, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(rule.holds for rule in self.rules)
+
+
+def quantiles(checks: dict[str, list[Check]]) -> tuple[Quantiles, ...]:
+    """dtype -> checks of right answers; one entry per level, rule and dtype."""
+    used: dict[tuple[Level, str, str], list[float]] = defaultdict(list)
+    for dtype, found in checks.items():
+        for check in found:
+            used[check.level, check.rule, dtype].append(check.usage)
+    made = []
+    for (level, rule, dtype), shares in used.items():
+        values = torch.tensor(shares, dtype=torch.float64)
+        median, q99, q999 = (float(values.quantile(q)) for q in (0.5, 0.99, 0.999))
+        made.append(
+            Quantiles(
+                level=level,
+                rule=rule,
+                dtype=dtype,
+                n=len(shares),
+                median=median,
+                q99=q99,
+                q999=q999,
+                most=float(values.max()),
+                false_alarms=int((values > 1).sum()),
+            )
+        )
+    return tuple(made)
+
+
+@torch.no_grad()
+def right_answers(
+    spec: ModelSpec, size: str, seed: int, dtype: torch.dtype, device: torch.device, batch: int, tokens: int
+) -> Iterator[Check]:
+    """Every rule of the op, layer and logits levels on answers that are right by another way."""
+    yield from _op(seed, dtype, device)
+    source = build.Source.of(spec, size, seed, None)
+    plain = Plain(build.reference(spec, source, dtype, device), spec.routing)
+    prompt = inputs.prompt(source.config, batch, tokens, seed, "calibration", device)
+    for index, hidden in enumerate(plain.layer_inputs(prompt)[: len(plain)]):
+        yield from _layer(plain, index, hidden)
+    wide, routes = plain.wide_logits(prompt)
+    theirs = plain.logits(prompt, routes)
+    with explicit_products(plain.model):
+        ours = plain.logits(prompt, routes)
+    yield from judge_logits(ours.flatten(0, 1), Reference(wide.flatten(0, 1), theirs.flatten(0, 1)), "logits", "logits")
+
+
+def _op(seed: int, dtype: torch.dtype, device: torch.device) -> Iterator[Check]:
+    """torch's causal attention against that with the mask written out, in both roles, and against products in float32.
+    Products in the half types round every score and are noisier than what kernels are held to."""
+    draw = inputs.generator(seed, "attention")
+    for batch, heads, kv_heads, tokens in SHAPES:
+        q, k, v = (torch.randn(batch, h, tokens, HEAD, generator=draw) for h in (heads, kv_heads, kv_heads))
+        q, k, v = (x.to(device, dtype) for x in (q, k, v))
+        scale = HEAD**-0.5
+        reference = attention(q.double(), k.double(), v.double(), scale)
+        fused = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        products = attention(q.float(), k.float(), v.float(), scale).to(dtype)
+        written = masked(q, k, v, scale)
+        for ours, plain in ((written, fused), (fused, written), (products, fused)):
+            yield from judge(ours, reference, plain, level="op", subject="attention", name=f"{tokens} tokens")
+
+
+def _layer(plain: Plain, index: int, hidden: Tensor) -> list[Check]:
+    base = hidden.to(wider(hidden.dtype))
+    chosen: dict[str, RankedRoute] = {}
+    wide, run, shape = plain.wide_layer(index), plain.layer(index), hidden.shape[:2]
+    with reference_choice(wide.layer, plain.routing, shape, None, partial(chosen.__setitem__, "wide")):
+        reference = wide(base) - base
+    with reference_choice(run.layer, plain.routing, shape, chosen.get("wide"), partial(chosen.__setitem__, "plain")):
+        theirs = (run(hidden).to(base.dtype) - base).to(hidden.dtype)
+        with explicit_products(plain.model):
+            ours = (run(hidden).to(base.dtype) - base).to(hidden.dtype)
+    return judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name="residual delta")
