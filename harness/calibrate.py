@@ -1,7 +1,8 @@
 """`python -m harness.calibrate --model NAME`: do right answers stay clear of the gate's limits on this machine?
 
 The plain model is judged against itself with another attention backend, over seeds. Exit code 0: for every rule 99.9 %
-of right answers leave it the room that it needs (0.7 of the limit). 1: some rule is nearer than that. 2: a mistake in what was asked.
+of right answers leave it the room that it needs (0.7 of the limit). 1: some rule is nearer than that. 2: a mistake in
+what was asked.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
 def _write(made: Calibration, folder: Path) -> Path:
     """One file per run, never replaced."""
     commit = made.environment.commit[:8]
-    path = folder / f"{made.device}-{datetime.now(UTC):%Y%m%d}-{commit}-{made.model}-{made.size}.json"
+    path = folder / f"{made.device}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{commit}-{made.model}-{made.size}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("x") as file:
@@ -93,19 +94,8 @@ def _print(made: Calibration, path: Path, out: TextIO) -> None:
 
     from harness.console import terminal
 
-    heads = (
-        "level",
-        "rule",
-        "dtype",
-        "right answers",
-        "median",
-        "99 %",
-        "99.9 %",
-        "most",
-        "room",
-        "false alarms",
-        "holds",
-    )
+    shown = ("median", "99 %", "99.9 %", "most", "room")
+    heads = ("level", "rule", "dtype", "right answers", *shown, "false alarms", "holds")
     table = Table(*heads, box=box.ROUNDED if out.isatty() else box.ASCII2, header_style="bold")
     for rule in made.rules:
         shares = [f"{value:.2f}" for value in (rule.median, rule.q99, rule.q999, rule.most, rule.room)]
