@@ -21,7 +21,7 @@ from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
-from harness.ranks import agreed
+from harness.ranks import agreed, meet
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -200,9 +200,14 @@ class _Bench:
         def decode() -> None:
             self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
 
+        def reset() -> None:
+            if phase == "decode":
+                arm.rewind()
+            meet(self.target)
+
         if phase == "prefill":
-            return Timed(arm.name, prefill, lambda: None, 1)
-        return Timed(arm.name, decode, arm.rewind, self.shape.decode_steps)
+            return Timed(arm.name, prefill, reset, 1)
+        return Timed(arm.name, decode, reset, self.shape.decode_steps)
 
     def work(self, phase: Phase) -> Work:
         shape = self.case.workload
