@@ -29,7 +29,7 @@ from harness.record import (
     Series,
     Work,
 )
-from harness.spec import ModelSpec, Target, Workload
+from harness.spec import ModelInputs, ModelSpec, Target, Workload
 from harness.timing.clock import clock_for
 from harness.timing.kernels import KernelDisagreement, time_kernels
 from harness.timing.protocol import Progress, Timed, measure
@@ -120,16 +120,16 @@ class _Bench:
         shape = case.workload
         prompt = self._prompt("timing")
         self.shape = Shape(prompt, min(DECODE_STEPS, shape.new_tokens))
-        self.first = last_tokens(prompt)
+        self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
 
-    def _prompt(self, purpose: str) -> Tensor:
+    def _prompt(self, purpose: str) -> ModelInputs:
         shape = self.case.workload
+        images = [shape.images] * shape.batch
         purpose = f"{purpose} {self.process}"
-        return inputs.prompt(
-            self.source.config, shape.batch, shape.prompt_tokens, self.case.seed, purpose, self.target.device
-        )
+        drawn = inputs.draw(self.spec, self.source.config, shape.prompt_tokens, images, self.case.seed, purpose)
+        return drawn.to(self.target.device, self.target.dtype)
 
     def open(self, timing: Timing) -> None:
         """Build both models and open every arm; one that cannot run here leaves its reason."""
@@ -175,7 +175,7 @@ class _Bench:
 
     def timed(self, arm: Arm, phase: Phase) -> Timed:
         def prefill() -> None:
-            self.last[arm.name] = arm.prefill(self.shape.prompt)
+            self.last[arm.name] = arm.prefill(self.shape.inputs)
 
         def decode() -> None:
             self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
@@ -195,7 +195,7 @@ class _Bench:
         """The very buffers that were timed, on inputs rewritten in place."""
         # Some arms answer in a buffer that their next call overwrites.
         timed = {name: output.clone() for name, output in self.last.items()}
-        self.shape.prompt.copy_(self._prompt("afterwards"))
+        self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
         outputs = {arm.name: self._outputs(arm) for arm in self.arms}
         limit = AFTERWARDS[self.target.dtype]
@@ -215,7 +215,7 @@ class _Bench:
         ]
 
     def _outputs(self, arm: Arm) -> list[Tensor]:
-        outputs = [arm.prefill(self.shape.prompt).clone()]
+        outputs = [arm.prefill(self.shape.inputs).clone()]
         if self.shape.decode_steps:
             arm.rewind()
             outputs.append(arm.decode(self.first, 1).clone())

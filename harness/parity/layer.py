@@ -12,39 +12,47 @@ from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wid
 from harness.parity.rules import judge, worst
 from harness.parity.stages import flat, traced
 from harness.record import Check, Divergence
-from harness.spec import Stage
+from harness.spec import ModelInputs, Stage
 
 
-def check_layers(model: Any, plain: Plain, inputs: Sequence[Tensor], name: str) -> list[Check]:
-    """The residual delta of every layer by the op rules, given the plain model's input to each: one check a layer,
-    its worst rule."""
-    return [worst(_judge_layer(model, plain, index, inputs[index], name)) for index in range(len(plain))]
+def check_layers(model: Any, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str) -> list[Check]:
+    """The residual delta of every layer on the prompt `inputs` by the op rules, given `hidden`, the plain model's input
+    to each: one check a layer, its worst rule."""
+    return [worst(_judge_layer(model, plain, index, inputs, hidden[index], name)) for index in range(len(plain))]
 
 
-def _judge_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str) -> list[Check]:
+def _judge_layer(
+    model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str
+) -> list[Check]:
     base = hidden.to(wider(hidden.dtype))
 
     def delta(out: Tensor) -> Tensor:
         # Formed in the wider type: subtracting the stream must add no rounding of its own.
         return out.to(base.dtype) - base
 
-    ours = delta(_run(model, index, hidden)).to(hidden.dtype)
-    theirs = delta(plain.layer(index)(hidden)).to(hidden.dtype)
-    reference = delta(plain.wide_layer(index)(base))
+    ours = delta(_run(model, index, inputs, hidden)).to(hidden.dtype)
+    theirs = delta(plain.layer(index, inputs)(hidden)).to(hidden.dtype)
+    reference = delta(plain.wide_layer(index, inputs)(base))
     return judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name)
 
 
-def _run(model: Any, index: int, hidden: Tensor) -> Tensor:
-    out: Tensor = model.layer(index, hidden, model.new_cache(hidden.shape[0], hidden.shape[1]))
+def _run(model: Any, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
+    cache = model.new_cache(hidden.shape[0], hidden.shape[1])
+    if inputs.pixels is not None:
+        # A layer's input holds what the images show already; only where each token stands is left to say.
+        model.place(cache, inputs, None)
+    out: Tensor = model.layer(index, hidden, cache)
     return out
 
 
-def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Divergence | None:
+def localize(
+    model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]
+) -> Divergence | None:
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
     every stage that both sides show holds."""
-    ours = _our_trace(model, index, hidden, stages)
-    theirs = _plain_trace(plain.layer(index), hidden, stages)
-    wide = _plain_trace(plain.wide_layer(index), hidden.to(wider(hidden.dtype)), stages)
+    ours = _our_trace(model, index, inputs, hidden, stages)
+    theirs = _plain_trace(plain.layer(index, inputs), hidden, stages)
+    wide = _plain_trace(plain.wide_layer(index, inputs), hidden.to(wider(hidden.dtype)), stages)
     for stage in stages:
         if stage.ours not in ours:
             continue
@@ -64,11 +72,13 @@ def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Seque
     return None
 
 
-def _our_trace(model: Any, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
+def _our_trace(
+    model: Any, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]
+) -> Trace:
     trace: Trace = {}
     paths = [stage.ours for stage in stages]
     with traced(model.layers[index], paths, trace), _attention_inputs(model.layers[index], trace):
-        _run(model, index, hidden)
+        _run(model, index, inputs, hidden)
     return trace
 
 

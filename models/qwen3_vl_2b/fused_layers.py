@@ -1,0 +1,18 @@
+"""Which neighbors fuse, and the eager pair each replaces."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness.spec import Receipt, Target
+from models.common.fused import FusedAddRMSNorm, FusedGate
+from models.common.mlp import Gate
+from models.common.norms import AddRMSNorm
+from models.common.swap import swap
+
+
+def fuse(model: nn.Module, target: Target) -> Receipt:
+    """Residual addition with the norm after it; silu with the product after it."""
+    norms = swap(model, AddRMSNorm, FusedAddRMSNorm)
+    gates = swap(model, Gate, lambda _: FusedGate())
+    return Receipt("fused_layers", norms + gates)
