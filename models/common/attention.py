@@ -76,6 +76,20 @@ class NormRotateWrite(nn.Module):
         return rotate(self.q_norm(q), cos, sin)
 
 
+class Attention(nn.Module):
+    """Projections, what happens to heads before they meet the cache, attention over the cache, output projection."""
+
+    def __init__(self, qkv: nn.Module, rotary: NormRotateWrite, attend: Attend, o_proj: nn.Module) -> None:
+        super().__init__()
+        self.qkv, self.rotary, self.attend, self.o_proj = qkv, rotary, attend, o_proj
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        """x [B, T, H] -> [B, T, H]; the keys and values of x go into the cache first."""
+        q, k, v = self.qkv(x)
+        q = self.rotary(q, k, v, cos, sin, cache, slots)
+        return self.o_proj(self.attend(q, cache, slots).flatten(2))
+
+
 class Attend(nn.Module):
     """Attention of one call's queries over the cache, through torch's scaled_dot_product_attention."""
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from harness.spec import Optimization, Receipt, Target
 from models.common.kv_cache import KVCache
 
 
@@ -51,3 +52,20 @@ class GraphedDecode:
             logits = self.eager(tokens, cache)
         cache.length = length
         return _Capture(graph, tokens, logits)
+
+
+def capture(model: nn.Module, target: Target) -> Receipt:
+    """Decode steps replay one CUDA graph per cache."""
+    model.decode = GraphedDecode(model.decode)
+    return Receipt("cuda_graph", ("decode",))
+
+
+CUDA_GRAPH = Optimization(
+    name="cuda_graph",
+    summary="the decode step as one captured CUDA graph",
+    numerics="exact",
+    apply=capture,
+    requires=("kv_cache", "kv_cache_paged"),
+    conflicts=("compile",),
+    needs=("cuda",),
+)

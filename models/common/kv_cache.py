@@ -235,5 +235,37 @@ class PagedCache(KVCache):
         super().__init__(table, starts, pool)
 
 
+@dataclass(frozen=True)
+class CacheShape:
+    """What one model's cache holds, and the three layouts it may have."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def growing(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
+        """As long as its content, whatever the capacity."""
+        return GrowingCache(self.layers, self.kv_heads, self.head_dim, batch, self.dtype, self.device, starts)
+
+    def static(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
+        """One page a row, reserved at once."""
+        return self._pages(batch, capacity, capacity, starts)
+
+    def paged(self, page_tokens: int) -> CacheFactory:
+        """Pages of `page_tokens` from one pool."""
+        return lambda batch, capacity, starts: self._pages(batch, capacity, page_tokens, starts)
+
+    def _pages(self, batch: int, capacity: int, page_tokens: int, starts: Sequence[int] | None) -> KVCache:
+        return PagedCache(
+            self.layers, self.kv_heads, self.head_dim, batch, capacity, page_tokens, self.dtype, self.device, starts
+        )
+
+
+CacheFactory = Callable[[int, int, Sequence[int] | None], KVCache]
+"""(batch, capacity in tokens, left padding per row) -> an empty cache."""
+
+
 def _grown(pages: Tensor, tokens: int) -> Tensor:
     return torch.cat((pages, pages.new_zeros(*pages.shape[:2], tokens, pages.shape[3])), dim=2)

@@ -22,6 +22,7 @@ from models.common.kernels.workspace import Workspace
 from models.common.linear import PackedLinear
 from models.common.mlp import SwiGLU
 from models.common.norms import AddRMSNorm
+from models.common.swap import swap
 
 Shapes = Callable[[int, int, int, int, bool], GemvShape]
 """(rows, outputs, sum length, element size, paired) -> how the launch is cut."""
@@ -154,3 +155,13 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, workspac
         return F.linear(x, weight, bias)
     shape = shapes(flat.shape[0], weight.shape[0], flat.shape[1], flat.element_size(), False)
     return gemv(flat, weight, bias, shape, workspace)["out"].view(*x.shape[:-1], -1)
+
+
+def stream(model: nn.Module, rows: int, shapes: Shapes) -> tuple[str, ...]:
+    """Every gated block, packed projection and linear layer of `model` reads its weights through the decode kernels up
+    to `rows` activation rows, silu and its product in the kernel of gate and up. Returns the paths replaced."""
+    weights = [module.weight for module in model.modules() if isinstance(module, PackedLinear | nn.Linear)]
+    workspace = gemv_workspace(weights, rows, shapes)
+    touched = swap(model, SwiGLU, lambda m: SkinnySwiGLU(m, rows, workspace, shapes))
+    touched += swap(model, PackedLinear, lambda m: SkinnyPacked(m, rows, workspace, shapes))
+    return touched + swap(model, nn.Linear, lambda m: SkinnyLinear(m, rows, workspace, shapes))

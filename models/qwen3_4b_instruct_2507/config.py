@@ -40,10 +40,6 @@ class Geometry:
     max_positions: int
     tied: bool
 
-    @property
-    def scale(self) -> float:
-        return self.head_dim**-0.5
-
 
 def geometry(config: HFConfig) -> Geometry:
     """Raises ConfigError naming the field whose value would silently change the maths."""
