@@ -19,9 +19,7 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def draw(
-    spec: ModelSpec, config: HFConfig, tokens: int, images: Sequence[int], seed: int, purpose: str
-) -> ModelInputs:
+def draw(spec: ModelSpec, config: HFConfig, tokens: int, images: Sequence[int], seed: int, purpose: str) -> ModelInputs:
     """A batch on the CPU with one row per entry of `images`, which says how many images the row shows; a model of text
     alone shows none."""
     drawn = generator(seed, purpose)

@@ -90,9 +90,7 @@ class _Bench:
     def prompt(self, extent: Extent, most_images: int, purpose: str) -> ModelInputs:
         """Prompts of `most_images` images, one less in each next row, down to none and from there again."""
         shown = [(most_images - row) % (most_images + 1) for row in range(extent.batch)]
-        drawn = inputs.draw(
-            self.spec, self.source.config, extent.prompt_tokens, shown, self.source.seed, purpose
-        )
+        drawn = inputs.draw(self.spec, self.source.config, extent.prompt_tokens, shown, self.source.seed, purpose)
         return drawn.to(self.target.device, self.target.dtype)
 
     def in_fp32(self, extent: Extent) -> tuple[list[Check], Divergence | None]:

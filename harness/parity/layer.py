@@ -21,9 +21,7 @@ def check_layers(model: Any, plain: Plain, inputs: ModelInputs, hidden: Sequence
     return [worst(_judge_layer(model, plain, index, inputs, hidden[index], name)) for index in range(len(plain))]
 
 
-def _judge_layer(
-    model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str
-) -> list[Check]:
+def _judge_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str) -> list[Check]:
     base = hidden.to(wider(hidden.dtype))
 
     def delta(out: Tensor) -> Tensor:
@@ -72,9 +70,7 @@ def localize(
     return None
 
 
-def _our_trace(
-    model: Any, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]
-) -> Trace:
+def _our_trace(model: Any, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
     trace: Trace = {}
     paths = [stage.ours for stage in stages]
     with traced(model.layers[index], paths, trace), _attention_inputs(model.layers[index], trace):

@@ -163,7 +163,9 @@ class KVCache:
         # One query token may be captured in a graph and replayed at any later length, hence the whole capacity.
         bound = self.capacity if tokens == 1 else self.length
         masked = self.padded or bound > self.length
-        return Slots(self.table, self.starts, self.lengths, tokens, bound, masked, self.layers[0].keys.shape[2], self.offsets)
+        return Slots(
+            self.table, self.starts, self.lengths, tokens, bound, masked, self.layers[0].keys.shape[2], self.offsets
+        )
 
     def rewind(self, length: int) -> None:
         """Forget every slot at and past `length`; at 0 also what the prompt's images said."""

@@ -119,7 +119,9 @@ def _text(config: Mapping[str, Any], whole: HFConfig) -> TextGeometry:
     at = "text_config."
     _require(config, TEXT_REQUIRED, at)
     if set(config.get("layer_types") or ["full_attention"]) != {"full_attention"}:
-        raise ConfigError(f"config field `{at}layer_types` holds more than 'full_attention', which is all there is here")
+        raise ConfigError(
+            f"config field `{at}layer_types` holds more than 'full_attention', which is all there is here"
+        )
     heads, kv_heads = _field(config, "num_attention_heads", at), _field(config, "num_key_value_heads", at)
     if heads % kv_heads:
         raise ConfigError(f"`{at}num_attention_heads` {heads} is no multiple of `num_key_value_heads` {kv_heads}")
@@ -165,7 +167,9 @@ def _vision(config: Mapping[str, Any]) -> VisionGeometry:
         raise ConfigError(f"config field `{at}model_type` is {config['model_type']!r}; {VISION_TYPES} are implemented")
     rope = config.get("rope_parameters") or {}
     if rope.get("rope_type", "axial") != "axial":
-        raise ConfigError(f"config field `{at}rope_parameters.rope_type` is {rope['rope_type']!r}; only 'axial' is here")
+        raise ConfigError(
+            f"config field `{at}rope_parameters.rope_type` is {rope['rope_type']!r}; only 'axial' is here"
+        )
     positions, hidden, heads = (
         _field(config, name, at) for name in ("num_position_embeddings", "hidden_size", "num_heads")
     )

@@ -2,71 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.errors import ConfigError, InputError
+from harness.errors import InputError
 from harness.spec import Features, HFConfig, ModelInputs
+from models.common.decoder import Decoder, Layer, embedding, head
 from models.common.kv_cache import KVCache, LayerCache, Slots
 from models.common.linear import linear
 from models.common.mlp import SplitGateUp, SwiGLU
 from models.common.norms import AddRMSNorm
-from models.qwen3_vl_2b.attention import Attention
+from models.qwen3_vl_2b.attention import attention
 from models.qwen3_vl_2b.config import Geometry, TextGeometry, geometry
 from models.qwen3_vl_2b.fusion import Glimpse, Sight
-from models.qwen3_vl_2b.kv_cache import growing
+from models.qwen3_vl_2b.kv_cache import cache_shape
 from models.qwen3_vl_2b.positions import places
 from models.qwen3_vl_2b.rotary import AxisRotary
 from models.qwen3_vl_2b.vision import Tower
 
 
-class Layer(nn.Module):
-    def __init__(self, g: TextGeometry, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-        self.input_norm = AddRMSNorm(g.hidden, g.eps, dtype, device)
-        self.attention = Attention(g, dtype, device)
-        self.post_norm = AddRMSNorm(g.hidden, g.eps, dtype, device)
-        self.mlp = SwiGLU(
-            SplitGateUp(
-                linear(g.hidden, g.intermediate, False, dtype, device),
-                linear(g.hidden, g.intermediate, False, dtype, device),
-            ),
-            linear(g.intermediate, g.hidden, False, dtype, device),
-        )
-
-    def forward(
-        self, delta: Tensor | None, residual: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
-    ) -> tuple[Tensor, Tensor]:
-        """The last sub-layer's output and the residual stream, both [B, T, H], in and out."""
-        x, residual = self.input_norm(delta, residual)
-        x, residual = self.post_norm(self.attention(x, cos, sin, cache, slots), residual)
-        return self.mlp(x), residual
+def mlp(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> SwiGLU:
+    return SwiGLU(
+        SplitGateUp(
+            linear(g.hidden, g.intermediate, False, dtype, device),
+            linear(g.hidden, g.intermediate, False, dtype, device),
+        ),
+        linear(g.intermediate, g.hidden, False, dtype, device),
+    )
 
 
-class Qwen3VL(nn.Module):
+def layer(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> Layer:
+    return Layer(
+        AddRMSNorm(g.hidden, g.eps, dtype, device),
+        attention(g, dtype, device),
+        AddRMSNorm(g.hidden, g.eps, dtype, device),
+        mlp(g, dtype, device),
+    )
+
+
+class Qwen3VL(Decoder):
+    """A decoder whose prompts may hold images. What a prompt shows is told to its cache once; tokens then come as they
+    do to any decoder, whole, in chunks or one by one."""
+
     def __init__(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-        self.geometry = g
         text = g.text
-        self.cache_factory = growing(text, dtype, device)
-        self.tower = Tower(g.vision, dtype, device)
-        self.embed = nn.utils.skip_init(nn.Embedding, text.vocab, text.hidden, dtype=dtype, device=device)
-        self.rotary = AxisRotary(text, dtype, device)
-        self.layers = nn.ModuleList([Layer(text, dtype, device) for _ in range(text.layers)])
-        self.norm = AddRMSNorm(text.hidden, text.eps, dtype, device)
-        self.lm_head = linear(text.hidden, text.vocab, False, dtype, device)
-        if text.tied:
-            self.lm_head.weight = self.embed.weight
-        self.requires_grad_(False)
-
-    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
-        """An empty cache; row b's first starts[b] tokens are left padding."""
-        most = self.geometry.text.max_positions
-        if capacity > most:
-            raise ConfigError(f"{capacity} tokens: the model knows positions up to {most}")
-        return self.cache_factory(batch, capacity, starts)
+        embed = embedding(text.vocab, text.hidden, dtype, device)
+        super().__init__(
+            embed,
+            AxisRotary(text, dtype, device),
+            [layer(text, dtype, device) for _ in range(text.layers)],
+            AddRMSNorm(text.hidden, text.eps, dtype, device),
+            head(embed, text.tied),
+            cache_shape(text, dtype, device),
+            text.max_positions,
+        )
+        self.geometry = g
+        self.tower = Tower(g.vision, dtype, device).requires_grad_(False)
 
     def see(self, inputs: ModelInputs) -> Features:
         """The vision tower on all images of the batch."""
@@ -97,7 +88,7 @@ class Qwen3VL(nn.Module):
         if cache.sight is not None:
             return cache.sight.glimpse(cache, tokens.shape[1])
         # One token is a decode step, which must not wait for the device.
-        if tokens.shape[1] > 1 and bool(((tokens == self.geometry.image_token)).any()):
+        if tokens.shape[1] > 1 and bool((tokens == self.geometry.image_token).any()):
             raise InputError(
                 f"the prompt holds image tokens ({self.geometry.image_token}) and no images were given: "
                 "their embedding alone means nothing"
@@ -135,10 +126,6 @@ class Qwen3VL(nn.Module):
         cos, sin = self._turns(slots, None) if positions is None else self.rotary.three(positions)
         delta, residual = self.layers[index](None, hidden, cos, sin, cache.layers[index], slots)
         return residual + delta
-
-    def decode(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """One token per row: tokens [B, 1] -> logits [B, vocab]."""
-        return self(tokens, cache, keep=1)[:, -1]
 
 
 def build(config: HFConfig, dtype: torch.dtype, device: torch.device) -> Qwen3VL:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Receipt, Target
+from harness.spec import Optimization, Receipt, Target
 from models.common.attention import NormRotateWrite
 from models.common.fused import FusedNormRotateWrite
+from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
 from models.common.rotary import RotaryTable
 from models.common.swap import swap
 from models.qwen3_vl_2b.config import TextGeometry
@@ -40,3 +41,13 @@ def axis_of_frequency(sections: tuple[int, int, int]) -> Tensor:
 def fuse(model: nn.Module, target: Target) -> Receipt:
     """QK-norm, rotation and cache write in one kernel."""
     return Receipt("rotary", swap(model, NormRotateWrite, FusedNormRotateWrite))
+
+
+ROTARY = Optimization(
+    name="rotary",
+    summary="QK-norm, rotation and cache write in one kernel",
+    numerics="reordered",
+    apply=fuse,
+    kernels=(NORM_ROTATE_WRITE,),
+    needs=("triton",),
+)
