@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -134,7 +135,11 @@ class ModelInputs:
     grids: tuple[tuple[Grid, ...], ...] = ()
     """One tuple of grids per row of the batch; empty for a model of text alone."""
     image_token: int | None = None
-    """The token that stands where an image's features go."""
+    """The token that stands where an image's features go; None for a model of text alone."""
+
+    def shows(self) -> Tensor:
+        """[B, T] bool: where an image stands."""
+        return self.tokens.eq(-1 if self.image_token is None else self.image_token)
 
     def continued(self, tokens: Tensor) -> ModelInputs:
         """The same images in other tokens: longer, shorter or padded."""
@@ -145,8 +150,9 @@ class ModelInputs:
         tokens = self.tokens[index : index + 1]
         if self.pixels is None:
             return replace(self, tokens=tokens, grids=self.grids[index : index + 1])
-        sizes = [sum(t * h * w for t, h, w in row) for row in self.grids]
-        pixels = self.pixels.split(sizes)[index] if sizes[index] else None
+        ends = list(accumulate(sum(t * h * w for t, h, w in row) for row in self.grids))
+        first = ends[index - 1] if index else 0
+        pixels = self.pixels[first : ends[index]] if ends[index] > first else None
         return replace(self, tokens=tokens, pixels=pixels, grids=(self.grids[index],))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ModelInputs:
@@ -168,8 +174,7 @@ class ModelInputs:
         import torch
 
         grids = torch.tensor([grid for row in self.grids for grid in row], device=self.tokens.device)
-        kinds = (self.tokens == self.image_token).int()
-        return {"pixel_values": self.pixels, "image_grid_thw": grids, "mm_token_type_ids": kinds}
+        return {"pixel_values": self.pixels, "image_grid_thw": grids, "mm_token_type_ids": self.shows().int()}
 
 
 @dataclass(frozen=True)
@@ -184,13 +189,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Part:
-    """A module of the vision tower, judged alone on the reference's own input. `reference` is its path in the
-    reference's tower, or `path:input` for all that comes before it; `ours` takes our model, the prompt and that input."""
+    """A module of the vision tower, judged alone on the reference's own input to it."""
 
     name: str
     op: str
     reference: str
+    """Its path in the reference's tower, or `path:input` for all that comes before that module."""
     ours: Callable[[Any, ModelInputs, Tensor], Tensor]
+    """Our model, the prompt and the part's input -> its output."""
     residual: bool = False
     """Whether the part adds to its input: then what it added is judged."""
 

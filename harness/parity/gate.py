@@ -153,7 +153,7 @@ class _Bench:
 
     def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing. Images keep their places."""
-        text = prompt.tokens != (-1 if prompt.image_token is None else prompt.image_token)
+        text = ~prompt.shows()
         tokens = prompt.tokens.clone()
         tokens[text] = tokens[text].flip(0)
         other = self.plain.logits(prompt.continued(tokens))

@@ -45,7 +45,7 @@ class Plain:
         if inputs.pixels is not None and features is None:
             features = self.wide_features(inputs)
         hidden = self.core.embed_tokens(inputs.tokens).to(wide)
-        images = inputs.tokens == inputs.image_token
+        images = inputs.shows()
         if features is not None:
             hidden[images] = features.embeddings.to(wide)
         for index in range(len(self)):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.errors import HarnessError
 from harness.inputs import prepared
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.plain import Plain, wider
@@ -22,7 +23,10 @@ from harness.spec import ModelInputs, Part, Vision
 def check_vision(model: Any, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
     """Positions as exact integers; every part of the tower by the op rules, on the plain tower's own input to it; that
     the logits move when the images do."""
-    checks = [_positions(model, plain, vision, inputs), _moves(model, inputs)]
+    pixels = inputs.pixels
+    if pixels is None:
+        raise HarnessError("the vision stages need a prompt with images: on text alone they would pass unseen")
+    checks = [_positions(model, plain, vision, inputs), _moves(model, inputs, pixels)]
     calls = _calls(plain.tower(), plain, parts, inputs)
     wide_tower = plain.wide_tower()
     wide_start = _calls(wide_tower, plain, parts, inputs.to(inputs.tokens.device, wider(plain.model.dtype)))
@@ -30,7 +34,8 @@ def check_vision(model: Any, plain: Plain, vision: Vision, parts: Sequence[Part]
     for part in parts:
         call = calls[part.reference]
         wide = wide_start[part.reference].given if _is_input(part) else call.again(modules[part.reference])
-        checks.append(worst(_judge_part(model, part, inputs, call, wide)))
+        source = pixels if _is_input(part) else call.given
+        checks.append(worst(_judge_part(part, part.ours(model, inputs, source), call, wide)))
     return checks
 
 
@@ -62,22 +67,19 @@ def _positions(model: Any, plain: Plain, vision: Vision, inputs: ModelInputs) ->
     return _count("layer", "positions", _extent(inputs), "exact", wrong)
 
 
-def _moves(model: Any, inputs: ModelInputs) -> Check:
+def _moves(model: Any, inputs: ModelInputs, pixels: Tensor) -> Check:
     """Other pixels must give other logits, or the images are not looked at."""
-    if inputs.pixels is None:
-        raise ValueError("the vision stages are judged on a prompt with images")
     shown = [
         model(i.tokens, prepared(model, i, i.tokens.shape[1]), keep=1)
-        for i in (inputs, replace(inputs, pixels=-inputs.pixels))
+        for i in (inputs, replace(inputs, pixels=-pixels))
     ]
     still = torch.tensor([bool(grids) for grids in inputs.grids], device=inputs.tokens.device)
     still &= (shown[0] == shown[1]).flatten(1).all(1)
     return _count("logits", "candidate", "negated images", "sensitivity", int(still.sum()))
 
 
-def _judge_part(model: Any, part: Part, inputs: ModelInputs, call: _Call, wide: Tensor) -> list[Check]:
-    source = inputs.pixels if _is_input(part) else call.given
-    ours, theirs = part.ours(model, inputs, source), call.given if _is_input(part) else call.gave
+def _judge_part(part: Part, ours: Tensor, call: _Call, wide: Tensor) -> list[Check]:
+    theirs = call.given if _is_input(part) else call.gave
     if part.residual:
         # Formed in the wider type: subtracting the stream must add no rounding of its own.
         base = call.given.to(wide.dtype)

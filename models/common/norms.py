@@ -50,6 +50,11 @@ class AddRMSNorm(RMSNorm):
         return rms_norm(residual, self.weight, self.eps), residual
 
 
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> dict[str, Tensor]:
+    """x [..., H] -> {"normed": like x}."""
+    return {"normed": F.layer_norm(x, weight.shape, weight, bias, eps)}
+
+
 def add_layer_norm(delta: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> dict[str, Tensor]:
     """delta, residual [..., H] -> {"normed": the layer norm of their sum, "residual": their sum}."""
     total = residual + delta
@@ -68,4 +73,4 @@ class AddLayerNorm(nn.Module):
     def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[Tensor, Tensor]:
         if delta is not None:
             residual = residual + delta
-        return F.layer_norm(residual, self.weight.shape, self.weight, self.bias, self.eps), residual
+        return layer_norm(residual, self.weight, self.bias, self.eps)["normed"], residual

@@ -8,10 +8,13 @@ from torch import nn
 from harness.spec import Optimization, Receipt, Target
 from models.common.attention import Attend, Attention, NormRotateWrite
 from models.common.fused import FlashAttend, Workspaces
+from models.common.fused_tower import FlashSegments
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
 from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
+from models.common.kernels.segment_attention_cases import SEGMENT_ATTENTION
 from models.common.linear import SplitQKV, linear
 from models.common.norms import RMSNorm
+from models.common.segments import SegmentAttend
 from models.common.swap import swap
 from models.qwen3_vl_2b.config import TextGeometry
 
@@ -32,16 +35,17 @@ def attention(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> Atte
 
 
 def flash(model: nn.Module, target: Target) -> Receipt:
-    """Attention through the prefill and decode kernels."""
+    """Attention through the prefill and decode kernels; the tower's through one launch for all frames."""
     workspaces = Workspaces()
-    return Receipt("attention", swap(model, Attend, lambda m: FlashAttend(m, workspaces)))
+    touched = swap(model, Attend, lambda m: FlashAttend(m, workspaces))
+    return Receipt("attention", touched + swap(model, SegmentAttend, FlashSegments))
 
 
 ATTENTION = Optimization(
     name="attention",
-    summary="flash prefill and split-key decode attention over pages",
+    summary="flash prefill and split-key decode attention over pages; all frames of the tower in one launch",
     numerics="reordered",
     apply=flash,
-    kernels=(PREFILL_ATTENTION, DECODE_ATTENTION),
+    kernels=(PREFILL_ATTENTION, DECODE_ATTENTION, SEGMENT_ATTENTION),
     needs=("triton",),
 )

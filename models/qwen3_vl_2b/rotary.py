@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from harness.spec import Optimization, Receipt, Target
 from models.common.attention import NormRotateWrite
 from models.common.fused import FusedNormRotateWrite
+from models.common.fused_tower import FusedRotatePair
 from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
-from models.common.rotary import RotaryTable
+from models.common.kernels.rotate_pair import ROTATE_PAIR
+from models.common.rotary import RotaryTable, RotatePair
 from models.common.swap import swap
 from models.qwen3_vl_2b.config import TextGeometry
 
@@ -39,15 +41,16 @@ def axis_of_frequency(sections: tuple[int, int, int]) -> Tensor:
 
 
 def fuse(model: nn.Module, target: Target) -> Receipt:
-    """QK-norm, rotation and cache write in one kernel."""
-    return Receipt("rotary", swap(model, NormRotateWrite, FusedNormRotateWrite))
+    """QK-norm, rotation and cache write in one kernel; the tower's queries and keys in another."""
+    touched = swap(model, NormRotateWrite, FusedNormRotateWrite)
+    return Receipt("rotary", touched + swap(model, RotatePair, FusedRotatePair))
 
 
 ROTARY = Optimization(
     name="rotary",
-    summary="QK-norm, rotation and cache write in one kernel",
+    summary="QK-norm, rotation and cache write in one kernel; the tower's float32 rotation in one",
     numerics="reordered",
     apply=fuse,
-    kernels=(NORM_ROTATE_WRITE,),
+    kernels=(NORM_ROTATE_WRITE, ROTATE_PAIR),
     needs=("triton",),
 )
