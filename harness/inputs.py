@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.errors import InputError
 from harness.spec import HFConfig, ModelInputs, ModelSpec
 
 
@@ -34,17 +33,6 @@ def _text(config: HFConfig, batch: int, tokens: int, drawn: torch.Generator) -> 
     ids = [i for entry in special if entry is not None for i in (entry if isinstance(entry, list) else [entry])]
     ordinary = min([int(config["vocab_size"]), *ids])
     return torch.randint(ordinary, (batch, tokens), generator=drawn)
-
-
-def check_vocabulary(tokens: Tensor, vocabulary: int) -> None:
-    """Raises InputError naming the first token that has no embedding. Reads the device: for prompts, never for decode
-    steps."""
-    wrong = ((tokens < 0) | (tokens >= vocabulary)).nonzero()
-    if len(wrong):
-        row, column = wrong[0].tolist()
-        raise InputError(
-            f"token {int(tokens[row, column])} (row {row}, column {column}) is not in the vocabulary of {vocabulary}"
-        )
 
 
 def prepared(model: Any, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None) -> Any:

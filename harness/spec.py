@@ -137,6 +137,10 @@ class ModelInputs:
     image_token: int | None = None
     """The token that stands where an image's features go; None for a model of text alone."""
 
+    reserved: tuple[int, ...] = ()
+    """Tokens that stand for images and the like, which a greedy choice must not make: no forward pass takes them back
+    as text."""
+
     def shows(self) -> Tensor:
         """[B, T] bool: where an image stands."""
         return self.tokens.eq(-1 if self.image_token is None else self.image_token)

@@ -52,6 +52,7 @@ def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
         repetition_penalty=1.0,
         eos_token_id=None,
         pad_token_id=0,
+        suppress_tokens=list(prompt.reserved) or None,
         return_dict_in_generate=True,
         output_logits=True,
     )
@@ -85,10 +86,12 @@ def check_generation(ours: Tensor, wide: Tensor, generated: Generated) -> list[C
 
 def _tokens(ours: Tensor, wide: Tensor, generated: Generated) -> Check:
     chosen = generated.tokens[:, generated.prompt_tokens :]
+    allowance = 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
+    reserved = torch.tensor(generated.inputs.reserved, dtype=torch.int64, device=ours.device)
+    ours, wide = (logits.index_fill(-1, reserved, -torch.inf) for logits in (ours, wide))
     differs = ours.argmax(-1) != chosen
     top = wide.topk(2, dim=-1).values
-    near_tie = (top[..., 0] - top[..., 1]) <= 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
-    illegal = differs & ~near_tie
+    illegal = differs & (top[..., 0] - top[..., 1] > allowance)
     steps = illegal.nonzero()
     if len(steps):
         where = f"row {int(steps[0, 0])}, step {int(steps[0, 1])}"

@@ -28,10 +28,11 @@ def inputs(config: HFConfig, tokens: int, images: Sequence[int], generator: torc
     drawn = torch.randint(_ordinary(config), (len(images), tokens), generator=generator)
     for row, row_grids in zip(drawn, grids, strict=True):
         _mark(row, row_grids, g, marks)
+    reserved = (g.image_token, g.video_token)
     patches = sum(math.prod(grid) for row in grids for grid in row)
     if not patches:
-        return ModelInputs(drawn, None, grids, g.image_token)
-    return ModelInputs(drawn, _pixels(patches, g.vision.patch_size, generator), grids, g.image_token)
+        return ModelInputs(drawn, None, grids, g.image_token, reserved)
+    return ModelInputs(drawn, _pixels(patches, g.vision.patch_size, generator), grids, g.image_token, reserved)
 
 
 def _grids(tokens: int, count: int, g: Geometry) -> list[Grid]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.errors import InputError
 from harness.spec import Features, HFConfig, ModelInputs
-from models.common.decoder import Decoder, Layer, embedding, head
+from models.common.decoder import Decoder, Layer, check_tokens, embedding, head
 from models.common.kv_cache import KVCache, LayerCache, Slots
 from models.common.linear import linear
 from models.common.mlp import SplitGateUp, SwiGLU
@@ -79,7 +79,9 @@ class Qwen3VL(Decoder):
         return cache.sight.positions(cache)
 
     def forward(self, tokens: Tensor, cache: KVCache, keep: int = 0) -> Tensor:
-        """tokens [B, T] continue the cache; logits [B, T, vocab], or of the last `keep` tokens when keep > 0."""
+        """As Decoder.forward; what the cache was told of a prompt's images joins its tokens. Raises InputError where image
+        tokens come and nothing is known of their images."""
+        check_tokens(tokens, self.embed.num_embeddings)
         glimpse = self._glimpse(tokens, cache)
         slots = cache.extend(tokens.shape[1])
         return self.compute(tokens, slots, cache.layers, keep, glimpse)
