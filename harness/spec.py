@@ -223,6 +223,18 @@ class Vision:
 
 
 @dataclass(frozen=True)
+class Routing:
+    """Where a layer chooses its experts, as paths of modules inside one layer; a layer without them is dense."""
+
+    ours: str
+    """Gives (ids [N, k], weights [N, k])."""
+    reference: str
+    """Gives (logits [N, E], weights [N, k], ids [N, k])."""
+    ranks: Callable[[nn.Module, Tensor], Tensor]
+    """The reference module and its logits -> the scores [N, E] that it ranks experts by."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """What a phase moves and computes, as the floor that a time is held against."""
 
@@ -273,4 +285,6 @@ class ModelSpec:
     """Path, in the reference, of what holds `embed_tokens`, `layers`, `norm` and `rotary_emb`."""
     vision: Vision | None = None
     """None for a model of text alone."""
+    routing: Routing | None = None
+    """None for a dense model."""
     notes: tuple[str, ...] = field(default=())

@@ -17,6 +17,7 @@ from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judg
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
+from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.record import Check, Divergence, NotJudged, Parity
@@ -83,7 +84,7 @@ class _Bench:
     def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
         self.spec, self.source, self.stack, self.target = spec, source, stack, target
         hf = build.reference(spec, source, target.dtype, target.device)
-        self.plain = Plain(hf, spec.decoder, spec.vision)
+        self.plain = Plain(hf, spec.routing, spec.decoder, spec.vision)
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
 
@@ -100,9 +101,11 @@ class _Bench:
         if self.spec.vision is not None:
             seen.append(check_language(self.model, self.plain, prompt))
         layers, divergence = self._layers(prompt)
-        theirs, wide = self.plain.logits(prompt), self.plain.wide_logits(prompt)
+        wide, routes = self.plain.wide_logits(prompt)
+        theirs = self.plain.logits(prompt, routes)
         noise = relative_frobenius(theirs, wide)
-        error = relative_frobenius(self._ours(prompt), theirs)
+        with our_choices(self.model, self.spec.routing, routes):
+            error = relative_frobenius(self._ours(prompt), theirs)
         moved = self._moves(prompt, theirs)
         batch, tokens = prompt.tokens.shape
         logits = Check(
@@ -121,15 +124,20 @@ class _Bench:
         seen = self._seen(prompt)
         layers, divergence = self._layers(prompt)
         generated = generate(self.plain, prompt, extent.new_tokens)
-        wide, plain = self.plain.wide_logits(generated.inputs), self.plain.logits(generated.inputs)
+        wide, routes = self.plain.wide_logits(generated.inputs)
+        plain = self.plain.logits(generated.inputs, routes)
         reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
-        ours = self._ours(generated.inputs).flatten(0, 1)
-        checks = [*seen, *layers, *judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")]
-        checks.append(_rejects(ours, reference))
-        decoded = forced(self.model, generated, self.model.decode)
-        checks += check_generation(decoded, wide[:, extent.prompt_tokens - 1 : -1], generated)
-        checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain)
-        return checks, _first_op(seen) or divergence
+        last = slice(extent.prompt_tokens - 1, -1)
+        # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
+        stepwise = plain[:, last] if self.spec.routing else generated.logits
+        with our_choices(self.model, self.spec.routing, routes):
+            ours = self._ours(generated.inputs).flatten(0, 1)
+            checks = [*seen, *layers, *judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")]
+            checks.append(_rejects(ours, reference))
+            decoded = forced(self.model, generated, self.model.decode)
+            checks += check_generation(decoded, wide[:, last], stepwise, generated)
+            checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
+        return [*checks, *self._flips(generated.inputs, routes)], _first_op(seen) or divergence
 
     def _ours(self, prompt: ModelInputs) -> Tensor:
         out: Tensor = self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))
@@ -142,14 +150,27 @@ class _Bench:
             return []
         return check_vision(self.model, self.plain, vision, vision.parts(self.source.config), prompt)
 
+    def _flips(self, prompt: ModelInputs, wide: Routes) -> list[Check]:
+        if self.spec.routing is None:
+            return []
+        ours, plain = Routes(), Routes()
+        self.plain.logits(prompt, made=plain)
+        with our_choices(self.model, self.spec.routing, None, ours.layers.__setitem__):
+            self._ours(prompt)
+        return [judge_flips(ours, plain, wide)]
+
     def _layers(self, prompt: ModelInputs) -> tuple[list[Check], Divergence | None]:
         hidden = self.plain.layer_inputs(prompt)
-        checks = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {_name(self.target.dtype)}")
-        broken = next((index for index, check in enumerate(checks) if not check.passed), None)
+        layers = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {_name(self.target.dtype)}")
+        checks = [check for layer in layers for check in layer]
+        broken = next(((i, c) for i, layer in enumerate(layers) for c in layer if not c.passed), None)
         if broken is None:
             return checks, None
-        found = localize(self.model, self.plain, broken, prompt, hidden[broken], self.spec.stages)
-        return checks, found or _of(checks[broken], broken, "layer output", "residual add")
+        index, check = broken
+        found = localize(self.model, self.plain, index, prompt, hidden[index], self.spec.stages)
+        whole = check is layers[index][-1]
+        stage, op = ("layer output", "residual add") if whole else ("router", "router")
+        return checks, found or _of(check, index, stage, op)
 
     def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing. Images keep their places."""

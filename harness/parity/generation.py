@@ -76,10 +76,10 @@ def forced(model: Any, generated: Generated, decode: Any) -> Tensor:
     return torch.stack(steps, dim=1)
 
 
-def check_generation(ours: Tensor, wide: Tensor, generated: Generated) -> list[Check]:
-    """ours and wide [B, new, vocab]. A token that differs from the reference's is legal only at a near-tie; the
-    logits of every step are judged besides."""
-    reference = Reference(wide.flatten(0, 1), generated.logits.flatten(0, 1))
+def check_generation(ours: Tensor, wide: Tensor, plain: Tensor, generated: Generated) -> list[Check]:
+    """ours, wide and plain [B, new, vocab]. A token that differs from the one generated is legal only at a near-tie;
+    the logits of every step are judged besides, with the error of `plain` as the measure."""
+    reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
     checks = judge_logits(ours.flatten(0, 1), reference, "generation", "greedy decode")
     return [*checks, _tokens(ours, wide, generated)]
 

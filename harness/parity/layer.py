@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wider
+from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
 from harness.parity.rules import judge, worst
 from harness.parity.stages import flat, traced
 from harness.record import Check, Divergence
 from harness.spec import ModelInputs, Stage
 
 
-def check_layers(model: Any, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str) -> list[Check]:
+def check_layers(
+    model: Any, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str
+) -> list[list[Check]]:
     """The residual delta of every layer on the prompt `inputs` by the op rules, given `hidden`, the plain model's input
-    to each: one check a layer, its worst rule."""
-    return [worst(_judge_layer(model, plain, index, inputs, hidden[index], name)) for index in range(len(plain))]
+    to each: one check a layer, its worst rule, after those of the experts that a sparse layer chose."""
+    return [_judge_layer(model, plain, index, inputs, hidden[index], name) for index in range(len(plain))]
 
 
 def _judge_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str) -> list[Check]:
@@ -28,10 +32,20 @@ def _judge_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidd
         # Formed in the wider type: subtracting the stream must add no rounding of its own.
         return out.to(base.dtype) - base
 
-    ours = delta(_run(model, index, inputs, hidden)).to(hidden.dtype)
-    theirs = delta(plain.layer(index, inputs)(hidden)).to(hidden.dtype)
-    reference = delta(plain.wide_layer(index, inputs)(base))
-    return judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name)
+    chosen: dict[str, RankedRoute] = {}
+    wide_run, plain_run = plain.wide_layer(index, inputs), plain.layer(index, inputs)
+    shape, routing = hidden.shape[:2], plain.routing
+    with reference_choice(wide_run.layer, routing, shape, None, partial(chosen.__setitem__, "wide")):
+        reference = delta(wide_run(base))
+    replay = chosen.get("wide")
+    with reference_choice(plain_run.layer, routing, shape, replay, partial(chosen.__setitem__, "plain")):
+        theirs = delta(plain_run(hidden)).to(hidden.dtype)
+    ours_chosen: dict[int, Route] = {}
+    routes = None if replay is None else Routes({index: replay})
+    with our_choices(model, routing, routes, ours_chosen.__setitem__):
+        ours = delta(_run(model, index, inputs, hidden)).to(hidden.dtype)
+    checks = [worst(judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name))]
+    return checks if replay is None else [*judge_choice(ours_chosen[index], chosen["plain"], replay, index), *checks]
 
 
 def _run(model: Any, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
@@ -48,9 +62,16 @@ def localize(
 ) -> Divergence | None:
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
     every stage that both sides show holds."""
-    ours = _our_trace(model, index, inputs, hidden, stages)
-    theirs = _plain_trace(plain.layer(index, inputs), hidden, stages)
-    wide = _plain_trace(plain.wide_layer(index, inputs), hidden.to(wider(hidden.dtype)), stages)
+    chosen: dict[str, RankedRoute] = {}
+    wide_run, plain_run = plain.wide_layer(index, inputs), plain.layer(index, inputs)
+    shape, routing = hidden.shape[:2], plain.routing
+    with reference_choice(wide_run.layer, routing, shape, None, partial(chosen.__setitem__, "wide")):
+        wide = _plain_trace(wide_run, hidden.to(wider(hidden.dtype)), stages)
+    replay = chosen.get("wide")
+    with reference_choice(plain_run.layer, routing, shape, replay, partial(chosen.__setitem__, "plain")):
+        theirs = _plain_trace(plain_run, hidden, stages)
+    with our_choices(model, routing, None if replay is None else Routes({index: replay})):
+        ours = _our_trace(model, index, inputs, hidden, stages)
     for stage in stages:
         if stage.ours not in ours:
             continue

@@ -24,14 +24,22 @@ CHUNKS = (7, 1, 16)
 
 
 def check_paths(
-    model: Any, spec: ModelSpec, stack: Sequence[str], target: Target, generated: Generated, wide: Tensor, plain: Tensor
+    model: Any,
+    spec: ModelSpec,
+    stack: Sequence[str],
+    target: Target,
+    generated: Generated,
+    wide: Tensor,
+    plain: Tensor,
+    stepwise: Tensor,
 ) -> list[Check]:
-    """wide and plain [B, T, vocab] on `generated.tokens` [B, T]; one check a path, its worst rule."""
+    """wide and plain [B, T, vocab] on `generated.tokens` [B, T], `stepwise` [B, new, vocab] the plain model's when it
+    decodes; one check a path, its worst rule."""
     generated = generated.first(PATH_TOKENS)
     tokens, start = generated.tokens, generated.prompt_tokens
     wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
     whole = _all(wide, plain)
-    decoded = _all(wide[:, start - 1 : -1], generated.logits)
+    decoded = _all(wide[:, start - 1 : -1], stepwise[:, : generated.new_tokens])
     checks = [
         _check("chunked prefill", _chunked(model, generated.inputs), whole),
         _check("left-padded batch", _padded(model, generated.inputs), whole),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.spec import Features, ModelInputs, Vision
+from harness.parity.routing import RankedRoute, Routes, reference_choice
+from harness.spec import Features, ModelInputs, Routing, Vision
 
 CAPTURED = "captured_sdpa"
 Trace = dict[str, Tensor]
@@ -26,22 +27,30 @@ def wider(dtype: torch.dtype) -> torch.dtype:
 class Plain:
     """Wraps a Hugging Face model: at `decoder` its `layers`, `embed_tokens`, `norm` and `rotary_emb`, and `lm_head`."""
 
-    def __init__(self, model: Any, decoder: str = "model", vision: Vision | None = None) -> None:
-        self.model, self.vision = model, vision
+    def __init__(
+        self, model: Any, routing: Routing | None = None, decoder: str = "model", vision: Vision | None = None
+    ) -> None:
+        self.model, self.routing, self.vision = model, routing, vision
         self.core = model.get_submodule(decoder)
 
     def __len__(self) -> int:
         return len(self.core.layers)
 
-    def logits(self, inputs: ModelInputs) -> Tensor:
-        """[B, T, vocab] in the model's dtype."""
-        out: Tensor = self.model(input_ids=inputs.tokens, use_cache=False, **inputs.keywords()).logits
+    def logits(self, inputs: ModelInputs, replay: Routes | None = None, made: Routes | None = None) -> Tensor:
+        """[B, T, vocab] in the model's dtype, with the experts of `replay`; its own choice goes to `made`."""
+        shape = inputs.tokens.shape
+        with ExitStack() as stack:
+            for index, layer in enumerate(self.core.layers):
+                followed = replay.layers.get(index) if replay else None
+                keep = _kept(made or Routes(), index)
+                stack.enter_context(reference_choice(layer, self.routing, shape, followed, keep))
+            out: Tensor = self.model(input_ids=inputs.tokens, use_cache=False, **inputs.keywords()).logits
         return out
 
-    def wide_logits(self, inputs: ModelInputs, features: Features | None = None) -> Tensor:
-        """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small. With `features` the
-        images show these, and otherwise what the widened tower sees."""
-        wide = wider(self.model.dtype)
+    def wide_logits(self, inputs: ModelInputs, features: Features | None = None) -> tuple[Tensor, Routes]:
+        """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
+        it chose. With `features` the images show these, and otherwise what the widened tower sees."""
+        wide, routes = wider(self.model.dtype), Routes()
         if inputs.pixels is not None and features is None:
             features = self.wide_features(inputs)
         hidden = self.core.embed_tokens(inputs.tokens).to(wide)
@@ -49,12 +58,14 @@ class Plain:
         if features is not None:
             hidden[images] = features.embeddings.to(wide)
         for index in range(len(self)):
-            hidden = self.wide_layer(index, inputs)(hidden)
+            run = self.wide_layer(index, inputs)
+            with reference_choice(run.layer, self.routing, inputs.tokens.shape, None, _kept(routes, index)):
+                hidden = run(hidden)
             if features is not None and index < len(features.deep):
                 hidden[images] += features.deep[index].to(wide)
         hidden = copy.deepcopy(self.core.norm).to(wide)(hidden)
         rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(wide)) for row in hidden.unbind(0)]
-        return torch.stack(rows)
+        return torch.stack(rows), routes
 
     def layer_inputs(self, inputs: ModelInputs) -> list[Tensor]:
         """The plain model's own input [B, T, H] to every layer, and to the final norm."""
@@ -73,6 +84,10 @@ class Plain:
 
     def wide_layer(self, index: int, inputs: ModelInputs) -> LayerRun:
         wide = copy.deepcopy(self.core.layers[index]).to(wider(self.model.dtype))
+        # Grouped matrix products know no float64. A copied layer has a config of its own.
+        for module in wide.modules():
+            if hasattr(getattr(module, "config", None), "_experts_implementation"):
+                module.config._experts_implementation = "eager"
         return LayerRun(wide, self.core.rotary_emb, self.positions(inputs))
 
     def positions(self, inputs: ModelInputs) -> Tensor:
@@ -103,6 +118,10 @@ class Plain:
         if self.vision is None:
             raise HarnessError("images were given to a model whose spec declares no vision: nothing could judge them")
         return self.vision
+
+
+def _kept(routes: Routes, index: int) -> Callable[[RankedRoute], None]:
+    return lambda route: routes.layers.__setitem__(index, route)
 
 
 @dataclass(frozen=True)

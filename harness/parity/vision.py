@@ -45,7 +45,7 @@ def check_language(model: Any, plain: Plain, inputs: ModelInputs) -> Check:
     features = plain.features(inputs)
     model.place(cache, inputs, features)
     ours, theirs = model(inputs.tokens, cache), plain.logits(inputs)
-    noise = relative_frobenius(theirs, plain.wide_logits(inputs, features))
+    noise = relative_frobenius(theirs, plain.wide_logits(inputs, features)[0])
     error = relative_frobenius(ours, theirs)
     return Check(
         level="logits",

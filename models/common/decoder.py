@@ -85,8 +85,8 @@ class Decoder(nn.Module):
 
 
 def check_tokens(tokens: Tensor, vocab: int) -> None:
-    """Raises InputError naming a token of a prompt [B, T] that has no embedding. One token a row is a decode step, which
-    a model chose itself: it is not read, or every step would wait for the device."""
+    """Raises InputError naming a token of a prompt [B, T] that has no embedding. One token a row is a decode step and
+    is not read, or every step would wait for the device."""
     if tokens.shape[1] == 1:
         return
     for token in torch.stack(tokens.aminmax()).tolist():

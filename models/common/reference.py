@@ -1,0 +1,28 @@
+"""A Hugging Face causal language model, of random weights or from a local checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.spec import HFConfig
+
+
+def causal_lm(
+    config_class: type, config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None, **options: Any
+) -> nn.Module:
+    """Built in `dtype` on `device` with SDPA attention, frozen; `options` go to transformers as they are. Code from a
+    checkpoint is never run, nothing is fetched."""
+    from transformers import AutoModelForCausalLM
+
+    options = {"dtype": dtype, "attn_implementation": "sdpa", "trust_remote_code": False, **options}
+    if weights is not None:
+        model = AutoModelForCausalLM.from_pretrained(weights, use_safetensors=True, local_files_only=True, **options)
+        model = model.to(device)
+    else:
+        with torch.device(device):
+            model = AutoModelForCausalLM.from_config(config_class(**config), **options)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,17 @@
+"""The menu: the optimizations of Qwen3-Coder-30B-A3B-Instruct, in the order a stack applies them."""
+
+from __future__ import annotations
+
+from harness.spec import Menu
+from models.common.compiled import COMPILE
+from models.common.graphs import CUDA_GRAPH
+from models.qwen3_coder_30b.attention import ATTENTION
+from models.qwen3_coder_30b.fused_layers import FUSED_LAYERS
+from models.qwen3_coder_30b.kv_cache import KV_CACHE, KV_CACHE_PAGED
+from models.qwen3_coder_30b.linear import LINEAR
+from models.qwen3_coder_30b.rotary import ROTARY
+
+MENU = Menu(
+    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
+    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+)
