@@ -5,7 +5,7 @@ This module and `harness.errors` are all that code under `models/` may import fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -281,6 +281,8 @@ class ModelSpec:
     menu: Menu
     stages: tuple[Stage, ...]
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
+    merge: Callable[[HFConfig, Iterable[tuple[str, Tensor]]], Iterable[tuple[str, Tensor]]] = lambda _, stream: stream
+    """A checkpoint's stream of tensors -> the same with those put together that the model holds as one."""
     decoder: str = "model"
     """Path, in the reference, of what holds `embed_tokens`, `layers`, `norm` and `rotary_emb`."""
     vision: Vision | None = None

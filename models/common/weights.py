@@ -34,10 +34,15 @@ def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callab
         raise WeightsError(f"no tensor for '{min(missing)}' ({len(missing)} missing): it would stay unset")
 
 
-def check(model: nn.Module, directory: Path, rename: Callable[[str], str]) -> None:
+Stream = Iterable[tuple[str, Tensor]]
+
+
+def check(
+    model: nn.Module, directory: Path, rename: Callable[[str], str], merge: Callable[[Stream], Stream] = iter
+) -> None:
     """Raises WeightsError unless the directory's tensors, by name and shape, are those of `model` (which may be on the
-    meta device); reads headers only."""
-    load(model, _headers(directory), rename)
+    meta device); reads headers only. `merge` is what the stream of tensors goes through first."""
+    load(model, merge(_headers(directory)), rename)
 
 
 def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:

@@ -68,7 +68,7 @@ def _flat(prompt: ModelInputs) -> list[Any]:
 SPEC = ModelSpec(
     name="qwen3_vl_2b",
     hf_id="Qwen/Qwen3-VL-2B-Instruct",
-    revision="main",
+    revision="89644892e4d85e24eaac8bacfd4f463576704203",
     sizes=SIZES,
     build=build,
     reference=reference,
