@@ -66,10 +66,11 @@ class Qwen3VL(Decoder):
         return self.tower(inputs.pixels, [grid for row in inputs.grids for grid in row])
 
     def place(self, cache: KVCache, inputs: ModelInputs, features: Features | None) -> None:
-        """Tell an empty cache where the tokens of a prompt with images stand, and what the images show. The prompt may
-        then come whole or in chunks. Raises InputError where images and image tokens do not match."""
-        if cache.length:
-            raise InputError(f"the cache holds {cache.length} tokens already: their positions would change")
+        """Tell a cache where the tokens of a prompt with images stand, and what the images show; what it holds already
+        is the prompt's beginning. The rest may then come whole or in chunks. Raises InputError where images and image
+        tokens do not match."""
+        if cache.length >= inputs.tokens.shape[1]:
+            raise InputError(f"the cache holds {cache.length} tokens: nothing of this prompt is left to come")
         found = places(inputs, cache.padding, self.geometry)
         cache.sight = Sight(found, features)
         cache.offsets.copy_(found.offsets)
