@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.arms.arm import Shape, timed_s
+from harness.arms.arm import ArmAbsent, Shape, timed_s
 from harness.arms.candidate import Candidate
+from harness.inputs import reopened
 from harness.spec import ModelInputs
 
 COLD = "cold"
@@ -27,6 +28,8 @@ class PrefixHit(Candidate):
         self.capacity = 0
 
     def open(self, shape: Shape) -> None:
+        if shape.inputs.pixels is not None:
+            raise ArmAbsent("prefixes with images are proven, not timed: a prefix may end inside an image")
         page_tokens = self.model.prefixes.page_tokens
         self.capacity = shape.capacity
         # Room for the open rows and for the prefix beside them.
@@ -46,7 +49,7 @@ class PrefixHit(Candidate):
         if self.cache is not None:
             self.cache.rewind(self.matched)
             self.prefixes.close(self.cache)
-        self.cache, self.matched = self.prefixes.open(prompt, self.capacity)
+        self.cache, self.matched = reopened(self.model, self.prefixes, inputs, self.capacity)
         self.prompt_tokens = prompt.shape[1]
         out: Tensor = self.model(prompt[:, self.matched :], self.cache, keep=1)[:, -1]
         return out

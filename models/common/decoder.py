@@ -46,7 +46,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed, self.rotary, self.layers = embed, rotary, nn.ModuleList(layers)
         self.norm, self.lm_head = norm, lm_head
-        self.caches, self.max_positions = caches, max_positions
+        self.caches, self.max_positions, self.vocab = caches, max_positions, embed.num_embeddings
         self.cache_factory = caches.growing
         self.requires_grad_(False)
 
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
     def forward(self, tokens: Tensor, cache: KVCache, keep: int = 0) -> Tensor:
         """tokens [B, T] continue the cache; logits [B, T, vocab], or of the last `keep` tokens when keep > 0. Raises
         InputError on a prompt's token past the vocabulary and CacheFull where it does not fit, before anything runs."""
-        check_tokens(tokens, self.embed.num_embeddings)
+        check_tokens(tokens, self.vocab)
         slots = cache.extend(tokens.shape[1])
         return self.compute(tokens, slots, cache.layers, keep)
 

@@ -82,7 +82,7 @@ class Qwen3VL(Decoder):
     def forward(self, tokens: Tensor, cache: KVCache, keep: int = 0) -> Tensor:
         """As Decoder.forward; what the cache was told of a prompt's images joins its tokens. Raises InputError where
         image tokens come and nothing is known of their images."""
-        check_tokens(tokens, self.embed.num_embeddings)
+        check_tokens(tokens, self.vocab)
         glimpse = self._glimpse(tokens, cache)
         slots = cache.extend(tokens.shape[1])
         return self.compute(tokens, slots, cache.layers, keep, glimpse)

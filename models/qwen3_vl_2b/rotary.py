@@ -23,7 +23,7 @@ class AxisRotary(RotaryTable):
     def __init__(self, g: TextGeometry, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(g.rope_theta, g.head_dim, dtype, device)
         self.axis: Tensor
-        self.register_buffer("axis", axis_of_frequency(g.sections).to(device), persistent=False)
+        self.register_buffer("axis", axis_of_frequency(g.sections).to(self.inv_freq.device), persistent=False)
 
     def three(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [3, B, T] integer (time, height, width) -> cos, sin [B, T, head_dim] in the model's dtype."""
@@ -34,9 +34,9 @@ class AxisRotary(RotaryTable):
 
 def axis_of_frequency(sections: tuple[int, int, int]) -> Tensor:
     """[frequencies] int64: 0 time, 1 height, 2 width."""
-    frequency = torch.arange(sum(sections))
+    frequency = torch.arange(sum(sections), device="cpu")
     axis = frequency % 3
-    limits = torch.tensor([sum(sections), 3 * sections[1], 3 * sections[2]])
+    limits = torch.tensor([sum(sections), 3 * sections[1], 3 * sections[2]], device="cpu")
     return torch.where(frequency < limits[axis], axis, 0)
 
 

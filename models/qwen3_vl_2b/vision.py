@@ -41,10 +41,12 @@ class AxialRotary(nn.Module):
 
     def __init__(self, g: VisionGeometry, device: torch.device) -> None:
         super().__init__()
+        # The meta device would forget the values, which no checkpoint holds.
+        place = torch.device("cpu") if device.type == "meta" else device
         half = g.head_dim // 2
-        exponents = torch.arange(0, half, 2, dtype=torch.float32) / half
+        exponents = torch.arange(0, half, 2, dtype=torch.float32, device="cpu") / half
         self.inv_freq: Tensor
-        self.register_buffer("inv_freq", (1.0 / g.rope_theta**exponents).to(device), persistent=False)
+        self.register_buffer("inv_freq", (1.0 / g.rope_theta**exponents).to(place), persistent=False)
 
     def forward(self, at: Patches) -> tuple[Tensor, Tensor]:
         """cos, sin [N, head_dim] float32."""

@@ -86,7 +86,7 @@ def choose(logits: Tensor, reserved: tuple[int, ...]) -> Tensor:
     return logits.index_fill(1, torch.tensor(reserved), -torch.inf).argmax(-1, keepdim=True)
 
 
-@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
+@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
