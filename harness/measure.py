@@ -34,7 +34,7 @@ from harness.record import (
     Series,
     Work,
 )
-from harness.spec import ModelSpec, Target, Workload
+from harness.spec import ModelInputs, ModelSpec, Target, Workload
 from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.kernels import KernelDisagreement, time_kernels
@@ -128,19 +128,21 @@ class _Bench:
         shape = case.workload
         prompt = self._prompt("timing")
         self.shape = Shape(prompt, min(DECODE_STEPS, shape.new_tokens))
-        self.first = last_tokens(prompt)
+        self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
 
-    def _prompt(self, purpose: str) -> Tensor:
+    def _prompt(self, purpose: str) -> ModelInputs:
         """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
         shape = self.case.workload
-        draw = partial(inputs.prompt, self.source.config, seed=self.case.seed, device=self.target.device)
-        prompt = draw(shape.batch, shape.prompt_tokens, purpose=f"{purpose} {self.process}")
+        draw = partial(inputs.draw, self.spec, self.source.config, seed=self.case.seed)
+        prompt = draw(shape.prompt_tokens, [shape.images] * shape.batch, purpose=f"{purpose} {self.process}")
         shared = min(shape.shared_prefix_tokens, shape.prompt_tokens)
         if shared:
-            prompt[:, :shared] = draw(1, shared, purpose=f"shared prefix {self.process}")
-        return prompt
+            beginning = draw(shared, [0], purpose=f"shared prefix {self.process}").tokens
+            tokens = prompt.tokens[:, :shared]
+            tokens.copy_(tokens.where(prompt.shows()[:, :shared], beginning))
+        return prompt.to(self.target.device, self.target.dtype)
 
     def open(self, timing: Timing) -> None:
         """Build both models and open every arm; one that cannot run here leaves its reason."""
@@ -195,7 +197,7 @@ class _Bench:
 
     def timed(self, arm: Arm, phase: Phase) -> Timed:
         def prefill() -> None:
-            self.last[arm.name] = arm.prefill(self.shape.prompt)
+            self.last[arm.name] = arm.prefill(self.shape.inputs)
 
         def decode() -> None:
             self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
@@ -223,7 +225,7 @@ class _Bench:
         """The very buffers that were timed, on inputs rewritten in place."""
         # Some arms answer in a buffer that their next call overwrites.
         timed = {name: output.clone() for name, output in self.last.items()}
-        self.shape.prompt.copy_(self._prompt("afterwards"))
+        self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
         outputs = {arm.name: self._outputs(arm) for arm in self.arms}
         limit = AFTERWARDS[self.target.dtype]
@@ -243,7 +245,7 @@ class _Bench:
         ]
 
     def _outputs(self, arm: Arm) -> list[Tensor]:
-        outputs = [arm.prefill(self.shape.prompt).clone()]
+        outputs = [arm.prefill(self.shape.inputs).clone()]
         if self.shape.decode_steps:
             arm.rewind()
             outputs.append(arm.decode(self.first, 1).clone())
