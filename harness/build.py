@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,10 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
     torch.manual_seed(source.seed)
     model = spec.reference(source.config, dtype, device, source.directory)
     if source.directory is None:
-        for name, parameter in model.named_parameters():
+        for name, tensor in held(model):
             if deviation := spec.perturb(name):
-                noise = torch.randn(parameter.shape, generator=generator(source.seed, name))
-                parameter.data.add_(noise.to(device=device, dtype=dtype), alpha=deviation)
+                noise = torch.randn(tensor.shape, generator=generator(source.seed, name))
+                tensor.add_(noise.to(device=device, dtype=tensor.dtype), alpha=deviation)
     return model
 
 
@@ -67,9 +67,16 @@ def check_weights(spec: ModelSpec, directory: Path) -> None:
 
 def weights(source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
     if source.directory is None:
-        return ((name, parameter.data) for name, parameter in plain.named_parameters())
+        return held(plain)
     stream: Iterable[tuple[str, Tensor]] = read_safetensors(source.directory, device)
     return stream
+
+
+def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a checkpoint of `model` would hold, tied tensors once: its parameters, and the buffers that persist."""
+    yield from ((name, parameter.data) for name, parameter in model.named_parameters())
+    kept = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
 def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:

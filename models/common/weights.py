@@ -1,4 +1,4 @@
-"""Parameters in, by name: every tensor placed exactly once, or an error that names it."""
+"""Parameters and persistent buffers in, by name: every tensor placed exactly once, or an error that names it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from harness.errors import WeightsError
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
-def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callable[[str], str]) -> None:
-    """Give `model` the named tensors (Hugging Face names). A tensor that already has the parameter's dtype and device
+Rename = Callable[[str], str | None]
+"""Hugging Face name -> ours, or None for a tensor that the model leaves out on purpose."""
+
+
+def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Rename) -> None:
+    """Give `model` the named tensors (Hugging Face names). A tensor that already has the dtype and device of its place
     is shared, not copied. Raises WeightsError on an unknown, mis-shaped, repeated or missing tensor."""
     ties = _tied_names(model)
     missing, seen = set(ties), set()
     for source_name, tensor in tensors:
         name = rename(source_name)
+        if name is None:
+            continue
         if name not in ties:
             raise WeightsError(f"tensor '{source_name}' has no place in the model (as '{name}')")
         if name in seen:
@@ -34,7 +40,7 @@ def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callab
         raise WeightsError(f"no tensor for '{min(missing)}' ({len(missing)} missing): it would stay unset")
 
 
-def check(model: nn.Module, directory: Path, rename: Callable[[str], str]) -> None:
+def check(model: nn.Module, directory: Path, rename: Rename) -> None:
     """Raises WeightsError unless the directory's tensors, by name and shape, are those of `model` (which may be on the
     meta device); reads headers only."""
     load(model, _headers(directory), rename)
@@ -50,18 +56,21 @@ def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Every parameter name -> all names of the same tensor."""
+    """Every name of a parameter or persistent buffer -> all names of the same tensor."""
     groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        groups.setdefault(id(tensor), []).append(name)
     return {name: tuple(group) for group in groups.values() for name in group}
 
 
 def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: Tensor) -> None:
-    old = model.get_parameter(names[0])
+    path, _, leaf = names[0].rpartition(".")
+    old = getattr(model.get_submodule(path), leaf)
     if old.shape != tensor.shape:
         raise WeightsError(f"tensor '{source_name}' has shape {list(tensor.shape)}, the model needs {list(old.shape)}")
-    new = nn.Parameter(tensor.to(device=old.device, dtype=old.dtype), requires_grad=False)
+    new = tensor.to(device=old.device, dtype=old.dtype)
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=False)
     for name in names:
         path, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(path), leaf, new)

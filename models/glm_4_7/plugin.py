@@ -1,0 +1,17 @@
+"""The menu: the optimizations of GLM-4.7, in the order a stack applies them."""
+
+from __future__ import annotations
+
+from harness.spec import Menu
+from models.common.compiled import COMPILE
+from models.common.graphs import CUDA_GRAPH
+from models.glm_4_7.attention import ATTENTION
+from models.glm_4_7.fused_layers import FUSED_LAYERS
+from models.glm_4_7.kv_cache import KV_CACHE, KV_CACHE_PAGED
+from models.glm_4_7.linear import LINEAR
+from models.glm_4_7.rotary import ROTARY
+
+MENU = Menu(
+    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
+    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+)
