@@ -52,7 +52,7 @@ def weights_rounded(layer: Any) -> None:
 
 
 def shared_expert_dropped(layer: Any) -> None:
-    layer.mlp.forward = layer.mlp.routed
+    layer.mlp.forward = lambda x: layer.mlp.routed(x)
 
 
 def shared_expert_exchanged(layer: Any) -> None:
