@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,21 +56,21 @@ def candidate(
     """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
     our own rename table."""
     model = spec.build(source.config, target.dtype, target.device)
-    load(model, weights(source, plain, target.device), spec.rename)
+    load(model, weights(spec, source, plain, target.device), spec.rename)
     return model, optimize(spec, model, stack, target)
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
     """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config and headers alone."""
-    model = spec.build(read_config(directory), torch.float32, torch.device("meta"))
-    check(model, directory, spec.rename)
+    config = read_config(directory)
+    model = spec.build(config, torch.float32, torch.device("meta"))
+    check(model, directory, spec.rename, partial(spec.merge, config))
 
 
-def weights(source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
+def weights(spec: ModelSpec, source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
     if source.directory is None:
         return held(plain)
-    stream: Iterable[tuple[str, Tensor]] = read_safetensors(source.directory, device)
-    return stream
+    return spec.merge(source.config, read_safetensors(source.directory, device))
 
 
 def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

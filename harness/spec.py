@@ -5,7 +5,7 @@ This module and `harness.errors` are all that code under `models/` may import fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -173,14 +173,16 @@ class ModelSpec:
     """The eager build with unset parameters; raises ConfigError on any value it does not implement."""
     reference: Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
     """The Hugging Face model in the target dtype: with its own random initialization, or read from a checkpoint."""
-    rename: Callable[[str], str | None]
-    """Hugging Face name of a parameter or persistent buffer -> ours; None for one left out on purpose."""
+    rename: Callable[[str], str]
+    """Hugging Face name of a parameter or persistent buffer -> ours."""
     perturb: Callable[[str], float]
     """The same name -> standard deviation of the noise added to its random initialization, so that no
     weight keeps a value (1 for norms, 0 for biases) that would hide a missing operation."""
     menu: Menu
     stages: tuple[Stage, ...]
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
+    merge: Callable[[HFConfig, Iterable[tuple[str, Tensor]]], Iterable[tuple[str, Tensor]]] = lambda _, stream: stream
+    """A checkpoint's stream of tensors -> the same with those put together that the model holds as one."""
     routing: Routing | None = None
     """None for a dense model."""
     notes: tuple[str, ...] = field(default=())

@@ -58,6 +58,12 @@ def experts_gate_up(x: Tensor, ids: Tensor, gate_up: Tensor) -> dict[str, Tensor
     return {"out": swiglu(gate, up)["out"][groups.places]}
 
 
+def experts_project(x: Tensor, ids: Tensor, down: Tensor) -> dict[str, Tensor]:
+    """x [N k, I] in pair order, down [E, H, I] -> {"out": [N k, H]} in pair order, not yet weighted."""
+    groups = group(ids, down.shape[0])
+    return {"out": grouped_product(x[groups.order], down, groups.ends)[groups.places]}
+
+
 def experts_down(x: Tensor, ids: Tensor, weights: Tensor, down: Tensor) -> dict[str, Tensor]:
     """x [N k, I] in pair order, down [E, H, I] -> {"out": the weighted sum [N, H] over each token's k experts}."""
     groups = group(ids, down.shape[0])

@@ -15,19 +15,13 @@ from harness.errors import WeightsError
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
-Rename = Callable[[str], str | None]
-"""Hugging Face name -> ours, or None for a tensor that the model leaves out on purpose."""
-
-
-def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Rename) -> None:
+def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callable[[str], str]) -> None:
     """Give `model` the named tensors (Hugging Face names). A tensor that already has the dtype and device of its place
     is shared, not copied. Raises WeightsError on an unknown, mis-shaped, repeated or missing tensor."""
     ties = _tied_names(model)
     missing, seen = set(ties), set()
     for source_name, tensor in tensors:
         name = rename(source_name)
-        if name is None:
-            continue
         if name not in ties:
             raise WeightsError(f"tensor '{source_name}' has no place in the model (as '{name}')")
         if name in seen:
@@ -40,10 +34,15 @@ def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Rename
         raise WeightsError(f"no tensor for '{min(missing)}' ({len(missing)} missing): it would stay unset")
 
 
-def check(model: nn.Module, directory: Path, rename: Rename) -> None:
+Stream = Iterable[tuple[str, Tensor]]
+
+
+def check(
+    model: nn.Module, directory: Path, rename: Callable[[str], str], merge: Callable[[Stream], Stream] = iter
+) -> None:
     """Raises WeightsError unless the directory's tensors, by name and shape, are those of `model` (which may be on the
-    meta device); reads headers only."""
-    load(model, _headers(directory), rename)
+    meta device); reads headers only. `merge` is what the stream of tensors goes through first."""
+    load(model, merge(_headers(directory)), rename)
 
 
 def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:

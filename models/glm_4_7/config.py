@@ -32,6 +32,8 @@ class Geometry:
     layers: int
     dense_layers: int
     """The first ones; every later layer has experts."""
+    predicting_layers: int
+    """Behind the last one in a checkpoint, each for one more token ahead; not built."""
     heads: int
     kv_heads: int
     head_dim: int
@@ -71,6 +73,7 @@ def geometry(config: HFConfig) -> Geometry:
         intermediate=field(config, "intermediate_size"),
         layers=layers,
         dense_layers=dense_layers,
+        predicting_layers=_predicting(config),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
@@ -103,3 +106,9 @@ def _rotated(config: HFConfig, head_dim: int) -> int:
     if not 0 < rotated <= head_dim or rotated % 2:
         raise ConfigError(f"config field `partial_rotary_factor` {factor} rotates {rotated} of {head_dim} channels")
     return rotated
+
+
+def _predicting(config: HFConfig) -> int:
+    """transformers 5 writes `num_mtp_layers`, earlier versions `num_nextn_predict_layers`."""
+    name = "num_mtp_layers" if "num_mtp_layers" in config else "num_nextn_predict_layers"
+    return int(field(config, name))

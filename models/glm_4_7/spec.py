@@ -9,7 +9,7 @@ from models.glm_4_7.config import SIZES
 from models.glm_4_7.model import build
 from models.glm_4_7.plugin import MENU
 from models.glm_4_7.reference import reference
-from models.glm_4_7.weights import perturb, rename
+from models.glm_4_7.weights import merge, perturb, rename
 from models.glm_4_7.work import work
 
 STAGES = (
@@ -48,5 +48,6 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    merge=merge,
     routing=Routing("mlp.routed.router", "mlp.gate", ranks),
 )

@@ -1,6 +1,14 @@
-"""Hugging Face tensor name -> ours."""
+"""Hugging Face tensor name -> ours; a checkpoint's experts put together, its layers past the last one left out."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor
+
+from harness.spec import HFConfig
+from models.common.expert_weights import merged
+from models.glm_4_7.config import geometry
 
 RENAMES = (
     ("model.", ""),
@@ -21,14 +29,9 @@ RENAMES = (
     ("post_attention_layernorm", "post_norm"),
 )
 PERTURBED = ("norm", "bias")
-NEXT_TOKENS = "model.layers.92."
-"""The layer behind the last one, which predicts a second token: published with the weights, no part of the model."""
 
 
-def rename(name: str) -> str | None:
-    """None for what the checkpoint holds and this model leaves out."""
-    if name.startswith(NEXT_TOKENS):
-        return None
+def rename(name: str) -> str:
     for old, new in RENAMES:
         name = name.replace(old, new)
     return name
@@ -38,3 +41,10 @@ def perturb(name: str) -> float:
     """Norm weights start at 1 in Hugging Face, biases and the router's correction at 0; noise makes a missing one
     visible."""
     return 0.1 if any(part in name for part in PERTURBED) else 0.0
+
+
+def merge(config: HFConfig, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """What follows the last layer predicts a second token: published with the weights, no part of the model."""
+    g = geometry(config)
+    beyond = tuple(f"model.layers.{g.layers + index}." for index in range(g.predicting_layers))
+    return merged(((name, tensor) for name, tensor in tensors if not name.startswith(beyond)), g.experts)

@@ -49,7 +49,9 @@ def geometry(config: HFConfig) -> Geometry:
     heads, kv_heads = groups(config)
     if field(config, "norm_topk_prob") is not True:
         raise ConfigError("config field `norm_topk_prob` must be true: nothing else is implemented")
-    experts, chosen = field(config, "num_experts"), field(config, "num_experts_per_tok")
+    # transformers 5 writes the published `num_experts` under another name.
+    experts = field(config, "num_local_experts" if "num_local_experts" in config else "num_experts")
+    chosen = field(config, "num_experts_per_tok")
     if not 0 < chosen <= experts:
         raise ConfigError(f"`num_experts_per_tok` {chosen} of `num_experts` {experts} cannot be chosen")
     return Geometry(

@@ -6,20 +6,12 @@ import torch
 
 from harness.spec import HFConfig
 from models.common.decoder import Decoder, Layer, embedding, head
-from models.common.experts import Experts, MoE
 from models.common.norms import AddRMSNorm
 from models.qwen3_coder_30b.attention import attention
 from models.qwen3_coder_30b.config import Geometry, geometry
 from models.qwen3_coder_30b.kv_cache import cache_shape
+from models.qwen3_coder_30b.moe import moe
 from models.qwen3_coder_30b.rotary import rotary_table
-from models.qwen3_coder_30b.router import Router
-
-
-def moe(g: Geometry, dtype: torch.dtype, device: torch.device) -> MoE:
-    return MoE(
-        Router(g.experts, g.chosen, g.hidden, dtype, device),
-        Experts(g.experts, g.hidden, g.expert_size, dtype, device),
-    )
 
 
 def layer(g: Geometry, dtype: torch.dtype, device: torch.device) -> Layer:

@@ -9,9 +9,10 @@ from models.qwen3_coder_30b.attention import ATTENTION
 from models.qwen3_coder_30b.fused_layers import FUSED_LAYERS
 from models.qwen3_coder_30b.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.qwen3_coder_30b.linear import LINEAR
+from models.qwen3_coder_30b.moe import EXPERTS
 from models.qwen3_coder_30b.rotary import ROTARY
 
 MENU = Menu(
-    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
-    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, EXPERTS, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
+    full=("kv_cache", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
 )

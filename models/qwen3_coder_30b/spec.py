@@ -7,7 +7,7 @@ from models.qwen3_coder_30b.config import SIZES
 from models.qwen3_coder_30b.model import build
 from models.qwen3_coder_30b.plugin import MENU
 from models.qwen3_coder_30b.reference import reference
-from models.qwen3_coder_30b.weights import perturb, rename
+from models.qwen3_coder_30b.weights import merge, perturb, rename
 from models.qwen3_coder_30b.work import work
 
 STAGES = (
@@ -36,5 +36,6 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    merge=merge,
     routing=Routing("mlp.router", "mlp.gate", lambda _, logits: logits),
 )

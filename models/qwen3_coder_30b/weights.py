@@ -1,6 +1,14 @@
-"""Hugging Face parameter name -> ours."""
+"""Hugging Face parameter name -> ours; a checkpoint's experts put together."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor
+
+from harness.spec import HFConfig
+from models.common.expert_weights import merged
+from models.qwen3_coder_30b.config import geometry
 
 RENAMES = (
     ("model.", ""),
@@ -24,3 +32,7 @@ def rename(name: str) -> str:
 def perturb(name: str) -> float:
     """Norm weights start at 1 in Hugging Face; noise makes a missing one visible."""
     return 0.1 if "norm" in name else 0.0
+
+
+def merge(config: HFConfig, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    return merged(tensors, geometry(config).experts)

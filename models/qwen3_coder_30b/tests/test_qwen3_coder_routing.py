@@ -1,4 +1,4 @@
-"""A wrong choice of experts is refused where it happens, and replaying the reference's choice hides nothing after it."""
+"""A wrong choice of experts is refused where it happens; replaying the reference's choice hides nothing after it."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,0 +1,236 @@
+"""The mixture-of-experts kernels as the harness knows them: input menus, costs, compilations, real shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common import experts
+from models.common.kernels import moe_combine, moe_tiles, moe_vector, values
+from models.common.kernels.types import pointer
+
+Draw = tuple[torch.dtype, torch.device, torch.Generator]
+Choose = Callable[[int, int, int, torch.device, torch.Generator], Tensor]
+REAL = (128, 8, 2048, 768)
+"""(experts, chosen, hidden, intermediate) of Qwen3-Coder-30B."""
+
+
+def spread(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Distinct experts for each token, uniformly: ids [tokens, chosen]."""
+    scores = torch.rand(tokens, bank, device=device, generator=generator)
+    return scores.topk(chosen, dim=-1).indices
+
+
+def crowded(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Every token visits the same experts, the last ones; all others stay empty."""
+    ids = torch.arange(bank - chosen, bank, device=device)
+    return ids.flip(0).expand(tokens, -1).contiguous()
+
+
+def uneven(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """The first expert gets every token but the last: one less than the tokens, around the block of 16."""
+    ids = spread(tokens, chosen, bank - 1, device, generator) + 1
+    ids[:-1, 0] = 0
+    return ids
+
+
+SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
+    ("one token", spread, (1, 8, 32, 256, 96)),
+    ("three tokens", spread, (3, 2, 5, 64, 40)),
+    ("all to the same", crowded, (17, 2, 6, 64, 48)),
+    ("16 to one", uneven, (17, 2, 4, 72, 24)),
+    ("17 to one", uneven, (18, 1, 3, 64, 16)),
+)
+"""Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
+
+
+def _bank(rows: int, k: int, bank: int, draw: Draw) -> Tensor:
+    return values.normal((bank, rows, k), *draw, scale=k**-0.5)
+
+
+def _weights(tokens: int, chosen: int, draw: Draw) -> Tensor:
+    dtype, device, generator = draw
+    share = torch.rand(tokens, chosen, device=device, generator=generator) + 0.1
+    return (share / share.sum(-1, keepdim=True)).to(dtype)
+
+
+def _activations(shape: tuple[int, int], draw: Draw) -> Iterator[tuple[str, Tensor]]:
+    plain = values.normal(shape, *draw)
+    yield "", plain
+    if shape[0] == 3:
+        yield " small", values.normal(shape, *draw, scale=1e-3)
+        yield " outliers", values.outliers(shape, *draw)
+        yield " nan row", values.with_nan_row(plain, 1)
+
+
+def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    for name, choose, (tokens, chosen, bank, hidden, size) in SHAPES:
+        ids = choose(tokens, chosen, bank, device, generator)
+        weight = _bank(2 * size, hidden, bank, draw)
+        for kind, x in _activations((tokens, hidden), draw):
+            yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
+
+
+def _down_menu(weighted: bool) -> Any:
+    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        draw = (dtype, device, generator)
+        for name, choose, (tokens, chosen, bank, hidden, size) in SHAPES:
+            ids = choose(tokens, chosen, bank, device, generator)
+            inputs = {"ids": ids, "down": _bank(hidden, size, bank, draw)}
+            if weighted:
+                inputs["weights"] = _weights(tokens, chosen, draw)
+            for kind, x in _activations((tokens * chosen, size), draw):
+                yield OpCase(f"{name}{kind}", {"x": x, **inputs})
+
+    return menu
+
+
+def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    for tokens, chosen, hidden in ((1, 8, 256), (5, 2, 97), (3, 1, 64)):
+        places = torch.randperm(tokens * chosen, device=device, generator=generator)
+        x = values.normal((tokens * chosen, hidden), *draw)
+        inputs = {"places": places, "weights": _weights(tokens, chosen, draw)}
+        yield OpCase(f"{tokens}x{chosen}x{hidden}", {"projected": x, **inputs})
+        if tokens == 5:
+            yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
+            wide = {**inputs, "weights": inputs["weights"].float()}
+            yield OpCase("float32 weights", {"projected": x, **wide})
+
+
+def _bench(rows: Sequence[int], build: Callable[[int, Draw], dict[str, Tensor]]) -> Any:
+    def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        for tokens in rows:
+            yield OpCase(f"B{tokens}, 8 of 128", build(tokens, (dtype, device, generator)))
+
+    return bench
+
+
+def _real_gate_up(tokens: int, draw: Draw) -> dict[str, Tensor]:
+    bank, chosen, hidden, size = REAL
+    ids = spread(tokens, chosen, bank, *draw[1:])
+    return {"x": values.normal((tokens, hidden), *draw), "ids": ids, "gate_up": _bank(2 * size, hidden, bank, draw)}
+
+
+def _real_down(tokens: int, draw: Draw) -> dict[str, Tensor]:
+    bank, chosen, hidden, size = REAL
+    ids = spread(tokens, chosen, bank, *draw[1:])
+    return {"x": values.normal((tokens * chosen, size), *draw), "ids": ids, "down": _bank(hidden, size, bank, draw)}
+
+
+def _real_weighted(tokens: int, draw: Draw) -> dict[str, Tensor]:
+    return {**_real_down(tokens, draw), "weights": _weights(tokens, REAL[1], draw)}
+
+
+def _real_combine(tokens: int, draw: Draw) -> dict[str, Tensor]:
+    _, chosen, hidden, _ = REAL
+    places = torch.randperm(tokens * chosen, device=draw[1], generator=draw[2])
+    x = values.normal((tokens * chosen, hidden), *draw)
+    return {"projected": x, "places": places, "weights": _weights(tokens, chosen, draw)}
+
+
+def gate_up_cost(x: Tensor, ids: Tensor, gate_up: Tensor) -> Cost:
+    """The rows of the experts that these tokens visit, each read once."""
+    _, rows, k = gate_up.shape
+    moved = int(ids.unique().numel()) * rows * k + x.numel() + ids.numel() * rows // 2
+    return Cost(moved * x.element_size(), 2 * ids.numel() * rows * k)
+
+
+def down_cost(x: Tensor, ids: Tensor, down: Tensor, weights: Tensor | None = None) -> Cost:
+    _, rows, k = down.shape
+    written = (ids.numel() if weights is None else ids.shape[0]) * rows
+    moved = int(ids.unique().numel()) * rows * k + x.numel() + written
+    return Cost(moved * x.element_size(), 2 * ids.numel() * rows * k)
+
+
+def combine_cost(projected: Tensor, places: Tensor, weights: Tensor) -> Cost:
+    tokens = weights.shape[0]
+    return Cost((projected.numel() + tokens * projected.shape[1]) * projected.element_size(), 2 * projected.numel())
+
+
+def _vector_compilations(down: bool) -> Callable[[torch.dtype], Sequence[Compilation]]:
+    def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+        _, chosen, hidden, size = REAL
+        outputs, k = (hidden, size) if down else (size, hidden)
+        shape = moe_vector.default_shape(outputs, k)
+        signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
+        signature |= {"K": "i32", "stride_expert": "i32", "stride_w": "i32"}
+        signature |= {"H": "i32", "weights_ptr": pointer(dtype)} if down else {"I": "i32", "stride_x": "i32"}
+        fixed = {**moe_vector.constants(shape, k), "SLOTS": chosen, "PDL": True}
+        function = moe_vector.down_kernel if down else moe_vector.gate_up_kernel
+        return (Compilation(function, signature, fixed, shape.num_warps),)
+
+    return compilations
+
+
+def _tile_compilations(swiglu: bool) -> Callable[[torch.dtype], Sequence[Compilation]]:
+    def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+        _, chosen, hidden, size = REAL
+        outputs, k = (size, hidden) if swiglu else (hidden, size)
+        shape = moe_tiles.default_shape(outputs, k, dtype.itemsize)
+        signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
+        signature |= dict.fromkeys(("pairs", "N", "K", "stride_x", "stride_expert", "stride_w"), "i32")
+        fixed = {"SHARE": chosen if swiglu else 1, "SWIGLU": swiglu, "PDL": True, "WIDEN": False}
+        fixed |= moe_tiles.constants(shape, k, 32 * chosen)
+        return (Compilation(moe_tiles.tiles_kernel, signature, fixed, shape.num_warps),)
+
+    return compilations
+
+
+def _combine_compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+    signature = dict.fromkeys(("x_ptr", "weights_ptr", "out_ptr"), pointer(dtype)) | {"places_ptr": "*i64", "H": "i32"}
+    fixed = {"SLOTS": REAL[1], "BLOCK": moe_combine.BLOCK, "PDL": True}
+    return (Compilation(moe_combine.combine_kernel, signature, fixed, moe_combine.WARPS),)
+
+
+MOE_GATE_UP = Kernel(
+    name="moe_gate_up",
+    launch=moe_vector.gate_up,
+    twin=experts.experts_gate_up,
+    menu=gate_up_menu,
+    cost=gate_up_cost,
+    compilations=_vector_compilations(down=False),
+    bench=_bench((1, 4), _real_gate_up),
+)
+MOE_DOWN = Kernel(
+    name="moe_down",
+    launch=moe_vector.down,
+    twin=experts.experts_down,
+    menu=_down_menu(weighted=True),
+    cost=down_cost,
+    compilations=_vector_compilations(down=True),
+    bench=_bench((1, 4), _real_weighted),
+)
+MOE_TILES_GATE_UP = Kernel(
+    name="moe_tiles_gate_up",
+    launch=moe_tiles.gate_up,
+    twin=experts.experts_gate_up,
+    menu=gate_up_menu,
+    cost=gate_up_cost,
+    compilations=_tile_compilations(swiglu=True),
+    bench=_bench((8, 32), _real_gate_up),
+)
+MOE_TILES_DOWN = Kernel(
+    name="moe_tiles_down",
+    launch=moe_tiles.project,
+    twin=experts.experts_project,
+    menu=_down_menu(weighted=False),
+    cost=down_cost,
+    compilations=_tile_compilations(swiglu=False),
+    bench=_bench((8, 32), _real_down),
+)
+MOE_COMBINE = Kernel(
+    name="moe_combine",
+    launch=moe_combine.combine,
+    twin=experts.combine,
+    menu=combine_menu,
+    cost=combine_cost,
+    compilations=_combine_compilations,
+    bench=_bench((32, 4096), _real_combine),
+)
+MOE = (MOE_GATE_UP, MOE_DOWN, MOE_TILES_GATE_UP, MOE_TILES_DOWN, MOE_COMBINE)

@@ -1,0 +1,74 @@
+"""The softmax router as the harness knows it. Which experts are chosen is judged exactly, so the menu holds rows whose
+scores lie further apart than the rounding of either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.kernels import softmax_router, values
+from models.common.kernels.types import pointer
+from models.common.routers import softmax_choice
+
+GAP = 0.06
+"""Least distance between neighbors among the best scores of a row: several roundings of a bfloat16 score near 4."""
+BATCH = 256
+SHAPES = ((1, 2, 5, 64), (3, 8, 32, 256), (17, 4, 16, 96), (2, 8, 128, 320))
+"""(tokens, chosen, experts, hidden)."""
+
+
+def apart(tokens: int, weight: Tensor, chosen: int, generator: torch.Generator) -> Tensor:
+    """x [tokens, H] whose `chosen` + 1 best scores are at least GAP apart."""
+    kept: list[Tensor] = []
+    while sum(len(rows) for rows in kept) < tokens:
+        x = values.normal((BATCH, weight.shape[1]), weight.dtype, weight.device, generator)
+        best = F.linear(x.double(), weight.double()).topk(min(chosen + 1, weight.shape[0]), dim=-1).values
+        kept.append(x[(best[:, :-1] - best[:, 1:]).amin(-1) > GAP])
+    return torch.cat(kept)[:tokens].contiguous()
+
+
+def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    for tokens, chosen, bank, hidden in SHAPES:
+        weight = values.normal((bank, hidden), dtype, device, generator, scale=2 * hidden**-0.5)
+        x = apart(tokens, weight, chosen, generator)
+        yield OpCase(f"{tokens} tokens, {chosen} of {bank}", {"x": x, "weight": weight, "chosen": chosen})
+        if tokens == 3:
+            yield OpCase("misaligned", {"x": values.misaligned(x), "weight": weight, "chosen": chosen})
+            equal = weight.clone()
+            equal[1::2] = equal[0::2]
+            some = apart(2, equal[0::2].contiguous(), chosen // 2, generator)
+            yield OpCase("pairs of equal experts", {"x": some, "weight": equal, "chosen": chosen})
+
+
+def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    for tokens in (1, 32):
+        weight = values.normal((128, 2048), dtype, device, generator, scale=2048**-0.5)
+        x = values.normal((tokens, 2048), dtype, device, generator)
+        yield OpCase(f"B{tokens}, 8 of 128", {"x": x, "weight": weight, "chosen": 8})
+
+
+def cost(x: Tensor, weight: Tensor, chosen: int) -> Cost:
+    return Cost((x.numel() + weight.numel()) * x.element_size(), 2 * x.shape[0] * weight.numel())
+
+
+def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+    signature = dict.fromkeys(("x_ptr", "weight_ptr", "weights_ptr"), pointer(dtype))
+    signature |= {"ids_ptr": "*i64", "scores_ptr": "*fp32", "tickets_ptr": "*i32"}
+    signature |= dict.fromkeys(("E", "K", "stride_x"), "i32")
+    fixed = {**softmax_router.constants(128, 2048), "SLOTS": 8, "PDL": True}
+    return (Compilation(softmax_router.router_kernel, signature, fixed, softmax_router.WARPS),)
+
+
+SOFTMAX_ROUTER = Kernel(
+    name="softmax_router",
+    launch=softmax_router.route,
+    twin=softmax_choice,
+    menu=menu,
+    cost=cost,
+    compilations=compilations,
+    bench=bench,
+)
