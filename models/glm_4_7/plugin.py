@@ -9,9 +9,10 @@ from models.glm_4_7.attention import ATTENTION
 from models.glm_4_7.fused_layers import FUSED_LAYERS
 from models.glm_4_7.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.glm_4_7.linear import LINEAR
+from models.glm_4_7.moe import EXPERTS
 from models.glm_4_7.rotary import ROTARY
 
 MENU = Menu(
-    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
-    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, EXPERTS, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
+    full=("kv_cache", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
 )
