@@ -10,9 +10,23 @@ from models.glm_4_7.fused_layers import FUSED_LAYERS
 from models.glm_4_7.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.glm_4_7.linear import LINEAR
 from models.glm_4_7.moe import EXPERTS
+from models.glm_4_7.prefix_cache import PREFIX_CACHING
 from models.glm_4_7.rotary import ROTARY
+from models.glm_4_7.tensor_parallel import TENSOR_PARALLEL
 
 MENU = Menu(
-    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, EXPERTS, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
-    full=("kv_cache", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
+    items=(
+        TENSOR_PARALLEL,
+        KV_CACHE,
+        KV_CACHE_PAGED,
+        PREFIX_CACHING,
+        LINEAR,
+        ROTARY,
+        ATTENTION,
+        EXPERTS,
+        FUSED_LAYERS,
+        COMPILE,
+        CUDA_GRAPH,
+    ),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
 )
