@@ -281,9 +281,9 @@ class ModelSpec:
     reference: Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
     """The Hugging Face model in the target dtype: with its own random initialization, or read from a checkpoint."""
     rename: Callable[[str], str]
-    """Hugging Face parameter name -> ours."""
+    """Hugging Face name of a parameter or persistent buffer -> ours."""
     perturb: Callable[[str], float]
-    """Hugging Face parameter name -> standard deviation of the noise added to its random initialization, so that no
+    """The same name -> standard deviation of the noise added to its random initialization, so that no
     weight keeps a value (1 for norms, 0 for biases) that would hide a missing operation."""
     menu: Menu
     stages: tuple[Stage, ...]

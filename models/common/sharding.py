@@ -193,8 +193,17 @@ def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
     unused = set(plan.table) - used
     if unused:
         raise ConfigError(f"tensor_parallel: the plan's '{min(unused)}' fits no parameter: it would be held whole")
-    for module in model.modules():
+    _settle_buffers(model, target)
+
+
+def _settle_buffers(model: nn.Module, target: Target) -> None:
+    """Every rank holds all buffers whole: memory for those that a checkpoint holds, the others as they are."""
+    stored = model.state_dict().keys()
+    for path, module in model.named_modules():
         for leaf, buffer in list(module.named_buffers(recurse=False)):
+            if f"{path}.{leaf}" in stored:
+                module.register_buffer(leaf, torch.empty_like(buffer, device=target.device))
+                continue
             if buffer.is_meta:
                 raise ConfigError(f"tensor_parallel: buffer '{leaf}' of {type(module).__name__} lost its values")
             setattr(module, leaf, buffer.to(target.device))

@@ -8,10 +8,8 @@ from harness.spec import Optimization, Receipt, Target
 from models.common.kernels.early import offers
 from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
-from models.common.linear import PackedLinear, PackedQKV, SplitQKV
-from models.common.mlp import SplitGateUp
+from models.common.linear import pack_neighbors
 from models.common.skinny import Shapes, stream
-from models.common.swap import swap
 from models.qwen3_4b_instruct_2507.kernels.launch_shapes import h200_shape
 
 ROWS = 16
@@ -27,8 +25,7 @@ def launch_shapes(target: Target) -> Shapes:
 def pack(model: nn.Module, target: Target) -> Receipt:
     """q, k, v become one matrix, gate and up another; where Triton runs, decode steps stream them and every other
     linear layer."""
-    touched = swap(model, SplitQKV, lambda m: PackedQKV(PackedLinear([m.q_proj, m.k_proj, m.v_proj]), m.head_dim))
-    touched += swap(model, SplitGateUp, lambda m: PackedLinear([m.gate_proj, m.up_proj]))
+    touched = pack_neighbors(model)
     if target.kernels == "none":
         return Receipt("linear", touched, ("packed qkv and gate-up; no Triton in this process, so no decode kernels",))
     touched += stream(model, ROWS, launch_shapes(target))
