@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
-from harness.ranks import agreed
+from harness.ranks import agreed, meet
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -34,6 +35,7 @@ from harness.record import (
     Work,
 )
 from harness.spec import ModelInputs, ModelSpec, Target, Workload
+from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.kernels import KernelDisagreement, time_kernels
 from harness.timing.protocol import Progress, Timed, measure
@@ -87,7 +89,8 @@ def time_case(
             clock_for(target.device),
             case.timing,
             process,
-            telemetry_for(target.device),
+            # Every rank is at home: all are children of one worker.
+            telemetry_for(target.device, os.getppid() if target.world > 1 else None),
             case.seed,
             progress,
             partial(agreed, target),
@@ -163,7 +166,7 @@ class _Bench:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
 
     def _open(self, arm: Arm, load_s: float, timing: Timing) -> None:
-        before = _allocated(self.target.device)
+        before = memory.allocated(self.target.device)
         absent = None
         try:
             arm.open(self.shape)
@@ -178,7 +181,7 @@ class _Bench:
                 load_s=load_s,
                 compile_s=arm.compile_s,
                 capture_s=arm.capture_s,
-                peak_memory_bytes=_peak(self.target.device) - before,
+                peak_memory_bytes=memory.peak(self.target.device) - before,
                 absent=absent,
             )
         )
@@ -199,9 +202,14 @@ class _Bench:
         def decode() -> None:
             self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
 
+        def reset() -> None:
+            if phase == "decode":
+                arm.rewind()
+            meet(self.target)
+
         if phase == "prefill":
-            return Timed(arm.name, prefill, lambda: None, 1)
-        return Timed(arm.name, decode, arm.rewind, self.shape.decode_steps)
+            return Timed(arm.name, prefill, reset, 1)
+        return Timed(arm.name, decode, reset, self.shape.decode_steps)
 
     def work(self, phase: Phase) -> Work:
         shape = self.case.workload
@@ -250,15 +258,3 @@ class _Bench:
         gc.collect()
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _allocated(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 0
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
-
-
-def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -15,7 +15,7 @@ from models.common.kernels.arithmetic import exp, interpreted
 from models.common.kernels.early import early_start
 from models.common.kernels.workspace import Workspace
 
-BLOCK_E, BLOCK_K, WARPS = 4, 512, 4
+BLOCK_E, BLOCK_K, WARPS = 2, 2048, 4
 MAX_EXPERTS = 1024
 
 
@@ -61,18 +61,18 @@ def router_kernel(
     arrived = tl.atomic_add(tickets_ptr + token, 1, sem="acq_rel")
     if arrived == tl.num_programs(0) - 1:
         every = tl.arange(0, ALL)
-        left = tl.load(scores_at + every, mask=every < E, other=-float("inf"), cache_modifier=".cg")
+        scores = tl.load(scores_at + every, mask=every < E, other=-float("inf"), cache_modifier=".cg")
+        # Score and index in one integer that orders as the score does, lower indices first: one maximum a round.
+        bits = scores.to(tl.int32, bitcast=True)
+        ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)
+        left = ordered * ALL + (ALL - 1 - every)
         slots = tl.arange(0, triton.next_power_of_2(SLOTS))
         ids = tl.zeros((triton.next_power_of_2(SLOTS),), tl.int64)
-        best = tl.full((triton.next_power_of_2(SLOTS),), -float("inf"), tl.float32)
         for slot in tl.static_range(SLOTS):
             top = tl.max(left, 0)
-            # The lowest index among equals, and the first index where NaN makes nothing equal.
-            index = tl.min(tl.where(left == top, every, ALL), 0)
-            index = tl.where(index == ALL, 0, index)
-            ids = tl.where(slots == slot, index.to(tl.int64), ids)
-            best = tl.where(slots == slot, top, best)
-            left = tl.where(every == index, -float("inf"), left)
+            ids = tl.where(slots == slot, ALL - 1 - (top & (ALL - 1)), ids)
+            left = tl.where(left == top, -(1 << 62), left)
+        best = tl.load(scores_at + ids, mask=slots < SLOTS, other=-float("inf"), cache_modifier=".cg")
         share = exp(best - tl.max(best, 0))
         share = tl.where(slots < SLOTS, share, 0.0)
         share = share / tl.sum(share, 0)
@@ -117,5 +117,5 @@ def route(x: Tensor, weight: Tensor, chosen: int, workspace: Workspace | None = 
 
 def constants(experts: int, k: int) -> dict[str, int]:
     block_e = triton.next_power_of_2(experts) if interpreted() else BLOCK_E
-    block_k = max(16, min(1024, k & -k)) if interpreted() else BLOCK_K
+    block_k = max(16, min(1024, k & -k)) if interpreted() else min(BLOCK_K, triton.next_power_of_2(k))
     return {"BLOCK_E": block_e, "BLOCK_K": block_k, "ALL": triton.next_power_of_2(experts), "EVEN_K": k % block_k == 0}
