@@ -46,6 +46,8 @@ def extent_of(case: Case, target: Target) -> Extent:
 
 
 def run_prove(case: Case, spec: ModelSpec, source: build.Source, target: Target) -> Fragment:
+    # A convolution rounds float32 to tf32 unless told otherwise: no reference for anything in float32.
+    torch.backends.cudnn.allow_tf32 = False
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
