@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
 from harness.spec import HFConfig, ModelSpec, Receipt, Target
-from models.common.weights import check, load, read_config, read_safetensors
+from models.common.weights import check, load, read_config, read_safetensors, read_slices
 
 
 class NothingTouched(HarnessError):
@@ -55,8 +56,12 @@ def candidate(
 ) -> tuple[nn.Module, tuple[Receipt, ...]]:
     """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
     our own rename table."""
-    model = spec.build(source.config, target.dtype, target.device)
-    load(model, weights(spec, source, plain, target.device), spec.rename)
+    stack = tuple(stack)
+    cuts = [cut for name in stack if (cut := spec.menu[name].shard)]
+    model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
+    for cut in cuts:
+        cut(model, target)
+    load(model, weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
     return model, optimize(spec, model, stack, target)
 
 
@@ -67,10 +72,14 @@ def check_weights(spec: ModelSpec, directory: Path) -> None:
     check(model, directory, spec.rename, partial(spec.merge, config))
 
 
-def weights(spec: ModelSpec, source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
+def weights(
+    spec: ModelSpec, source: Source, plain: nn.Module, device: torch.device, sliced: bool
+) -> Iterable[tuple[str, Any]]:
+    """Tensors by their Hugging Face names. `sliced` leaves those of a checkpoint in their files until they are cut."""
     if source.directory is None:
         return ((name, parameter.data) for name, parameter in plain.named_parameters())
-    return spec.merge(source.config, read_safetensors(source.directory, device))
+    read: Callable[..., Iterable[tuple[str, Any]]] = read_slices if sliced else read_safetensors
+    return spec.merge(source.config, read(source.directory, device))
 
 
 def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:

@@ -37,5 +37,9 @@ class CacheFull(UserError):
     """A sequence would outgrow the key-value cache that was reserved for it."""
 
 
+class SharedSlots(UserError):
+    """A call that would write where other sequences read."""
+
+
 class RecordError(HarnessError):
     """A record that breaks an invariant: it must not be written, or cannot be trusted when read."""

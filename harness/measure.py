@@ -6,6 +6,8 @@ import gc
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +16,11 @@ from harness import build, inputs
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
+from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
+from harness.ranks import agreed
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -86,13 +90,14 @@ def time_case(
             telemetry_for(target.device),
             case.seed,
             progress,
+            partial(agreed, target),
         )
         timing.series += measured.series
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
     bench.recheck(timing)
-    if process == 0 and target.kernels == "compiled":
+    if process == 0 and target.rank == 0 and target.kernels == "compiled":
         bench.close()
         kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
         for kernel in kernels.values():
@@ -125,11 +130,14 @@ class _Bench:
         self.last: dict[str, Tensor] = {}
 
     def _prompt(self, purpose: str) -> Tensor:
+        """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
         shape = self.case.workload
-        purpose = f"{purpose} {self.process}"
-        return inputs.prompt(
-            self.source.config, shape.batch, shape.prompt_tokens, self.case.seed, purpose, self.target.device
-        )
+        draw = partial(inputs.prompt, self.source.config, seed=self.case.seed, device=self.target.device)
+        prompt = draw(shape.batch, shape.prompt_tokens, purpose=f"{purpose} {self.process}")
+        shared = min(shape.shared_prefix_tokens, shape.prompt_tokens)
+        if shared:
+            prompt[:, :shared] = draw(1, shared, purpose=f"shared prefix {self.process}")
+        return prompt
 
     def open(self, timing: Timing) -> None:
         """Build both models and open every arm; one that cannot run here leaves its reason."""
@@ -141,7 +149,12 @@ class _Bench:
         ours_s = timed_s(self.target.device, began)
         label = "+".join(self.stack) or "eager build"
         arms: list[tuple[Arm, float]] = [(PEERS[name](hf), hf_s) for name in self.case.arms]
-        arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
+        if self.reuses(ours):
+            shared = self.case.workload.shared_prefix_tokens
+            arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
+            arms += [(PrefixHit(ours, name, label, shared), ours_s) for name in (CANDIDATE, AGAIN)]
+        else:
+            arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
         for arm, load_s in arms:
             self._open(arm, load_s, timing)
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
@@ -168,6 +181,10 @@ class _Bench:
             )
         )
 
+    def reuses(self, model: Any) -> bool:
+        """Whether the candidate finds the beginning of its prompt cached."""
+        return bool(self.case.workload.shared_prefix_tokens) and "prefixes" in vars(model)
+
     def phases(self) -> Iterator[Phase]:
         yield "prefill"
         if self.shape.decode_steps:
@@ -186,10 +203,13 @@ class _Bench:
 
     def work(self, phase: Phase) -> Work:
         shape = self.case.workload
-        tokens = shape.prompt_tokens if phase == "prefill" else 1
+        cached = shape.shared_prefix_tokens if COLD in {arm.name for arm in self.arms} else 0
+        tokens = max(1, shape.prompt_tokens - cached) if phase == "prefill" else 1
         context = shape.prompt_tokens + (0 if phase == "prefill" else (self.shape.decode_steps + 1) // 2)
         cost = self.spec.work(self.source.config, self.target.dtype, Workload(phase, shape.batch, tokens, context))
-        return Work(phase=phase, bytes=cost.bytes, flops=cost.flops)
+        # Ranks do their shares at the same time.
+        world = self.target.world
+        return Work(phase=phase, bytes=cost.bytes // world, flops=cost.flops // world)
 
     def recheck(self, timing: Timing) -> None:
         """The very buffers that were timed, on inputs rewritten in place."""

@@ -27,6 +27,9 @@ class Target:
     device: torch.device
     dtype: torch.dtype
     kernels: KernelMode
+    rank: int = 0
+    """This process among `world` that run one model together."""
+    world: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,11 @@ class Optimization:
     """At least one of these must stand before it in the same stack."""
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""
+    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`, `ranks` (several devices, or
+    several processes on a CPU)."""
+    shard: Callable[[nn.Module, Target], None] | None = None
+    """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
+    every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
+from harness.arms.arm import Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
 
 
 class HFStatic(Arm):
@@ -47,9 +47,10 @@ class HFStatic(Arm):
     def decode(self, tokens: Tensor, steps: int) -> Tensor:
         logits = tokens
         positions = torch.full_like(tokens, self.prompt_tokens)
-        for _ in range(steps):
-            logits, tokens = self._step(tokens, positions)
-            positions = positions + 1
+        with decoding(self.model):
+            for _ in range(steps):
+                logits, tokens = self._step(tokens, positions)
+                positions = positions + 1
         return logits
 
     def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.arms.arm import Arm, Shape
+from harness.arms.arm import Arm, Shape, decoding
 
 
 class Reference(Arm):
@@ -40,9 +40,10 @@ class Reference(Arm):
 
     def decode(self, tokens: Tensor, steps: int) -> Tensor:
         logits = tokens
-        for _ in range(steps):
-            logits = self._forward(tokens)
-            tokens = logits.argmax(-1, keepdim=True)
+        with decoding(self.model):
+            for _ in range(steps):
+                logits = self._forward(tokens)
+                tokens = logits.argmax(-1, keepdim=True)
         return logits
 
     def _forward(self, tokens: Tensor) -> Tensor:

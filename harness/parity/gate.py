@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
+from harness.ranks import earliest
 from harness.record import Check, Divergence, NotJudged, Parity
 from harness.spec import ModelSpec, Receipt, Target
 
@@ -49,11 +51,12 @@ def prove(
     progress(0.0, "kernels against their eager twins")
     checks = _ops(spec, stack, target, source.seed)
     progress(0.3, "fp32 layers and logits")
-    single = Target(target.device, torch.float32, target.kernels)
+    single = replace(target, dtype=torch.float32)
     fp32, found = _Bench(spec, source, stack, single).in_fp32(
         Extent(min(2, extent.batch), min(64, extent.prompt_tokens))
     )
     checks += fp32
+    _release(target)
     progress(0.6, f"{_name(target.dtype)} layers, logits, generation and paths")
     bench = _Bench(spec, source, stack, target)
     reduced, divergence = bench.in_target(extent)
@@ -67,9 +70,17 @@ def prove(
     return Proof(parity, bench.receipts)
 
 
+def _release(target: Target) -> None:
+    """Give back the device memory of models that only reference cycles still hold: the next two may need all of it."""
+    gc.collect()
+    if target.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> list[Check]:
     kernels = {kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}
-    if target.kernels == "none":
+    if target.kernels == "none" or target.rank:
+        # Ranks launch the same kernels: one judges them.
         return []
     dtypes = dict.fromkeys((torch.float32, target.dtype))
     return [
@@ -147,14 +158,17 @@ class _Bench:
         hidden = self.plain.layer_inputs(tokens)
         layers = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
         checks = [check for layer in layers for check in layer]
-        broken = next(((i, c) for i, layer in enumerate(layers) for c in layer if not c.passed), None)
-        if broken is None:
+        broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)
+        index = earliest(self.target, broken)
+        if index is None:
             return checks, None
-        index, check = broken
         found = localize(self.model, self.plain, index, hidden[index], self.spec.stages)
+        check = next((c for c in layers[index] if not c.passed), None)
+        if found is not None or check is None:
+            return checks, found
         whole = check is layers[index][-1]
         stage, op = ("layer output", "residual add") if whole else ("router", "router")
-        return checks, found or _of(check, index, stage, op)
+        return checks, _of(check, index, stage, op)
 
     def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing."""

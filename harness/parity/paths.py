@@ -1,4 +1,4 @@
-"""The ways to the same logits: chunked, padded, alone, through another cache, replayed; all judged alike."""
+"""The ways to the same logits: chunked, padded, alone, another cache, replayed, a reused prefix; all judged alike."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.parity.generation import Generated, forced
 from harness.parity.logits import Reference, judge_logits
+from harness.parity.prefix import check_prefixes
 from harness.parity.rules import worst
 from harness.record import Check
 from harness.spec import ModelSpec, Target
@@ -38,7 +39,8 @@ def check_paths(
     tokens, start = generated.tokens, generated.prompt_tokens
     wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
     whole = _all(wide, plain)
-    decoded = _all(wide[:, start - 1 : -1], stepwise[:, : generated.new_tokens])
+    stepwise = stepwise[:, : generated.new_tokens]
+    decoded = _all(wide[:, start - 1 : -1], stepwise)
     checks = [
         _check("chunked prefill", _chunked(model, tokens), whole),
         _check("left-padded batch", _padded(model, tokens), whole),
@@ -52,6 +54,8 @@ def check_paths(
     if "decode" in vars(model):
         eager = partial(type(model).decode, model)
         checks.append(_check("decode without graph or compiler", forced(model, generated, eager), decoded))
+    if "prefixes" in vars(model):
+        checks += check_prefixes(model, generated, wide, plain, stepwise)
     return checks
 
 

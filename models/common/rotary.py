@@ -21,9 +21,11 @@ class RotaryTable(nn.Module):
 
     def __init__(self, theta: float, size: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
-        exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
+        # The meta device would forget the values, which no checkpoint holds.
+        place = torch.device("cpu") if device.type == "meta" else device
+        exponents = torch.arange(0, size, 2, dtype=torch.float32, device="cpu") / size
         self.inv_freq: Tensor
-        self.register_buffer("inv_freq", (1.0 / theta**exponents).to(device), persistent=False)
+        self.register_buffer("inv_freq", (1.0 / theta**exponents).to(place), persistent=False)
         self.dtype = dtype
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(tokens))
 
 
-@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
+@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
