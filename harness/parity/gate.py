@@ -15,6 +15,7 @@ from harness import build, inputs
 from harness.parity.generation import check_generation, forced, generate
 from harness.parity.layer import check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
+from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss, unjudged_loss
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
@@ -22,6 +23,7 @@ from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.ranks import earliest
 from harness.record import Check, Divergence, NotJudged, Parity
+from harness.rounding import lossy, rounded
 from harness.spec import ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
@@ -63,7 +65,7 @@ def prove(
     checks += reduced
     parity = Parity(
         checks=tuple(checks),
-        not_judged=_not_judged(target),
+        not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
         first_divergence=found or divergence or _first_op(checks),
         wall_s=time.perf_counter() - began,
     )
@@ -94,7 +96,7 @@ class _Bench:
     def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
         self.spec, self.source, self.stack, self.target = spec, source, stack, target
         hf = build.reference(spec, source, target.dtype, target.device)
-        self.plain = Plain(hf, spec.routing)
+        self.unrounded, self.plain = Plain(hf, spec.routing), Plain(rounded(spec, hf, stack), spec.routing)
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
 
@@ -143,7 +145,18 @@ class _Bench:
             decoded = forced(self.model, generated, self.model.decode)
             checks += check_generation(decoded, wide[:, last], stepwise, generated)
             checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
-        return [*checks, *self._flips(tokens, routes)], divergence
+        return [*checks, *self._flips(tokens, routes), *self._loss(extent)], divergence
+
+    def _loss(self, extent: Extent) -> list[Check]:
+        """What a lossy stack costs, on text that the unrounded model says itself."""
+        if self.source.directory is None or not lossy(self.spec, self.stack):
+            return []
+        text = generate(self.unrounded, self.prompt(extent, "loss")[:LOSS_ROWS], LOSS_TOKENS)
+        theirs = self.unrounded.logits(text.tokens)
+        ours = self.model(text.tokens, self.model.new_cache(*text.tokens.shape))
+        said = slice(text.prompt_tokens - 1, -1)
+        chosen = text.tokens[:, text.prompt_tokens :]
+        return judge_loss(self.spec, self.stack, ours[:, said], theirs[:, said], chosen, self.source.seed)
 
     def _flips(self, tokens: Tensor, wide: Routes) -> list[Check]:
         if self.spec.routing is None:
