@@ -12,7 +12,7 @@ from harness import build
 from harness.parity.gate import Extent, Proof, prove
 from harness.parity.plain import Plain
 from harness.rounding import rounded, saved_bytes
-from harness.spec import Menu, ModelSpec, Receipt, Target
+from harness.spec import Menu, ModelInputs, ModelSpec, Receipt, Target
 from models.common.quantized_linear import QuantizedLinear
 from models.qwen3_4b_instruct_2507 import SPEC
 
@@ -108,7 +108,7 @@ def test_many_rows_in_parts_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -
     whole = ours(tokens, ours.new_cache(2, 10))
     monkeypatch.setattr("models.common.quantized_linear.CHUNK_BYTES", 1 << 15)
     assert torch.allclose(ours(tokens, ours.new_cache(2, 10)), whole, atol=0.02)
-    assert torch.allclose(whole, Plain(rounded(SPEC, hf, ("linear_int4",))).logits(tokens), atol=0.1)
+    assert torch.allclose(whole, Plain(rounded(SPEC, hf, ("linear_int4",))).logits(ModelInputs(tokens)), atol=0.1)
 
 
 def test_a_checkpoints_loss_is_judged(tmp_path: Path) -> None:
