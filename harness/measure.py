@@ -34,6 +34,7 @@ from harness.record import (
     Series,
     Work,
 )
+from harness.rounding import lossy, rounded, saved_bytes
 from harness.spec import ModelInputs, ModelSpec, Target, Workload
 from harness.timing import memory
 from harness.timing.clock import clock_for
@@ -149,6 +150,7 @@ class _Bench:
         began = time.perf_counter()
         hf = build.reference(self.spec, self.source, self.target.dtype, self.target.device)
         hf_s = timed_s(self.target.device, began)
+        self.hf = hf
         began = time.perf_counter()
         ours, _ = build.candidate(self.spec, self.source, hf, self.stack, self.target)
         ours_s = timed_s(self.target.device, began)
@@ -217,9 +219,10 @@ class _Bench:
         tokens = max(1, shape.prompt_tokens - cached) if phase == "prefill" else 1
         context = shape.prompt_tokens + (0 if phase == "prefill" else (self.shape.decode_steps + 1) // 2)
         cost = self.spec.work(self.source.config, self.target.dtype, Workload(phase, shape.batch, tokens, context))
+        unread = saved_bytes(self.spec, self.hf, self.stack)
         # Ranks do their shares at the same time.
         world = self.target.world
-        return Work(phase=phase, bytes=cost.bytes // world, flops=cost.flops // world)
+        return Work(phase=phase, bytes=(cost.bytes - unread) // world, flops=cost.flops // world)
 
     def recheck(self, timing: Timing) -> None:
         """The very buffers that were timed, on inputs rewritten in place."""
@@ -228,6 +231,8 @@ class _Bench:
         self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
         outputs = {arm.name: self._outputs(arm) for arm in self.arms}
+        if lossy(self.spec, self.stack):
+            outputs[REFERENCE] = self._outputs(PEERS[REFERENCE](rounded(self.spec, self.hf, self.stack)))
         limit = AFTERWARDS[self.target.dtype]
         for name in (CANDIDATE, AGAIN):
             for phase, (ours, theirs) in enumerate(zip(outputs[name], outputs[REFERENCE], strict=True)):
@@ -253,6 +258,7 @@ class _Bench:
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""
+        del self.hf
         self.arms.clear()
         self.last.clear()
         gc.collect()

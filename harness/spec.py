@@ -98,6 +98,16 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What a lossy optimization makes of a parameter, given its name in our build and its value."""
+
+    weight: Callable[[str, Tensor], Tensor]
+    """The value that the changed build computes with, in the same dtype; the very tensor where it is left alone."""
+    held_bytes: Callable[[str, Tensor], int]
+    """What the changed build holds in its place, in bytes."""
+
+
+@dataclass(frozen=True)
 class Optimization:
     """A named change to a model's eager build.
 
@@ -118,6 +128,8 @@ class Optimization:
     shard: Callable[[nn.Module, Target], None] | None = None
     """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
     every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
+    rounding: Rounding | None = None
+    """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from harness import build, inputs
 from harness.parity.generation import check_generation, forced, generate
 from harness.parity.layer import check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
+from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss, unjudged_loss
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
@@ -23,6 +24,7 @@ from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.ranks import earliest
 from harness.record import Check, Divergence, NotJudged, Parity
+from harness.rounding import lossy, rounded
 from harness.spec import ModelInputs, ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
@@ -64,7 +66,7 @@ def prove(
     checks += reduced
     parity = Parity(
         checks=tuple(checks),
-        not_judged=_not_judged(target),
+        not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
         first_divergence=found or divergence or _first_op(checks),
         wall_s=time.perf_counter() - began,
     )
@@ -95,7 +97,9 @@ class _Bench:
     def __init__(self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target) -> None:
         self.spec, self.source, self.stack, self.target = spec, source, stack, target
         hf = build.reference(spec, source, target.dtype, target.device)
-        self.plain = Plain(hf, spec.routing, spec.decoder, spec.vision)
+        self.unrounded, self.plain = (
+            Plain(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
+        )
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
 
@@ -148,7 +152,18 @@ class _Bench:
             decoded = forced(self.model, generated, self.model.decode)
             checks += check_generation(decoded, wide[:, last], stepwise, generated)
             checks += check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
-        return [*checks, *self._flips(generated.inputs, routes)], _first_op(seen) or divergence
+        checks += [*self._flips(generated.inputs, routes), *self._loss(extent)]
+        return checks, _first_op(seen) or divergence
+
+    def _loss(self, extent: Extent) -> list[Check]:
+        """What a lossy stack costs, on text that the unrounded model says itself."""
+        if self.source.directory is None or not lossy(self.spec, self.stack):
+            return []
+        rows = min(LOSS_ROWS, extent.batch)
+        text = generate(self.unrounded, self.prompt(replace(extent, batch=rows), 0, "loss"), LOSS_TOKENS)
+        before, said = slice(extent.prompt_tokens - 1, -1), text.inputs.tokens[:, extent.prompt_tokens :]
+        ours, theirs = self._ours(text.inputs)[:, before], self.unrounded.logits(text.inputs)[:, before]
+        return judge_loss(self.spec, self.stack, ours, theirs, said, self.source.seed)
 
     def _ours(self, prompt: ModelInputs) -> Tensor:
         out: Tensor = self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))
