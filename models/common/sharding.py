@@ -65,6 +65,10 @@ class Placement:
 
     def shard(self, name: str, shape: torch.Size, rank: int, world: int) -> Shard:
         dim, packed = self.cuts[name]
+        if shape[dim] % (packed * self.pieces.count):
+            raise ConfigError(
+                f"tensor_parallel: '{name}' {tuple(shape)} holds no {self.pieces.count} {self.pieces.name}"
+            )
         mine = self.pieces.mine(rank, world)
         matrix = shape[dim] // packed
         width = matrix // self.pieces.count
@@ -202,7 +206,7 @@ def _settle_buffers(model: nn.Module, target: Target) -> None:
                 continue
             if buffer.is_meta:
                 raise ConfigError(f"tensor_parallel: buffer '{leaf}' of {type(module).__name__} lost its values")
-            module.register_buffer(leaf, buffer.to(target.device), persistent=False)
+            setattr(module, leaf, buffer.to(target.device))
 
 
 def connect(model: nn.Module, plan: Plan) -> tuple[str, ...]:

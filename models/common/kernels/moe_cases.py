@@ -172,7 +172,7 @@ def _vector_compilation(down: bool) -> Callable[[Bank, str, torch.dtype], Compil
     def compilation(sizes: Bank, weights: str, dtype: torch.dtype) -> Compilation:
         _, chosen, hidden, size = sizes
         outputs, k = (hidden, size) if down else (size, hidden)
-        shape = moe_vector.default_shape(outputs, k)
+        shape = (moe_vector.down_shape if down else moe_vector.gate_up_shape)(outputs, k)
         signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
         signature |= {"K": "i32", "stride_expert": "i32", "stride_w": "i32"}
         signature |= {"H": "i32", "weights_ptr": weights} if down else {"I": "i32", "stride_x": "i32"}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted
 
-BLOCK_E, BLOCK_K, WARPS = 4, 512, 4
+BLOCK_E, BLOCK_K, WARPS = 2, 2048, 4
 MAX_EXPERTS = 1024
 
 
@@ -29,20 +29,19 @@ def score(x_at, weight_ptr, rows, K, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexp
 
 
 @triton.jit
-def take_best(ranks, values, SLOTS: tl.constexpr, ALL: tl.constexpr):
-    """The places of the SLOTS largest of ranks [ALL], largest first, the lowest place among equals and the first where
-    NaN makes nothing equal; and values [ALL] at these places. Both are padded to a power of two with 0 and -inf."""
-    every = tl.arange(0, ALL)
+def take_best(ranks, SLOTS: tl.constexpr, ALL: tl.constexpr):
+    """The places of the SLOTS largest of ranks [ALL] float32, largest first, the lower among equals; padded with 0
+    to a power of two. Rank and place go into one integer that orders as the rank does: one maximum a round."""
+    bits = ranks.to(tl.int32, bitcast=True)
+    ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)
+    left = ordered * ALL + (ALL - 1 - tl.arange(0, ALL))
     slots = tl.arange(0, triton.next_power_of_2(SLOTS))
     ids = tl.zeros((triton.next_power_of_2(SLOTS),), tl.int64)
-    taken = tl.full((triton.next_power_of_2(SLOTS),), -float("inf"), tl.float32)
     for slot in tl.static_range(SLOTS):
-        place = tl.min(tl.where(ranks == tl.max(ranks, 0), every, ALL), 0)
-        place = tl.where(place == ALL, 0, place)
-        ids = tl.where(slots == slot, place.to(tl.int64), ids)
-        taken = tl.where(slots == slot, tl.sum(tl.where(every == place, values, 0.0), 0), taken)
-        ranks = tl.where(every == place, -float("inf"), ranks)
-    return ids, taken
+        top = tl.max(left, 0)
+        ids = tl.where(slots == slot, ALL - 1 - (top & (ALL - 1)), ids)
+        left = tl.where(left == top, -(1 << 62), left)
+    return ids
 
 
 def needs(tokens: int, experts: int) -> tuple[int, int]:
@@ -53,8 +52,13 @@ def needs(tokens: int, experts: int) -> tuple[int, int]:
 def constants(experts: int, k: int) -> dict[str, int]:
     """The compile-time values of one launch, apart from how many are chosen."""
     block_e = triton.next_power_of_2(experts) if interpreted() else BLOCK_E
-    block_k = max(16, min(1024, k & -k)) if interpreted() else BLOCK_K
+    block_k = max(16, min(1024, k & -k)) if interpreted() else _block_k(k)
     return {"BLOCK_E": block_e, "BLOCK_K": block_k, "ALL": triton.next_power_of_2(experts), "EVEN_K": k % block_k == 0}
+
+
+def _block_k(k: int) -> int:
+    """A divisor of the sum's length where a large one exists, for then no load has a mask."""
+    return int(min(BLOCK_K, triton.next_power_of_2(k), max(512, k & -k)))
 
 
 def check(x: Tensor, weight: Tensor, chosen: int) -> None:

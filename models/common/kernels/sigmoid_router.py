@@ -51,9 +51,9 @@ def router_kernel(
         every = tl.arange(0, ALL)
         scores = tl.load(scores_at + every, mask=every < E, other=-float("inf"), cache_modifier=".cg")
         correction = tl.load(correction_ptr + every, mask=every < E, other=0.0)
-        ids, taken = take_best(scores + correction, scores, SLOTS, ALL)
+        ids = take_best(scores + correction, SLOTS, ALL)
         slots = tl.arange(0, triton.next_power_of_2(SLOTS))
-        taken = tl.where(slots < SLOTS, taken, 0.0)
+        taken = tl.load(scores_at + ids, mask=slots < SLOTS, other=0.0, cache_modifier=".cg")
         weights = taken / (tl.sum(taken, 0) + 1e-20) * scale
         tl.store(ids_ptr + token * SLOTS + slots, ids, mask=slots < SLOTS)
         tl.store(weights_ptr + token * SLOTS + slots, weights, mask=slots < SLOTS)

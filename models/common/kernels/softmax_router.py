@@ -51,8 +51,9 @@ def router_kernel(
     if arrived == tl.num_programs(0) - 1:
         every = tl.arange(0, ALL)
         scores = tl.load(scores_at + every, mask=every < E, other=-float("inf"), cache_modifier=".cg")
-        ids, best = take_best(scores, scores, SLOTS, ALL)
+        ids = take_best(scores, SLOTS, ALL)
         slots = tl.arange(0, triton.next_power_of_2(SLOTS))
+        best = tl.load(scores_at + ids, mask=slots < SLOTS, other=-float("inf"), cache_modifier=".cg")
         share = exp(best - tl.max(best, 0))
         share = tl.where(slots < SLOTS, share, 0.0)
         share = share / tl.sum(share, 0)

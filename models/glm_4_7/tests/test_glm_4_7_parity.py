@@ -7,7 +7,7 @@ from harness import build
 from harness.parity.gate import Extent, prove
 from harness.parity.generation import generate
 from harness.parity.plain import Plain
-from harness.spec import Target, Workload
+from harness.spec import ModelInputs, Target, Workload
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     hf = build.reference(SPEC, SOURCE, dtype, CPU)
     ours, _ = build.candidate(SPEC, SOURCE, hf, (), target(dtype))
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(tokens))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
 
 
 def test_the_correction_is_float32_not_zero_and_shared_whatever_the_dtype() -> None:
@@ -55,7 +55,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 @torch.no_grad()
 def test_the_reference_generates_past_its_end_tokens() -> None:
     hf = build.reference(SPEC, SOURCE, torch.float32, CPU)
-    prompt = torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0))
+    prompt = ModelInputs(torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0)))
     unended = generate(Plain(hf), prompt, 8).tokens
     hf.generation_config.eos_token_id = unended[:, 13:15].flatten().tolist()
     assert torch.equal(generate(Plain(hf), prompt, 8).tokens, unended)

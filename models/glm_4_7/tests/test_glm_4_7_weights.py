@@ -13,7 +13,7 @@ from torch import Tensor
 from harness import build
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def agrees(directory: Path) -> bool:
     hf = build.reference(SPEC, source, torch.bfloat16, CPU)
     ours, _ = build.candidate(SPEC, source, hf, (), Target(CPU, torch.bfloat16, "none"))
     tokens = torch.arange(40).view(2, 20)
-    return torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(tokens))
+    return torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 
 
 @torch.no_grad()
