@@ -8,7 +8,9 @@ from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted
 
-BLOCK_E, BLOCK_K, WARPS = 2, 2048, 4
+BLOCK_E, WARPS = 2, 4
+MAX_BLOCK_K, MIN_BLOCK_K = 2048, 256
+"""A whole row in one step where it fits: one wait for memory instead of many."""
 MAX_EXPERTS = 1024
 
 
@@ -30,11 +32,13 @@ def score(x_at, weight_ptr, rows, K, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexp
 
 @triton.jit
 def take_best(ranks, SLOTS: tl.constexpr, ALL: tl.constexpr):
-    """The places of the SLOTS largest of ranks [ALL] float32, largest first, the lower among equals; padded with 0
-    to a power of two. Rank and place go into one integer that orders as the rank does: one maximum a round."""
-    bits = ranks.to(tl.int32, bitcast=True)
+    """The places of the SLOTS largest of ranks [ALL], largest first, the lowest place among equals; padded to a power
+    of two with 0. Rank and place make one integer that orders as both do, so that a round is a single maximum."""
+    every = tl.arange(0, ALL)
+    # Minus zero is no less than zero.
+    bits = (ranks + 0.0).to(tl.int32, bitcast=True)
     ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)
-    left = ordered * ALL + (ALL - 1 - tl.arange(0, ALL))
+    left = ordered * ALL + (ALL - 1 - every)
     slots = tl.arange(0, triton.next_power_of_2(SLOTS))
     ids = tl.zeros((triton.next_power_of_2(SLOTS),), tl.int64)
     for slot in tl.static_range(SLOTS):
@@ -52,13 +56,8 @@ def needs(tokens: int, experts: int) -> tuple[int, int]:
 def constants(experts: int, k: int) -> dict[str, int]:
     """The compile-time values of one launch, apart from how many are chosen."""
     block_e = triton.next_power_of_2(experts) if interpreted() else BLOCK_E
-    block_k = max(16, min(1024, k & -k)) if interpreted() else _block_k(k)
+    block_k = max(16 if interpreted() else MIN_BLOCK_K, min(MAX_BLOCK_K, k & -k))
     return {"BLOCK_E": block_e, "BLOCK_K": block_k, "ALL": triton.next_power_of_2(experts), "EVEN_K": k % block_k == 0}
-
-
-def _block_k(k: int) -> int:
-    """A divisor of the sum's length where a large one exists, for then no load has a mask."""
-    return int(min(BLOCK_K, triton.next_power_of_2(k), max(512, k & -k)))
 
 
 def check(x: Tensor, weight: Tensor, chosen: int) -> None:
