@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +52,32 @@ def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
         do_sample=False,
         max_new_tokens=new_tokens,
         repetition_penalty=1.0,
-        eos_token_id=None,
         pad_token_id=0,
         suppress_tokens=list(prompt.reserved) or None,
         return_dict_in_generate=True,
         output_logits=True,
     )
-    out = plain.model.generate(
-        prompt.tokens,
-        attention_mask=torch.ones_like(prompt.tokens),
-        generation_config=config,
-        **prompt.keywords(),
-    )
+    with _endless(plain.model):
+        out = plain.model.generate(
+            prompt.tokens,
+            attention_mask=torch.ones_like(prompt.tokens),
+            generation_config=config,
+            **prompt.keywords(),
+        )
     logits = torch.stack(out.logits, dim=1).to(plain.model.dtype)
     return Generated(prompt.continued(out.sequences), logits, prompt.tokens.shape[1])
+
+
+@contextmanager
+def _endless(model: Any) -> Iterator[None]:
+    """While open, no token ends a sequence. What a generation config leaves out is taken from the model's own, so that
+    asking for no end token is not enough."""
+    own = model.generation_config
+    kept, own.eos_token_id = own.eos_token_id, None
+    try:
+        yield
+    finally:
+        own.eos_token_id = kept
 
 
 def forced(model: Any, generated: Generated, decode: Any) -> Tensor:

@@ -83,7 +83,10 @@ class Plain:
         return LayerRun(self.core.layers[index], self.core.rotary_emb, self.positions(inputs))
 
     def wide_layer(self, index: int, inputs: ModelInputs) -> LayerRun:
-        wide = copy.deepcopy(self.core.layers[index]).to(wider(self.model.dtype))
+        layer, wide_type = self.core.layers[index], wider(self.model.dtype)
+        # Widened parameters stand in for the copies that deepcopy would make: experts fill much of a device.
+        widened = {id(p): nn.Parameter(p.to(wide_type), requires_grad=False) for p in layer.parameters()}
+        wide = copy.deepcopy(layer, widened).to(wide_type)
         # Grouped matrix products know no float64. A copied layer has a config of its own.
         for module in wide.modules():
             if hasattr(getattr(module, "config", None), "_experts_implementation"):

@@ -5,6 +5,7 @@ import torch
 
 from harness import build
 from harness.parity.gate import Extent, prove
+from harness.parity.generation import generate
 from harness.parity.plain import Plain
 from harness.spec import ModelInputs, Target, Workload
 from models.glm_4_7 import SPEC
@@ -49,6 +50,16 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     assert {"chosen experts", "expert weights"} <= {check.name for check in proof.parity.checks}
+
+
+@torch.no_grad()
+def test_the_reference_generates_past_its_end_tokens() -> None:
+    hf = build.reference(SPEC, SOURCE, torch.float32, CPU)
+    prompt = ModelInputs(torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0)))
+    unended = generate(Plain(hf), prompt, 8).tokens
+    hf.generation_config.eos_token_id = unended[:, 13:15].flatten().tolist()
+    assert torch.equal(generate(Plain(hf), prompt, 8).tokens, unended)
+    assert hf.generation_config.eos_token_id == unended[:, 13:15].flatten().tolist()
 
 
 def test_full_size_on_meta_has_the_published_parameter_count() -> None:
