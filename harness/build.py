@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
@@ -44,10 +44,10 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
     torch.manual_seed(source.seed)
     model = spec.reference(source.config, dtype, device, source.directory)
     if source.directory is None:
-        for name, parameter in model.named_parameters():
+        for name, tensor in held(model):
             if deviation := spec.perturb(name):
-                noise = torch.randn(parameter.shape, generator=generator(source.seed, name))
-                parameter.data.add_(noise.to(device=device, dtype=dtype), alpha=deviation)
+                noise = torch.randn(tensor.shape, generator=generator(source.seed, name))
+                tensor.add_(noise.to(device=device, dtype=tensor.dtype), alpha=deviation)
     return model
 
 
@@ -77,9 +77,16 @@ def weights(
 ) -> Iterable[tuple[str, Any]]:
     """Tensors by their Hugging Face names. `sliced` leaves those of a checkpoint in their files until they are cut."""
     if source.directory is None:
-        return ((name, parameter.data) for name, parameter in plain.named_parameters())
+        return held(plain)
     read: Callable[..., Iterable[tuple[str, Any]]] = read_slices if sliced else read_safetensors
     return spec.merge(source.config, read(source.directory, device))
+
+
+def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a checkpoint of `model` would hold, tied tensors once: its parameters, and the buffers that persist."""
+    yield from ((name, parameter.data) for name, parameter in model.named_parameters())
+    kept = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
 def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:

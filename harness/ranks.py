@@ -70,6 +70,12 @@ def leave() -> None:
     dist.destroy_process_group()
 
 
+def meet(target: Target) -> None:
+    """Wait for all ranks: a sample must not begin with one waiting for another to end its last."""
+    if target.world > 1:
+        dist.barrier()
+
+
 def agreed(target: Target, decided: bool) -> bool:
     """Rank 0's decision: ranks that time the same work apart must stop together."""
     if target.world == 1:

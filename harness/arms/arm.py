@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.spec import ModelInputs
 
 
 class ArmAbsent(HarnessError):
@@ -21,10 +22,15 @@ class ArmAbsent(HarnessError):
 
 @dataclass(frozen=True)
 class Shape:
-    """One timed case: prompt [batch, prompt_tokens] and how many tokens one timed decode call makes."""
+    """One timed case: the prompts and how many tokens one timed decode call makes."""
 
-    prompt: Tensor
+    inputs: ModelInputs
     decode_steps: int
+
+    @property
+    def prompt(self) -> Tensor:
+        """Token ids [batch, prompt_tokens]."""
+        return self.inputs.tokens
 
     @property
     def batch(self) -> int:
@@ -51,8 +57,8 @@ class Arm(ABC):
         """Reserve caches, compile, capture. Raises ArmAbsent when this cannot run here."""
 
     @abstractmethod
-    def prefill(self, prompt: Tensor) -> Tensor:
-        """The whole prompt [B, T] into an empty cache; logits [B, vocab] of its last token."""
+    def prefill(self, inputs: ModelInputs) -> Tensor:
+        """The whole prompt, images included, into an empty cache; logits [B, vocab] of its last token."""
 
     @abstractmethod
     def rewind(self) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.arms.arm import Shape, timed_s
+from harness.arms.arm import ArmAbsent, Shape, timed_s
 from harness.arms.candidate import Candidate
+from harness.inputs import reopened
+from harness.spec import ModelInputs
 
 COLD = "cold"
 """The arm that is the same build with nothing cached."""
@@ -26,6 +28,8 @@ class PrefixHit(Candidate):
         self.capacity = 0
 
     def open(self, shape: Shape) -> None:
+        if shape.inputs.pixels is not None:
+            raise ArmAbsent("prefixes with images are proven, not timed: a prefix may end inside an image")
         page_tokens = self.model.prefixes.page_tokens
         self.capacity = shape.capacity
         # Room for the open rows and for the prefix beside them.
@@ -33,18 +37,19 @@ class PrefixHit(Candidate):
         cache, _ = self.prefixes.open(shape.prompt[:, : self.shared], self.shared)
         self.model(shape.prompt[:, : self.shared], cache, keep=1)
         self.prefixes.close(cache)
-        self.prefill(shape.prompt)
+        self.prefill(shape.inputs)
         began = time.perf_counter()
         if shape.decode_steps:
             self.decode(shape.prompt[:, :1], 1)
         self.capture_s = timed_s(shape.prompt.device, began)
         self.rewind()
 
-    def prefill(self, prompt: Tensor) -> Tensor:
+    def prefill(self, inputs: ModelInputs) -> Tensor:
+        prompt = inputs.tokens
         if self.cache is not None:
             self.cache.rewind(self.matched)
             self.prefixes.close(self.cache)
-        self.cache, self.matched = self.prefixes.open(prompt, self.capacity)
+        self.cache, self.matched = reopened(self.model, self.prefixes, inputs, self.capacity)
         self.prompt_tokens = prompt.shape[1]
         out: Tensor = self.model(prompt[:, self.matched :], self.cache, keep=1)[:, -1]
         return out

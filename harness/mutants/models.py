@@ -11,6 +11,7 @@ import torch
 
 from harness import build
 from harness.errors import HarnessError
+from harness.inputs import prepared
 from harness.mutants.verdict import Seen, first_seen
 from harness.parity.gate import Bench, Extent
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
@@ -67,9 +68,13 @@ class Suspects:
     def _distance(self, mutant: Mutant) -> float:
         """How far an equivalent fault moves the logits in float32. HarnessError past the limit of two right builds."""
         bench, right = self.benches[0], self.right[0]
-        tokens = bench.prompt("fp32")
-        mine, others = (m(tokens, m.new_cache(*tokens.shape)) for m in (pristine(right), planted(right, mutant)[0]))
-        noise = relative_frobenius(bench.plain.logits(tokens), bench.plain.wide_logits(tokens)[0])
+        prompt = bench.prompt("fp32")
+        length = prompt.tokens.shape[1]
+        mine, others = (
+            model(prompt.tokens, prepared(model, prompt, length))
+            for model in (pristine(right), planted(right, mutant)[0])
+        )
+        noise = relative_frobenius(bench.plain.logits(prompt), bench.plain.wide_logits(prompt)[0])
         distance = relative_frobenius(others, mine)
         if distance > max(FP32_LIMIT, FP32_NOISE_FACTOR * noise):
             raise HarnessError(

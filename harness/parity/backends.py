@@ -31,15 +31,15 @@ def masked(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 @contextmanager
-def explicit_products(model: Any) -> Iterator[None]:
-    """While open, the decoder layers of a Hugging Face model compute attention through `attention`."""
+def explicit_products(decoder: Any) -> Iterator[None]:
+    """While open, the layers of a Hugging Face decoder compute attention through `attention`."""
     from transformers import AttentionInterface
 
     def through(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, scaling: float, **_: Any) -> Any:
         return attention(q, k, v, scaling).transpose(1, 2).contiguous(), None
 
     AttentionInterface.register(EXPLICIT, through)
-    configs = {id(layer.self_attn.config): layer.self_attn.config for layer in model.model.layers}
+    configs = {id(layer.self_attn.config): layer.self_attn.config for layer in decoder.layers}
     before = {key: config._attn_implementation for key, config in configs.items()}
     for config in configs.values():
         config._attn_implementation = EXPLICIT

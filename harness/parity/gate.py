@@ -19,17 +19,22 @@ from harness.parity.generation import Generated, check_generation, forced, gener
 from harness.parity.launches import watched
 from harness.parity.layer import check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
+from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss, unjudged_loss
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
+from harness.parity.vision import check_language, check_vision
 from harness.provenance import kernel_sources
 from harness.ranks import earliest
 from harness.record import Check, Divergence, NotJudged, Parity
-from harness.spec import Kernel, ModelSpec, Receipt, Target
+from harness.rounding import lossy, rounded
+from harness.spec import Kernel, ModelInputs, ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
+IMAGES = {"fp32": 1, "target": 2, "loss": 0}
+"""Most images that a row of a prompt shows, by what the prompt is for."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class _Known:
     """What the reference says to tokens [B, T]: logits [B, T, vocab] in the wide type, the experts it chose then, and
     the plain model's logits with those experts."""
 
-    tokens: Tensor
+    inputs: ModelInputs
     wide: Tensor
     routes: Routes
     plain: Tensor
@@ -77,7 +82,7 @@ def prove(
     checks += chain.from_iterable(bench.in_target())
     parity = Parity(
         checks=tuple(checks),
-        not_judged=_not_judged(target),
+        not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
         first_divergence=found or bench.divergence or _first_op(checks),
         wall_s=time.perf_counter() - began,
     )
@@ -118,14 +123,17 @@ def seed_after_code(spec: ModelSpec, seed: int) -> int:
 
 class Bench:
     """The reference and the candidate side by side, in one dtype. What the reference says is computed once, so that
-    another `model` may take the candidate's place and be judged alike. Levels come one at a time, cheapest first."""
+    another `model` may take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where
+    several ranks hold the model each must go through all of them: one that stopped early would be waited for."""
 
     def __init__(
         self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent
     ) -> None:
         self.spec, self.source, self.stack, self.target, self.extent = spec, source, stack, target, extent
         hf = build.reference(spec, source, target.dtype, target.device)
-        self.plain = Plain(hf, spec.routing)
+        self.unrounded, self.plain = (
+            Plain(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
+        )
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
         self.divergence: Divergence | None = None
@@ -136,48 +144,57 @@ class Bench:
         small = Extent(min(2, extent.batch), min(64, extent.prompt_tokens))
         return cls(spec, source, stack, replace(target, dtype=torch.float32), small)
 
-    def prompt(self, purpose: str) -> Tensor:
-        extent = self.extent
-        return inputs.prompt(
-            self.source.config, extent.batch, extent.prompt_tokens, self.source.seed, purpose, self.target.device
-        )
+    def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
+        """Prompts of as many images as `purpose` allows, one less in each next row, down to none and from there
+        again."""
+        most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
+        shown = [(most - row) % (most + 1) for row in range(batch)]
+        drawn = inputs.draw(self.spec, self.source.config, self.extent.prompt_tokens, shown, self.source.seed, purpose)
+        return drawn.to(self.target.device, self.target.dtype)
 
     def in_fp32(self) -> Iterator[list[Check]]:
         """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise)."""
         known = self._single
-        yield self._layers(known.tokens)
+        yield self._seen(known.inputs)
+        yield self._layers(known.inputs)
+        yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
+
+    def in_target(self) -> Iterator[list[Check]]:
+        """Layers, logits, generation, paths; then that everything which the stack put in place has run, and what a
+        lossy stack costs."""
+        counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
+        with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
+            prompt = self.prompt("target")
+            yield self._seen(prompt)
+            yield self._layers(prompt)
+            known, generated = self._reduced, self._generated
+            with our_choices(self.model, self.spec.routing, known.routes):
+                yield from self._free(known, generated)
+            yield [*self._flips(known.inputs, known.routes), *ran.checks()]
+        yield self._loss()
+
+    def _logits(self, known: _Known) -> Check:
         noise = relative_frobenius(known.plain, known.wide)
         with our_choices(self.model, self.spec.routing, known.routes):
-            ours = self.model(known.tokens, self.model.new_cache(*known.tokens.shape))
-        error = relative_frobenius(ours, known.plain)
-        logits = Check(
+            error = relative_frobenius(self._ours(known.inputs), known.plain)
+        batch, tokens = known.inputs.tokens.shape
+        return Check(
             level="logits",
             subject="logits float32",
-            name=f"{known.tokens.shape[0]} x {known.tokens.shape[1]} tokens",
+            name=f"{batch} x {tokens} tokens",
             rule="relative Frobenius",
             error=error if error < float("inf") else 1e9,
             noise=noise,
             limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
         )
-        yield [logits, self._moves(known.tokens, known.plain)]
-
-    def in_target(self) -> Iterator[list[Check]]:
-        """Layers, logits, generation, paths; then that everything which the stack put in place has run."""
-        counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
-        with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
-            yield self._layers(self.prompt("target"))
-            known, generated = self._reduced, self._generated
-            with our_choices(self.model, self.spec.routing, known.routes):
-                yield from self._free(known, generated)
-            yield [*self._flips(known.tokens, known.routes), *ran.checks()]
 
     def _free(self, known: _Known, generated: Generated) -> Iterator[list[Check]]:
-        wide, plain, tokens = known.wide, known.plain, known.tokens
+        wide, plain = known.wide, known.plain
         reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
         last = slice(self.extent.prompt_tokens - 1, -1)
         # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
         stepwise = plain[:, last] if self.spec.routing else generated.logits
-        ours = self.model(tokens, self.model.new_cache(*tokens.shape)).flatten(0, 1)
+        ours = self._ours(known.inputs).flatten(0, 1)
         checks = judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
         yield [*checks, _rejects(ours, reference)]
         decoded = forced(self.model, generated, self.model.decode)
@@ -194,30 +211,66 @@ class Bench:
 
     @cached_property
     def _reduced(self) -> _Known:
-        return self._know(self._generated.tokens)
+        return self._know(self._generated.inputs)
 
-    def _know(self, tokens: Tensor) -> _Known:
-        wide, routes = self.plain.wide_logits(tokens)
-        return _Known(tokens, wide, routes, self.plain.logits(tokens, routes))
+    def _know(self, prompt: ModelInputs) -> _Known:
+        wide, routes = self.plain.wide_logits(prompt)
+        return _Known(prompt, wide, routes, self.plain.logits(prompt, routes))
 
-    def _flips(self, tokens: Tensor, wide: Routes) -> list[Check]:
+    @cached_property
+    def _text(self) -> tuple[ModelInputs, Tensor]:
+        """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
+        text = generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
+        return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
+
+    def _loss(self) -> list[Check]:
+        """What a lossy stack costs, on text that the unrounded model says itself."""
+        if self.source.directory is None or not lossy(self.spec, self.stack):
+            return []
+        text, theirs = self._text
+        start = self.extent.prompt_tokens
+        ours, said = self._ours(text)[:, start - 1 : -1], text.tokens[:, start:]
+        return judge_loss(self.spec, self.stack, ours, theirs, said, self.source.seed)
+
+    def _ours(self, prompt: ModelInputs) -> Tensor:
+        out: Tensor = self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))
+        return out
+
+    def _seen(self, prompt: ModelInputs) -> list[Check]:
+        """The stages before the decoder layers; none for a model of text alone."""
+        vision = self.spec.vision
+        if vision is None:
+            return []
+        checks = check_vision(self.model, self.plain, vision, vision.parts(self.source.config), prompt)
+        self.divergence = self.divergence or _first_op(checks)
+        return checks
+
+    def _language(self, prompt: ModelInputs) -> list[Check]:
+        """The language model by itself, where there is more to the model."""
+        if self.spec.vision is None:
+            return []
+        checks = [check_language(self.model, self.plain, prompt)]
+        self.divergence = self.divergence or _first_op(checks)
+        return checks
+
+    def _flips(self, prompt: ModelInputs, wide: Routes) -> list[Check]:
         if self.spec.routing is None:
             return []
         ours, plain = Routes(), Routes()
-        self.plain.logits(tokens, made=plain)
+        self.plain.logits(prompt, made=plain)
         with our_choices(self.model, self.spec.routing, None, ours.layers.__setitem__):
-            self.model(tokens, self.model.new_cache(*tokens.shape))
+            self._ours(prompt)
         return [judge_flips(ours, plain, wide)]
 
-    def _layers(self, tokens: Tensor) -> list[Check]:
-        hidden = self.plain.layer_inputs(tokens)
-        layers = check_layers(self.model, self.plain, hidden, f"residual delta {_name(self.target.dtype)}")
+    def _layers(self, prompt: ModelInputs) -> list[Check]:
+        hidden = self.plain.layer_inputs(prompt)
+        layers = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {_name(self.target.dtype)}")
         checks = [check for layer in layers for check in layer]
         broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)
         index = earliest(self.target, broken)
         if index is None:
             return checks
-        found = localize(self.model, self.plain, index, hidden[index], self.spec.stages)
+        found = localize(self.model, self.plain, index, prompt, hidden[index], self.spec.stages)
         check = next((c for c in layers[index] if not c.passed), None)
         if found is not None or check is None:
             self.divergence = self.divergence or found
@@ -227,9 +280,12 @@ class Bench:
         self.divergence = self.divergence or _of(check, index, stage, op)
         return checks
 
-    def _moves(self, tokens: Tensor, theirs: Tensor) -> Check:
-        """The reference must react to its input, or agreeing with it says nothing."""
-        other = self.plain.logits(tokens.flip(1))
+    def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:
+        """The reference must react to its input, or agreeing with it says nothing. Images keep their places."""
+        text = ~prompt.shows()
+        tokens = prompt.tokens.clone()
+        tokens[text] = tokens[text].flip(0)
+        other = self.plain.logits(prompt.continued(tokens))
         return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
 
 

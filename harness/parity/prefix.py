@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.inputs import reopened
 from harness.parity.exact import differs
 from harness.parity.generation import Generated
 from harness.parity.logits import Reference, judge_logits
@@ -25,13 +27,13 @@ def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor
     """wide, plain and stepwise as in `check_paths`, cut to `generated.tokens` [B, T]. What is cached beforehand varies;
     what is judged is always the model on those tokens."""
     bench = _Bench(model, generated, wide, plain, stepwise)
-    return [*bench.hit(), bench.decoded(), *bench.parted(), *bench.evicted(), *bench.held()]
+    return [*bench.hit(), bench.decoded(), *bench.parted(), *bench.evicted(), *bench.held(), *bench.repainted()]
 
 
 class _Bench:
     def __init__(self, model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> None:
         self.model, self.wide, self.plain, self.stepwise = model, wide, plain, stepwise
-        self.tokens, self.start = generated.tokens, generated.prompt_tokens
+        self.inputs, self.tokens, self.start = generated.inputs, generated.tokens, generated.prompt_tokens
         self.batch, self.length = self.tokens.shape
         self.columns = -(-self.length // PAGE_TOKENS)
 
@@ -50,7 +52,7 @@ class _Bench:
         prefixes = self.pool(2)
         prompt = self.tokens[:, : self.start]
         self.warm(prefixes, prompt)
-        cache, matched = prefixes.open(prompt, self.length)
+        cache, matched = self.open(prefixes, prompt)
         steps = [self.model(prompt[:, matched:], cache, keep=1)[:, -1]]
         end = min(self.start + DECODED, self.length - 1)
         for step in range(self.start, end):
@@ -64,7 +66,7 @@ class _Bench:
         prefixes = self.pool(3)
         cut = self.length - PAGE_TOKENS // 2 - 2
         cut += cut % PAGE_TOKENS == 0
-        others = torch.cat((self.tokens[:, :cut], _other(self.tokens[:, cut:])), dim=1)
+        others = torch.cat((self.tokens[:, :cut], self.other(1)[:, cut:]), dim=1)
         self.warm(prefixes, others)
         return self.rest(prefixes, "rows that part inside a block", cut)
 
@@ -72,18 +74,41 @@ class _Bench:
         """Others pass through a pool that cannot keep both; whatever is left of ours is reused, the rest computed."""
         prefixes = self.pool(1, spare=self.batch)
         self.warm(prefixes, self.tokens)
-        self.warm(prefixes, _other(self.tokens))
+        self.warm(prefixes, self.other(1))
         return self.rest(prefixes, "prefix after eviction", None)
 
     def held(self) -> list[Check]:
         """While our rows are open, others fill the rest of the pool twice: nothing of ours may go."""
         prefixes = self.pool(2)
         self.warm(prefixes, self.tokens[:, : self.start])
-        once = _other(self.tokens)
-        return self.rest(prefixes, "prefix held while others are evicted", self.start, (once, _other(once).flip(1)))
+        others = (self.other(1), self.other(2))
+        return self.rest(prefixes, "prefix held while others are evicted", self.start, others)
+
+    def repainted(self) -> list[Check]:
+        """The same tokens are cached with other pixels: what lies before the first image may be reused, no more."""
+        if self.inputs.pixels is None:
+            return []
+        prefixes = self.pool(2)
+        cache, matched = reopened(self.model, prefixes, replace(self.inputs, pixels=-self.inputs.pixels), self.length)
+        self.model(self.tokens[:, matched:], cache)
+        prefixes.close(cache)
+        first = int(self.inputs.shows().int().argmax(1)[self.inputs.shows().any(1)].min())
+        return self.rest(prefixes, "prefix of other images", first)
+
+    def other(self, distance: int) -> Tensor:
+        """Another token in the place of every one that is text, smaller where there is one."""
+        tokens = self.tokens
+        moved = torch.where(tokens >= distance, tokens - distance, tokens + distance)
+        for reserved in self.inputs.reserved:
+            moved = moved.masked_fill(moved == reserved, 0)
+        return torch.where(self.inputs.shows(), tokens, moved)
+
+    def open(self, prefixes: Any, tokens: Tensor) -> tuple[Any, int]:
+        """A cache that knows all of `tokens`, and how many of them it holds."""
+        return reopened(self.model, prefixes, self.inputs.continued(tokens), self.length)
 
     def warm(self, prefixes: Any, tokens: Tensor) -> None:
-        cache, matched = prefixes.open(tokens, self.length)
+        cache, matched = self.open(prefixes, tokens)
         self.model(tokens[:, matched:], cache)
         prefixes.close(cache)
 
@@ -91,7 +116,7 @@ class _Bench:
         """Open our tokens, let others pass, compute what is not cached, judge it, and see that no page that is still
         cached has changed."""
         before = {node: _bits(prefixes, node.page) for node in prefixes.tree.nodes()}
-        cache, matched = prefixes.open(self.tokens, self.length)
+        cache, matched = self.open(prefixes, self.tokens)
         for tokens in meanwhile:
             self.warm(prefixes, tokens)
         ours = self.model(self.tokens[:, matched:], cache)
@@ -102,11 +127,6 @@ class _Bench:
         if expected is not None:
             checks.append(_count(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}"))
         return checks
-
-
-def _other(tokens: Tensor) -> Tensor:
-    """Another token everywhere, smaller where there is one."""
-    return torch.where(tokens > 0, tokens - 1, tokens + 1)
 
 
 def _bits(prefixes: Any, page: int) -> Tensor:

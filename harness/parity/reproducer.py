@@ -22,10 +22,10 @@ from harness import build
 from harness.case import Frozen
 from harness.errors import UserError
 from harness.parity.gate import Bench, Extent, kernels_of, seed_after_code
-from harness.parity.layer import check_layer
+from harness.parity.layer import check_layer, run_layer
 from harness.parity.op import cases, check_kernel
 from harness.record import Check, Parity
-from harness.spec import KernelMode, ModelSpec, OpCase, Target
+from harness.spec import Grid, KernelMode, ModelInputs, ModelSpec, OpCase, Target
 
 MOST_BYTES = 64 << 20
 """Tensors of one reproducer; rows of a layer's input past it are left out, a kernel's inputs past it are not saved."""
@@ -57,6 +57,9 @@ class Asked(Frozen):
     layouts: dict[str, Layout]
     values: dict[str, float | int | None]
     """Inputs that are no tensors."""
+    grids: tuple[tuple[Grid, ...], ...] = ()
+    image_token: int | None = None
+    """Of a layer's prompt, as in ModelInputs."""
     check: Check
     """What broke, with its limit."""
 
@@ -94,8 +97,10 @@ class Reproducer:
         if self.asked.kind == "op":
             return _run_op(spec, self, target)
         bench = _bench(spec, self.asked.stack, _source(spec, self.asked), target)
-        hidden = self.tensors["input.hidden"].to(target.device)
-        return check_layer(bench.model, bench.plain, int(self.asked.subject), hidden, "replayed")
+        given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
+        asked, hidden = self.asked, given["input.hidden"]
+        prompt = ModelInputs(given["input.tokens"], given.get("input.pixels"), asked.grids, asked.image_token)
+        return check_layer(bench.model, bench.plain, int(asked.subject), prompt, hidden, "replayed")
 
 
 def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
@@ -200,9 +205,10 @@ def _capture_layer(
     make = Bench.fp32 if single else Bench
     bench = make(spec, source, stack, target, extent)
     index = int(check.subject.removeprefix("layer "))
-    hidden = bench.plain.layer_inputs(bench.prompt("fp32" if single else "target"))[index]
+    prompt = bench.prompt("fp32" if single else "target")
+    hidden = bench.plain.layer_inputs(prompt)[index]
     rows = max(1, MOST_BYTES // (4 * max(1, hidden[0].numel() * hidden.element_size())))
-    hidden = hidden[:rows]
+    prompt, hidden = prompt.first(rows), hidden[:rows]
     asked = Asked(
         kind="layer",
         dtype=_name(bench.target.dtype),
@@ -210,14 +216,19 @@ def _capture_layer(
         case="",
         layouts={},
         values={},
+        grids=prompt.grids,
+        image_token=prompt.image_token,
         check=check,
         **about,
     )
     answers = {
         "input.hidden": hidden.clone(),
-        "candidate.hidden": bench.model.layer(index, hidden, bench.model.new_cache(*hidden.shape[:2])).clone(),
-        "plain.hidden": bench.plain.layer(index)(hidden).clone(),
+        "input.tokens": prompt.tokens.clone(),
+        "candidate.hidden": run_layer(bench.model, index, prompt, hidden).clone(),
+        "plain.hidden": bench.plain.layer(index, prompt)(hidden).clone(),
     }
+    if prompt.pixels is not None:
+        answers["input.pixels"] = prompt.pixels.clone()
     return Reproducer(asked, answers)
 
 

@@ -125,6 +125,16 @@ def test_what_the_machine_lacks_is_skipped_with_its_reason_and_the_rest_runs(mod
     assert reasons[1].startswith("hardware 'h200' needs 1 GPU(s) of its kind, 0 found (here: no GPU)")
 
 
+def test_ranks_need_several_devices_and_a_cpu_offers_processes(model, gpu_site):
+    split = dataclasses.replace(model.menu["rotary"], name="split", needs=("ranks",))
+    menu = dataclasses.replace(model.menu, items=(split, *model.menu.items))
+    places = [gpu_site.known[name].model_dump() for name in ("cpu", "h200", "h200_x2")]
+    jobs = [job(optimization={"split": {}}, hardware=place) for place in places]
+    result = expand(jobs, {"toy": dataclasses.replace(model, menu=menu)}, gpu_site)
+    assert [case.hardware for case in result.cases] == ["cpu", "h200_x2"]
+    assert result.skipped[0].reason == "optimization 'split' needs ranks, which this hardware does not offer"
+
+
 def test_an_optimization_that_only_another_model_offers_is_skipped(model, cpu_site):
     poorer = dataclasses.replace(model, menu=dataclasses.replace(model.menu, items=model.menu.items[1:], full=()))
     jobs = [stacked("rotary"), job(model={"name": "poor"}, optimization={"rotary": {}})]

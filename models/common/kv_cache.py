@@ -54,6 +54,9 @@ class Slots:
     page_tokens: int
     in_order: bool
     """Row b is page b, whole: reads are views."""
+    offsets: Tensor
+    """[B] what a row's rotary positions are beyond `positions()`, for a model whose images take more or fewer positions
+    than tokens; 0 for text."""
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @once
@@ -133,6 +136,10 @@ class KVCache:
         self.padded = starts is not None and any(starts)
         self.starts = torch.tensor(list(starts or [0] * batch), dtype=torch.int32, device=device)
         self.lengths = torch.zeros(batch, dtype=torch.int32, device=device)
+        self.padding = tuple(starts or [0] * batch)
+        self.offsets = torch.zeros(batch, dtype=torch.int32, device=device)
+        self.sight: Any = None
+        """What a model that sees keeps of the prompt's images; nothing here reads it."""
         self.length = 0
 
     @property
@@ -159,12 +166,22 @@ class KVCache:
         bound = self.capacity if tokens == 1 else self.length
         masked = self.padded or bound > self.length
         page_tokens = self.layers[0].keys.shape[2]
-        return Slots(self.table, self.starts, self.lengths, tokens, bound, masked, page_tokens, self.in_order)
+        return Slots(
+            self.table, self.starts, self.lengths, tokens, bound, masked, page_tokens, self.in_order, self.offsets
+        )
 
     def rewind(self, length: int) -> None:
-        """Forget every slot at and past `length`."""
+        """Forget every slot at and past `length`; at 0 also what the prompt's images said."""
         self.length = length
         self.lengths.fill_(length)
+        if length == 0:
+            self.forget()
+
+    def forget(self) -> None:
+        """What was said of a prompt's images holds no more."""
+        if self.sight is not None:
+            self.sight = None
+            self.offsets.zero_()
 
 
 class GrowingCache(KVCache):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import chain, takewhile
 
 from harness.errors import CacheFull
@@ -177,22 +178,32 @@ class PrefixTree:
                 f"{count} pages are asked for, {len(self.free)} of {self.pages} are free and {idle} hold prefixes that "
                 "nobody reads: the rest belongs to open caches, which must be closed first, or the pool is too small"
             )
-        while len(self.free) < count:
-            self._evict()
+        self._evict(count - len(self.free))
         self.free, taken = self.free[count:], self.free[:count]
         return taken
 
-    def _evict(self) -> None:
-        """Free the page of the leaf that nobody holds and that was used longest ago."""
-        leaves = (node for node in self.nodes() if not node.holds and not node.children)
-        oldest = min(leaves, key=lambda node: (node.used, node.page))
-        same_key = self.index[oldest.key]
-        same_key.remove(oldest)
+    def _evict(self, count: int) -> None:
+        """Free `count` pages, each time that of the leaf that nobody holds and that was used longest ago."""
+        if count <= 0:
+            return
+        leaves = [(node.used, node.page, node) for node in self.nodes() if not node.holds and not node.children]
+        heapify(leaves)
+        for _ in range(count):
+            _, _, oldest = heappop(leaves)
+            parent = self._remove(oldest)
+            if parent is not self.root and not parent.holds and not parent.children:
+                heappush(leaves, (parent.used, parent.page, parent))
+
+    def _remove(self, leaf: Node) -> Node:
+        """Free the leaf's page; returns its parent."""
+        same_key = self.index[leaf.key]
+        same_key.remove(leaf)
         if not same_key:
-            del self.index[oldest.key]
-        assert oldest.parent is not None
-        del oldest.parent.children[oldest]
-        self.free.append(oldest.page)
+            del self.index[leaf.key]
+        assert leaf.parent is not None
+        del leaf.parent.children[leaf]
+        self.free.append(leaf.page)
+        return leaf.parent
 
 
 def _agreeing(one: Symbols, other: Symbols) -> int:

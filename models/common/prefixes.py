@@ -39,7 +39,8 @@ class SharedCache(KVCache):
     def begin(self, leases: list[Lease], symbols: list[list[Symbol]], matched: int, starts: Sequence[int]) -> None:
         """Stand on the leased pages, `matched` slots of every row already filled."""
         self.leases, self.symbols, self.matched = leases, symbols, matched
-        self.padded = any(starts)
+        self.padded, self.padding = any(starts), tuple(starts)
+        self.forget()
         self.table.copy_(torch.tensor([lease.pages for lease in leases], dtype=torch.int32))
         self.starts.copy_(torch.tensor(starts, dtype=torch.int32))
         super().rewind(matched)

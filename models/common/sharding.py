@@ -65,6 +65,10 @@ class Placement:
 
     def shard(self, name: str, shape: torch.Size, rank: int, world: int) -> Shard:
         dim, packed = self.cuts[name]
+        if shape[dim] % (packed * self.pieces.count):
+            raise ConfigError(
+                f"tensor_parallel: '{name}' {tuple(shape)} holds no {self.pieces.count} {self.pieces.name}"
+            )
         mine = self.pieces.mine(rank, world)
         matrix = shape[dim] // packed
         width = matrix // self.pieces.count
@@ -189,11 +193,20 @@ def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
     unused = set(plan.table) - used
     if unused:
         raise ConfigError(f"tensor_parallel: the plan's '{min(unused)}' fits no parameter: it would be held whole")
-    for module in model.modules():
+    _settle_buffers(model, target)
+
+
+def _settle_buffers(model: nn.Module, target: Target) -> None:
+    """Every rank holds all buffers whole: memory for those that a checkpoint holds, the others as they are."""
+    stored = model.state_dict().keys()
+    for path, module in model.named_modules():
         for leaf, buffer in list(module.named_buffers(recurse=False)):
+            if f"{path}.{leaf}" in stored:
+                module.register_buffer(leaf, torch.empty_like(buffer, device=target.device))
+                continue
             if buffer.is_meta:
                 raise ConfigError(f"tensor_parallel: buffer '{leaf}' of {type(module).__name__} lost its values")
-            module.register_buffer(leaf, buffer.to(target.device), persistent=False)
+            setattr(module, leaf, buffer.to(target.device))
 
 
 def connect(model: nn.Module, plan: Plan) -> tuple[str, ...]:

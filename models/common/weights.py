@@ -1,4 +1,4 @@
-"""Parameters in, by name: every tensor placed exactly once, or an error that names it."""
+"""Parameters and persistent buffers in, by name: every tensor placed exactly once, or an error that names it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
 def load(model: nn.Module, tensors: Iterable[tuple[str, Sliceable]], rename: Callable[[str], str]) -> None:
-    """Give `model` the named tensors (Hugging Face names). A tensor that already has the parameter's dtype and device
+    """Give `model` the named tensors (Hugging Face names). A tensor that already has the dtype and device of its place
     is shared, not copied; where the parameter carries a shard, only that part is taken. Raises WeightsError on an
     unknown, mis-shaped, repeated or missing tensor."""
     ties = _tied_names(model)
@@ -106,22 +106,25 @@ def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Every parameter name -> all names of the same tensor."""
+    """Every name of a parameter or persistent buffer -> all names of the same tensor."""
     groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        groups.setdefault(id(tensor), []).append(name)
     return {name: tuple(group) for group in groups.values() for name in group}
 
 
 def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: Sliceable) -> None:
-    old = model.get_parameter(names[0])
-    shard = getattr(old, "shard", None)
-    needed = shard.shape if shard else tuple(old.shape)
-    if needed != tuple(tensor.shape):
-        raise WeightsError(f"tensor '{source_name}' has shape {list(tensor.shape)}, the model needs {list(needed)}")
-    kept = shard.take(tensor) if shard else tensor
-    new = nn.Parameter(kept.to(device=old.device, dtype=old.dtype), requires_grad=False)
-    if shard:
+    path, _, leaf = names[0].rpartition(".")
+    old = getattr(model.get_submodule(path), leaf)
+    shard = getattr(old, "shard", None) or Shard.whole(old.shape)
+    if shard.shape != tuple(tensor.shape):
+        raise WeightsError(
+            f"tensor '{source_name}' has shape {list(tensor.shape)}, the model needs {list(shard.shape)}"
+        )
+    new = shard.take(tensor).to(device=old.device, dtype=old.dtype)
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=False)
+    if hasattr(old, "shard"):
         new.shard = shard
     for name in names:
         path, _, leaf = name.rpartition(".")

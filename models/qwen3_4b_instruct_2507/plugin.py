@@ -8,7 +8,7 @@ from models.common.graphs import CUDA_GRAPH
 from models.qwen3_4b_instruct_2507.attention import ATTENTION
 from models.qwen3_4b_instruct_2507.fused_layers import FUSED_LAYERS
 from models.qwen3_4b_instruct_2507.kv_cache import KV_CACHE, KV_CACHE_PAGED
-from models.qwen3_4b_instruct_2507.linear import LINEAR
+from models.qwen3_4b_instruct_2507.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.qwen3_4b_instruct_2507.prefix_cache import PREFIX_CACHING
 from models.qwen3_4b_instruct_2507.rotary import ROTARY
 from models.qwen3_4b_instruct_2507.tensor_parallel import TENSOR_PARALLEL
@@ -20,6 +20,9 @@ MENU = Menu(
         KV_CACHE_PAGED,
         PREFIX_CACHING,
         LINEAR,
+        LINEAR_INT8,
+        LINEAR_FP8,
+        LINEAR_INT4,
         ROTARY,
         ATTENTION,
         FUSED_LAYERS,

@@ -9,11 +9,12 @@ from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import PrefixHit
 from harness.parity.rules import relative_frobenius
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
 PROMPT = torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0))
+INPUTS = ModelInputs(PROMPT)
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,13 @@ def arms() -> dict[str, Arm]:
 @pytest.mark.parametrize("name", ["reference", "hf_static", "candidate", "prefix hit"])
 @torch.no_grad()
 def test_every_arm_gives_the_references_logits_again_and_again(arms: dict[str, Arm], name: str) -> None:
-    shape = Shape(PROMPT, decode_steps=3)
+    shape = Shape(INPUTS, decode_steps=3)
     arms["reference"].open(shape)
-    prefill = arms["reference"].prefill(PROMPT).clone()
+    prefill = arms["reference"].prefill(INPUTS).clone()
     decode = arms["reference"].decode(last_tokens(PROMPT), 3)
     arms[name].open(shape)
     for _ in range(2):
-        assert relative_frobenius(arms[name].prefill(PROMPT), prefill) < 1e-5
+        assert relative_frobenius(arms[name].prefill(INPUTS), prefill) < 1e-5
         for _ in range(2):
             arms[name].rewind()
             assert relative_frobenius(arms[name].decode(last_tokens(PROMPT), 3), decode) < 1e-5
@@ -49,10 +50,10 @@ def test_every_arm_gives_the_references_logits_again_and_again(arms: dict[str, A
 def test_every_prefill_of_a_prefix_hit_finds_as_much_as_the_first(arms: dict[str, Arm]) -> None:
     arm = arms["prefix hit"]
     assert isinstance(arm, PrefixHit)
-    arm.open(Shape(PROMPT, decode_steps=3))
+    arm.open(Shape(INPUTS, decode_steps=3))
     found = []
     for _ in range(3):
-        arm.prefill(PROMPT)
+        arm.prefill(INPUTS)
         found.append(arm.matched)
     assert found == [8, 8, 8]
 
@@ -60,7 +61,7 @@ def test_every_prefill_of_a_prefix_hit_finds_as_much_as_the_first(arms: dict[str
 @pytest.mark.parametrize("name", ["hf_reduce_overhead", "hf_max_autotune", "liger"])
 def test_an_arm_that_needs_a_gpu_says_so(arms: dict[str, Arm], name: str) -> None:
     with pytest.raises(ArmAbsent, match="need a GPU"):
-        PEERS[name](arms["reference"].model).open(Shape(PROMPT, 3))
+        PEERS[name](arms["reference"].model).open(Shape(INPUTS, 3))
 
 
 def test_last_tokens_have_strides_of_their_own() -> None:

@@ -60,7 +60,8 @@ def tiles_kernel(
     WIDEN: tl.constexpr,
 ):
     """Grid (blocks of N, E): out [pairs, N] = x [pair // SHARE] times the rows of each pair's expert, weight [E, N, K],
-    or with SWIGLU [E, 2 N, K] and silu(gate) * up."""
+    or with SWIGLU [E, 2 N, K] and silu(gate) * up. In float32 each step is summed by itself before it is added: one
+    chain through all of K would err more than separate operations do."""
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     start, expert = tl.program_id(0) * BLOCK_N, tl.program_id(1)
     if PDL:
@@ -92,12 +93,18 @@ def tiles_kernel(
             if WIDEN:
                 x = x.to(tl.float32)
                 rows = rows.to(tl.float32)
-            gate = tl.dot(x, tl.trans(rows), gate, input_precision="ieee")
+            if dtype == tl.float32:
+                gate += tl.dot(x, tl.trans(rows), input_precision="ieee")
+            else:
+                gate = tl.dot(x, tl.trans(rows), gate)
             if SWIGLU:
                 rows = tl.load(at + half) if EVEN_K else tl.load(at + half, mask=k < K, other=0.0)
                 if WIDEN:
                     rows = rows.to(tl.float32)
-                up = tl.dot(x, tl.trans(rows), up, input_precision="ieee")
+                if dtype == tl.float32:
+                    up += tl.dot(x, tl.trans(rows), input_precision="ieee")
+                else:
+                    up = tl.dot(x, tl.trans(rows), up)
         out = gate.to(dtype)
         if SWIGLU:
             out = (silu(out.to(tl.float32), dtype) * up.to(dtype).to(tl.float32)).to(dtype)

@@ -32,17 +32,20 @@ def _given(ids: Any = lambda i: i, weights: Any = lambda w: w) -> Any:
     return inputs(lambda x, i, w: (x, ids(i), weights(w)))
 
 
-EXPERT_MUTANTS: tuple[Mutant, ...] = (
-    at("mlp.router", _said(ids=_neighbor), "router names the neighbor of each expert", "expert"),
-    at("mlp.router", _said(ids=lambda i: i.flip(-1)), "router pairs weights and experts in reverse", "expert"),
-    at("mlp.router", _said(weights=_last_dropped), "router drops the last expert", "expert"),
-    at("mlp.router", _said(weights=lambda w: w * 0.9), "router weights do not sum to one", "scale"),
-    at("mlp.router", _said(weights=_uniform), "router weights are all alike", "expert"),
-    at("mlp.router", _said(weights=lambda w: w.square()), "router weights from squared scores", "expert"),
-    at("mlp.experts", _given(ids=_neighbor), "the neighbor of each expert computes", "expert"),
-    at("mlp.experts", _given(ids=_neighbor), "last layer: the neighbor of each expert computes", "expert", last=True),
-    at("mlp.experts", _given(weights=_last_dropped), "last expert's answer dropped", "expert"),
-    at("mlp.experts", _given(weights=torch.ones_like), "experts summed without weights", "expert"),
-    at("mlp.experts", _given(weights=lambda w: w.roll(1, 0)), "experts weighted for another token", "expert"),
-    at("mlp.experts", inputs(lambda x, i, w: (x.roll(1, 0), i, w)), "experts read another token", "expert"),
-)
+def expert_mutants(block: str) -> tuple[Mutant, ...]:
+    """Faults of a router and experts at `block`.router and `block`.experts of a layer."""
+    router, experts = f"{block}.router", f"{block}.experts"
+    return (
+        at(router, _said(ids=_neighbor), "router names the neighbor of each expert", "expert"),
+        at(router, _said(ids=lambda i: i.flip(-1)), "router pairs weights and experts in reverse", "expert"),
+        at(router, _said(weights=_last_dropped), "router drops the last expert", "expert"),
+        at(router, _said(weights=lambda w: w * 0.9), "router weights do not sum to one", "scale"),
+        at(router, _said(weights=_uniform), "router weights are all alike", "expert"),
+        at(router, _said(weights=lambda w: w.square()), "router weights from squared scores", "expert"),
+        at(experts, _given(ids=_neighbor), "the neighbor of each expert computes", "expert"),
+        at(experts, _given(ids=_neighbor), "last layer: the neighbor of each expert computes", "expert", last=True),
+        at(experts, _given(weights=_last_dropped), "last expert's answer dropped", "expert"),
+        at(experts, _given(weights=torch.ones_like), "experts summed without weights", "expert"),
+        at(experts, _given(weights=lambda w: w.roll(1, 0)), "experts weighted for another token", "expert"),
+        at(experts, inputs(lambda x, i, w: (x.roll(1, 0), i, w)), "experts read another token", "expert"),
+    )

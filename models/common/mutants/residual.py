@@ -110,8 +110,8 @@ def _tail_zero(logits: Tensor) -> Tensor:
 def _first_kept(forward: Any, module: nn.Module, model: nn.Module) -> Any:
     """The first tokens' logits where the last ones' were asked for."""
 
-    def faulty(tokens: Tensor, slots: Any, caches: Any, keep: int) -> Tensor:
-        everything: Tensor = forward(tokens, slots, caches, 0)
+    def faulty(tokens: Tensor, slots: Any, caches: Any, keep: int, *rest: Any) -> Tensor:
+        everything: Tensor = forward(tokens, slots, caches, 0, *rest)
         return everything[:, :keep] if keep else everything
 
     return faulty

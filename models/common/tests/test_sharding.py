@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.errors import ConfigError, WeightsError
 from harness.spec import Target
+from models.common.expert_weights import merged
 from models.common.linear import PackedLinear, linear
 from models.common.sharding import Pieces, Placement, Plan, SharedPieces, column, experts, gathered, narrow, row
 from models.common.weights import load, read_slices
@@ -87,6 +88,11 @@ def test_uneven_shares_are_refused_with_their_numbers(world: int, words: str) ->
         cut(0, world)
 
 
+def test_pieces_that_a_parameter_does_not_hold_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'weight' \(12, 8\) holds no 10 channels"):
+        cut(0, 2, Plan(KV_HEADS, {"q": column(Pieces("channels", 10))}))
+
+
 def test_a_pattern_that_fits_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'layers\.\*\.q' fits no parameter"):
         cut(0, 2, Plan(KV_HEADS, {"q": column(HEADS), "layers.*.q": column(HEADS)}))
@@ -128,3 +134,16 @@ def test_only_the_kept_part_of_a_stored_tensor_is_read(tmp_path: Path) -> None:
     for name, parameter in block.named_parameters():
         assert torch.equal(parameter, expected[name])
         assert parameter.untyped_storage().nbytes() == parameter.nbytes
+
+
+def test_experts_that_are_stored_one_by_one_are_cut_as_a_bank_is(tmp_path: Path) -> None:
+    whole = tensors()
+    gate, up = whole["bank.gate_up_proj"].chunk(2, 1)
+    single = {name: tensor for name, tensor in whole.items() if not name.startswith("bank.")}
+    for part, bank in (("gate", gate), ("up", up), ("down", whole["bank.down_proj"])):
+        single |= {f"mlp.experts.{e}.{part}_proj.weight": bank[e].contiguous() for e in range(3)}
+    save_file(single, tmp_path / "model.safetensors")
+    block = cut(1, 2)
+    load(block, merged(read_slices(tmp_path, CPU), 3), lambda name: name.replace("mlp.experts", "bank"))
+    assert torch.equal(block.bank.gate_up_proj, torch.cat((gate[:, 4:], up[:, 4:]), 1))
+    assert torch.equal(block.bank.down_proj, whole["bank.down_proj"][:, :, 4:])

@@ -24,9 +24,9 @@ def judged() -> Callable[[], list[str]]:
     with torch.no_grad():
         hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
         plain = Plain(hf)
-        prompt = inputs.prompt(SOURCE.config, 2, 24, seed=3, purpose="prefix", device=CPU)
+        prompt = inputs.draw(SPEC, SOURCE.config, 24, [0, 0], seed=3, purpose="prefix")
         generated: Generated = generate(plain, prompt, 16)
-        (wide, _), theirs = plain.wide_logits(generated.tokens), plain.logits(generated.tokens)
+        (wide, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
         stack = ("kv_cache", "prefix_caching", "linear")
         model, _ = build.candidate(SPEC, SOURCE, hf, stack, Target(CPU, torch.bfloat16, "none"))
 

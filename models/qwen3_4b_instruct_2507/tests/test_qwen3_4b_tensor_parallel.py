@@ -13,6 +13,8 @@ from harness.spec import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
+SCRIPT = Path(__file__).parents[2] / "common" / "tests" / "tensor_parallel_judge.py"
+HELD = ("last.attention.qkv.packed.weight", "last.mlp.gate_up.weight", "keys")
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +22,7 @@ def judged(judge: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     checkpoint = tmp_path_factory.mktemp("checkpoint")
     source = build.Source.of(SPEC, "tiny", seed=6, weights=None)
     build.reference(SPEC, source, torch.float32, CPU).save_pretrained(checkpoint)
-    script = Path(__file__).with_name("tensor_parallel_judge.py")
-    found: dict[str, Any] = judge(script, str(checkpoint), interpret=False)
+    found: dict[str, Any] = judge(SCRIPT, SPEC.name, str(checkpoint), interpret=False)
     return found
 
 
@@ -35,8 +36,16 @@ def test_ranks_give_the_single_processes_logits(judged: dict[str, Any], world: s
 
 def test_a_rank_holds_its_share_and_key_value_heads_are_doubled_up_past_two(judged: dict[str, Any]) -> None:
     """8 query and 2 key-value heads of 128, 608 feed-forward channels: packed qkv, packed gate-up, cache pages."""
-    assert judged["2"]["random"]["held"] == [[4 * 128 + 2 * 128, 320], [608, 320], [2, 1, 24, 128]]
-    assert judged["4"]["random"]["held"] == [[2 * 128 + 2 * 128, 320], [304, 320], [2, 1, 24, 128]]
+    assert [judged["2"]["random"]["held"][name] for name in HELD] == [
+        [4 * 128 + 2 * 128, 320],
+        [608, 320],
+        [2, 1, 24, 128],
+    ]
+    assert [judged["4"]["random"]["held"][name] for name in HELD] == [
+        [2 * 128 + 2 * 128, 320],
+        [304, 320],
+        [2, 1, 24, 128],
+    ]
 
 
 @pytest.mark.parametrize(
