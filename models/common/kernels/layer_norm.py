@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given, scaled
 from models.common.kernels import values
 from models.common.kernels.early import early_start
 from models.common.kernels.rms_norm import WARPS, rows_per_program
@@ -133,6 +134,8 @@ def _cases(
     yield "nan row", values.with_nan_row(plain, 2), affine(320)
     yield "misaligned", values.misaligned(plain), affine(320)
     yield "sliced", values.sliced(plain), affine(320)
+    drawn = (values.length(2, 40, device, generator), values.length(100, 900, device, generator))
+    yield "drawn shape", values.normal(drawn, *draw), affine(drawn[1])
 
 
 def _norm_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -172,8 +175,19 @@ def _compilation(dtype: torch.dtype, add: bool) -> Sequence[Compilation]:
     return (Compilation(layer_norm_kernel, signature, fixed, num_warps=WARPS),)
 
 
+FAULTS = (
+    scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+    given("weight dropped", "weight", lambda i: {"weight": torch.ones_like(i["weight"])}),
+    given("bias dropped", "bias", lambda i: {"bias": torch.zeros_like(i["bias"])}),
+)
 LAYER_NORM = Kernel(
-    "layer_norm", launch_norm, layer_norm, _norm_menu, _norm_cost, lambda dtype: _compilation(dtype, False)
+    "layer_norm",
+    launch_norm,
+    layer_norm,
+    _norm_menu,
+    _norm_cost,
+    lambda dtype: _compilation(dtype, False),
+    mutants=FAULTS,
 )
 ADD_LAYER_NORM = Kernel(
     "add_layer_norm",
@@ -183,4 +197,5 @@ ADD_LAYER_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
+    mutants=(*FAULTS, given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])})),
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common import experts
+from models.common.faults import Inputs, given
 from models.common.kernels import moe_combine, moe_tiles, moe_vector, values
 from models.common.kernels.types import pointer
 
@@ -51,6 +52,15 @@ SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
 """Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
 
 
+def _shapes(
+    device: torch.device, generator: torch.Generator
+) -> Iterator[tuple[str, Choose, tuple[int, int, int, int, int]]]:
+    yield from SHAPES
+    bounds = ((2, 12), (1, 4), (4, 9), (40, 200), (10, 60))
+    tokens, chosen, bank, hidden, size = (values.length(*ends, device, generator) for ends in bounds)
+    yield "drawn shape", spread, (tokens, chosen, bank, hidden, size)
+
+
 def _bank(rows: int, k: int, bank: int, draw: Draw) -> Tensor:
     return values.normal((bank, rows, k), *draw, scale=k**-0.5)
 
@@ -72,7 +82,7 @@ def _activations(shape: tuple[int, int], draw: Draw) -> Iterator[tuple[str, Tens
 
 def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
-    for name, choose, (tokens, chosen, bank, hidden, size) in SHAPES:
+    for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
         ids = choose(tokens, chosen, bank, device, generator)
         weight = _bank(2 * size, hidden, bank, draw)
         for kind, x in _activations((tokens, hidden), draw):
@@ -82,14 +92,14 @@ def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
 def _down_menu(weighted: bool) -> Any:
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         draw = (dtype, device, generator)
-        for name, choose, (tokens, chosen, bank, hidden, size) in SHAPES:
+        for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
             ids = choose(tokens, chosen, bank, device, generator)
             inputs = {"ids": ids, "down": _bank(hidden, size, bank, draw)}
             if weighted:
                 inputs["weights"] = _weights(tokens, chosen, draw)
             for kind, x in _activations((tokens * chosen, size), draw):
                 yield OpCase(f"{name}{kind}", {"x": x, **inputs})
-            if weighted and tokens == 3:
+            if weighted and name == "three tokens":
                 yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
 
     return menu
@@ -97,12 +107,13 @@ def _down_menu(weighted: bool) -> Any:
 
 def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
-    for tokens, chosen, hidden in ((1, 8, 256), (5, 2, 97), (3, 1, 64)):
+    drawn = tuple(values.length(*ends, device, generator) for ends in ((2, 12), (1, 4), (40, 200)))
+    for tokens, chosen, hidden in ((1, 8, 256), (5, 2, 97), (3, 1, 64), drawn):
         places = torch.randperm(tokens * chosen, device=device, generator=generator)
         x = values.normal((tokens * chosen, hidden), *draw)
         inputs = {"places": places, "weights": _weights(tokens, chosen, draw)}
         yield OpCase(f"{tokens}x{chosen}x{hidden}", {"projected": x, **inputs})
-        if tokens == 5:
+        if hidden == 97:
             yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
             wide = {**inputs, "weights": inputs["weights"].float()}
             yield OpCase("float32 weights", {"projected": x, **wide})
@@ -204,6 +215,19 @@ def _combine_compilation(sizes: Bank, weights: str, dtype: torch.dtype) -> Compi
     return Compilation(moe_combine.combine_kernel, signature, fixed, moe_combine.WARPS)
 
 
+def _neighbors(weight: str) -> Callable[[Inputs], Inputs]:
+    return lambda i: {"ids": (i["ids"] + 1) % i[weight].shape[0]}
+
+
+GATE_UP_FAULTS = (
+    given("the neighbor of each expert", "expert", _neighbors("gate_up")),
+    given("gate and up exchanged", "gate", lambda i: {"gate_up": torch.cat(i["gate_up"].chunk(2, 1)[::-1], 1)}),
+)
+DOWN_FAULTS = (given("the neighbor of each expert", "expert", _neighbors("down")),)
+WEIGHT_FAULTS = (
+    given("weights of another token", "expert", lambda i: {"weights": i["weights"].roll(1, 0)}),
+    given("weights ignored", "expert", lambda i: {"weights": torch.ones_like(i["weights"])}),
+)
 MOE_GATE_UP = Kernel(
     name="moe_gate_up",
     launch=moe_vector.gate_up,
@@ -212,6 +236,7 @@ MOE_GATE_UP = Kernel(
     cost=gate_up_cost,
     compilations=_over_banks(_vector_compilation(down=False)),
     bench=_bench((1, 4), _real_gate_up),
+    mutants=GATE_UP_FAULTS,
 )
 MOE_DOWN = Kernel(
     name="moe_down",
@@ -221,6 +246,7 @@ MOE_DOWN = Kernel(
     cost=down_cost,
     compilations=_over_banks(_vector_compilation(down=True)),
     bench=_bench((1, 4), _real_weighted),
+    mutants=(*DOWN_FAULTS, *WEIGHT_FAULTS),
 )
 MOE_TILES_GATE_UP = Kernel(
     name="moe_tiles_gate_up",
@@ -230,6 +256,7 @@ MOE_TILES_GATE_UP = Kernel(
     cost=gate_up_cost,
     compilations=_over_banks(_tile_compilation(swiglu=True)),
     bench=_bench((8, 32), _real_gate_up),
+    mutants=GATE_UP_FAULTS,
 )
 MOE_TILES_DOWN = Kernel(
     name="moe_tiles_down",
@@ -239,6 +266,7 @@ MOE_TILES_DOWN = Kernel(
     cost=down_cost,
     compilations=_over_banks(_tile_compilation(swiglu=False)),
     bench=_bench((8, 32), _real_down),
+    mutants=DOWN_FAULTS,
 )
 MOE_COMBINE = Kernel(
     name="moe_combine",
@@ -248,5 +276,9 @@ MOE_COMBINE = Kernel(
     cost=combine_cost,
     compilations=_over_banks(_combine_compilation),
     bench=_bench((32, 4096), _real_combine),
+    mutants=(
+        *WEIGHT_FAULTS,
+        given("places exchanged", "expert", lambda i: {"places": i["places"].roll(1)}),
+    ),
 )
 MOE = (MOE_GATE_UP, MOE_DOWN, MOE_TILES_GATE_UP, MOE_TILES_DOWN, MOE_COMBINE)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given
 from models.common.kernels import values
 from models.common.kernels.gemv import gemv_scaled
 from models.common.kernels.gemv_cases import (
@@ -73,6 +74,9 @@ def _menu(scheme: Scheme) -> Callable[[torch.dtype, torch.device, torch.Generato
             if m == 1 and k != HIDDEN:
                 yield OpCase("outliers", {**inputs, "x": values.outliers((m, k), *draw)})
                 yield OpCase("misaligned", {**inputs, "x": values.misaligned(rows)})
+        m, k, n = (values.length(low, high, device, generator) for low, high in ((2, 20), (64, 600), (3, 50)))
+        weight = values.normal((n, k), *draw, scale=k**-0.5)
+        yield OpCase("drawn shape", {"x": values.normal((m, k), *draw), **codes_of(scheme, weight)})
 
     return menu
 
@@ -118,6 +122,12 @@ def _int4_compilations(dtype: torch.dtype) -> list[Compilation]:
     return made
 
 
+FAULTS = (
+    given("scales of another channel", "scale", lambda i: {"scales": i["scales"].roll(1, 0)}),
+    given("bias dropped", "bias", lambda i: {"bias": None}),
+)
+
+
 def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
     return Kernel(
         name=name,
@@ -127,6 +137,7 @@ def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
         cost=cost,
         compilations=_scaled_compilations(codes),
         bench=_bench(scheme),
+        mutants=FAULTS,
     )
 
 
@@ -140,4 +151,10 @@ GEMV_INT4 = Kernel(
     cost=cost,
     compilations=_int4_compilations,
     bench=_bench(INT4),
+    mutants=(
+        *FAULTS,
+        given("zero points ignored", "offset", lambda i: {"zeros": torch.zeros_like(i["zeros"])}),
+        given("zero points off by one", "offset", lambda i: {"zeros": i["zeros"] + 1}),
+        given("halves of a byte exchanged", "stride", lambda i: {"codes": i["codes"] << 4 | i["codes"] >> 4}),
+    ),
 )

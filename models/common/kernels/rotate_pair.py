@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given
 from models.common.kernels import values
 from models.common.kernels.early import early_start
 from models.common.kernels.types import pointer
@@ -97,6 +98,8 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("sliced", {**case, "qkv": values.sliced(case["qkv"])})
     yield OpCase("nan row", {**case, "qkv": values.with_nan_row(case["qkv"], 4)})
     yield OpCase("outliers", {**case, "qkv": values.outliers(tuple(case["qkv"].shape), *draw)})
+    rows, heads = values.length(2, 60, device, generator), values.length(1, 3, device, generator)
+    yield OpCase("drawn shape", _case(rows, heads, *draw))
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -117,4 +120,17 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     return (Compilation(rotate_pair_kernel, signature, fixed, num_warps=WARPS),)
 
 
-ROTATE_PAIR = Kernel("rotate_pair", launch, rotate_pair, _menu, _cost, _compilations, bench=_bench)
+ROTATE_PAIR = Kernel(
+    "rotate_pair",
+    launch,
+    rotate_pair,
+    _menu,
+    _cost,
+    _compilations,
+    bench=_bench,
+    mutants=(
+        given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
+        given("angles of the next token", "position", lambda i: {"cos": i["cos"].roll(-1, 0)}),
+        given("angle halves exchanged", "rotary", lambda i: {"cos": i["cos"].roll(i["cos"].shape[1] // 2, 1)}),
+    ),
+)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import Inputs, given, scaled
 from models.common.kernels import segment_attention, values
 from models.common.kernels.types import pointer
 from models.common.segments import Segments, attend_segments
@@ -47,6 +48,8 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     nan = _case((9, 11), 2, *draw)
     nan["v"][:9] = float("nan")
     yield OpCase("nan in one segment", nan)
+    first, second, heads = (values.length(*ends, device, generator) for ends in ((1, 60), (1, 60), (1, 3)))
+    yield OpCase("drawn shape", _case((first, second), heads, *draw))
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -68,6 +71,25 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     return (Compilation(segment_attention.segment_kernel, signature, fixed, shape.num_warps),)
 
 
+def _moved(inputs: Inputs) -> Tensor:
+    """The first inner bound, where there is one, one token later."""
+    bounds = inputs["bounds"].clone()
+    bounds[1:-1][:1] += 1
+    return bounds
+
+
 SEGMENT_ATTENTION = Kernel(
-    "segment_attention", segment_attention.launch, attend_segments, _menu, _cost, _compilations, bench=_bench
+    "segment_attention",
+    segment_attention.launch,
+    attend_segments,
+    _menu,
+    _cost,
+    _compilations,
+    bench=_bench,
+    mutants=(
+        scaled("scale", 1.01, "scale off by 1 %", "scale"),
+        given("a bound off by one", "mask", lambda i: {"bounds": _moved(i)}),
+        given("one segment for all", "mask", lambda i: {"bounds": i["bounds"][[0, -1]]}),
+        given("keys of another head", "heads", lambda i: {"k": i["k"].flip(1)}),
+    ),
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given, scaled
 from models.common.kernels import router_loops, sigmoid_router, values
 from models.common.kernels.types import pointer
 from models.common.routers import sigmoid_choice
@@ -42,7 +43,8 @@ def _bank(
 
 
 def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-    for tokens, chosen, bank, hidden in SHAPES:
+    drawn = tuple(values.length(*ends, device, generator) for ends in ((4, 9), (1, 4), (6, 40), (64, 300)))
+    for tokens, chosen, bank, hidden in (*SHAPES, drawn):
         weight, correction = _bank(bank, hidden, dtype, device, generator)
         x = apart(tokens, weight, correction, chosen, generator)
         inputs = {"x": x, "weight": weight, "correction": correction, "chosen": chosen, "scale": SCALE}
@@ -88,4 +90,13 @@ SIGMOID_ROUTER = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    mutants=(
+        given("correction ignored", "expert", lambda i: {"correction": torch.zeros_like(i["correction"])}),
+        given("correction of other experts", "expert", lambda i: {"correction": i["correction"].roll(1)}),
+        given("correction at half", "expert", lambda i: {"correction": i["correction"] * 0.5}),
+        given("not scaled", "scale", lambda i: {"scale": 1.0}),
+        scaled("scale", 1.001, "scale off by 0.1 %", "scale"),
+        given("experts in reverse", "expert", lambda i: {"weight": i["weight"].flip(0)}),
+        given("tokens exchanged", "expert", lambda i: {"x": i["x"].flip(0)}),
+    ),
 )

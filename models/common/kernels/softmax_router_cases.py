@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.faults import given
 from models.common.kernels import router_loops, softmax_router, values
 from models.common.kernels.types import pointer
 from models.common.routers import softmax_choice
@@ -32,7 +33,8 @@ def apart(tokens: int, weight: Tensor, chosen: int, generator: torch.Generator) 
 
 
 def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-    for tokens, chosen, bank, hidden in SHAPES:
+    drawn = tuple(values.length(*ends, device, generator) for ends in ((4, 9), (1, 4), (6, 40), (64, 300)))
+    for tokens, chosen, bank, hidden in (*SHAPES, drawn):
         weight = values.normal((bank, hidden), dtype, device, generator, scale=2 * hidden**-0.5)
         x = apart(tokens, weight, chosen, generator)
         yield OpCase(f"{tokens} tokens, {chosen} of {bank}", {"x": x, "weight": weight, "chosen": chosen})
@@ -71,4 +73,8 @@ SOFTMAX_ROUTER = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    mutants=(
+        given("experts in reverse", "expert", lambda i: {"weight": i["weight"].flip(0)}),
+        given("tokens exchanged", "expert", lambda i: {"x": i["x"].flip(0)}),
+    ),
 )

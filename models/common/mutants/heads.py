@@ -68,8 +68,8 @@ def _norms_exchanged(module: Any, model: nn.Module) -> bool:
 
 
 def _angles(change: Any) -> Any:
-    """A rotary table whose cos and sin are changed."""
-    return output(lambda both: change(*both))
+    """Rotation by other cos and sin, wherever they come from."""
+    return inputs(lambda q, k, v, cos, sin, *rest: (q, k, v, *change(cos, sin), *rest))
 
 
 def _half(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,10 +181,10 @@ ROTARY_MUTANTS = (
     at("attention.rotary", _query_alone, "rotary on the query alone", "rotary"),
     at("attention.rotary", _key_alone, "rotary on the key alone", "rotary"),
     at("attention.rotary", _query_alone, "last layer: rotary on the query alone", "rotary", last=True),
-    on("rotary", _angles(lambda cos, sin: (cos, -sin)), "rotated the other way", "rotary"),
-    on("rotary", _angles(lambda cos, sin: (sin, cos)), "cos and sin exchanged", "rotary"),
-    on("rotary", _angles(_half), "half of the channels rotated", "rotary"),
-    on("rotary", _angles(_interleaved), "interleaved pairs rotated", "rotary"),
+    at("attention.rotary", _angles(lambda cos, sin: (cos, -sin)), "rotated the other way", "rotary"),
+    at("attention.rotary", _angles(lambda cos, sin: (sin, cos)), "cos and sin exchanged", "rotary"),
+    at("attention.rotary", _angles(_half), "half of the channels rotated", "rotary"),
+    at("attention.rotary", _angles(_interleaved), "interleaved pairs rotated", "rotary"),
     on("rotary", _position(lambda p: p + 1), "every position one too large", "position", RELATIVE),
     on("rotary", _position(_decoding_ahead), "position one too large while decoding", "position"),
     on("rotary", _position(lambda p: p // 2), "positions of pairs", "position"),
