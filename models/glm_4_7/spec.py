@@ -9,6 +9,7 @@ from models.common.mutants.decoder import DENSE_MUTANTS
 from models.common.mutants.experts import expert_mutants
 from models.glm_4_7.config import SIZES
 from models.glm_4_7.model import build
+from models.glm_4_7.mutants import SHARED_EXPERT_MUTANTS
 from models.glm_4_7.plugin import MENU
 from models.glm_4_7.reference import reference
 from models.glm_4_7.weights import merge, perturb, rename
@@ -51,6 +52,6 @@ SPEC = ModelSpec(
     stages=STAGES,
     work=work,
     merge=merge,
-    mutants=(*DENSE_MUTANTS, *expert_mutants("mlp.routed")),
+    mutants=(*DENSE_MUTANTS, *expert_mutants("mlp.routed"), *SHARED_EXPERT_MUTANTS),
     routing=Routing("mlp.routed.router", "mlp.gate", ranks),
 )

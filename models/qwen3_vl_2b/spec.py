@@ -12,6 +12,7 @@ from models.qwen3_vl_2b.config import SIZES, geometry
 from models.qwen3_vl_2b.grid import patches
 from models.qwen3_vl_2b.inputs import inputs
 from models.qwen3_vl_2b.model import build
+from models.qwen3_vl_2b.mutants import VISION_MUTANTS
 from models.qwen3_vl_2b.plugin import MENU
 from models.qwen3_vl_2b.reference import features, positions, reference
 from models.qwen3_vl_2b.weights import perturb, rename
@@ -78,7 +79,7 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
-    mutants=DENSE_MUTANTS,
+    mutants=(*DENSE_MUTANTS, *VISION_MUTANTS),
     decoder="model.language_model",
     vision=Vision(inputs, "model.visual", features, positions, parts),
 )

@@ -1,0 +1,76 @@
+"""Faults of a model that sees: its tower, where images stand, what they add to the tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.spec import Features, ModelInputs, Mutant
+from models.common.mutants.plant import inputs, method, on, output
+from models.common.segments import Segments
+from models.qwen3_vl_2b.grid import Patches
+
+
+def _seen(change: Any) -> Any:
+    """Other features than the tower's."""
+    return lambda see, _, __: lambda prompt: change(see(prompt))
+
+
+def _late(place: Any, _: Any, __: Any) -> Any:
+    """What follows a prompt with images stands one place too far."""
+
+    def faulty(cache: Any, prompt: ModelInputs, features: Features | None) -> None:
+        place(cache, prompt, features)
+        cache.offsets.add_(1)
+
+    return faulty
+
+
+def _axes(change: Any, name: str) -> Mutant:
+    """The language model's keys and queries are turned by other positions [3, B, T]."""
+
+    def plant(model: Any) -> tuple[str, ...]:
+        three = model.rotary.three
+        model.rotary.three = lambda positions: three(change(positions))
+        return ("rotary.three",)
+
+    return Mutant(name, "position", plant)
+
+
+def _one_segment(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> tuple[Any, ...]:
+    return q, k, v, Segments((sum(segments.sizes),), q.device)
+
+
+def _scaled(forward: Any, module: nn.Module, model: nn.Module) -> Any:
+    return lambda q, k, v, segments: forward(q * 1.05, k, v, segments)
+
+
+def _nearest(pixels: Tensor, at: Patches) -> tuple[Tensor, Patches]:
+    """Positions are taken from the table's nearest entry."""
+    largest = at.weights.argmax(1, keepdim=True)
+    return pixels, replace(at, weights=torch.zeros_like(at.weights).scatter(1, largest, 1.0))
+
+
+def _exchanged(at: Patches) -> tuple[Patches]:
+    return (replace(at, rows=at.columns, columns=at.rows),)
+
+
+VISION_MUTANTS: tuple[Mutant, ...] = (
+    method("see", _seen(lambda f: replace(f, embeddings=f.embeddings.roll(1, 0))), "features one token away", "vision"),
+    method("see", _seen(lambda f: replace(f, embeddings=0 * f.embeddings)), "images show nothing", "vision"),
+    method("see", _seen(lambda f: replace(f, deep=f.deep[::-1])), "deep features in reverse", "vision"),
+    method("see", _seen(lambda f: replace(f, deep=())), "deep features dropped", "vision"),
+    method("place", _late, "text behind images one position too far", "position"),
+    _axes(lambda p: p[[0, 2, 1]], "height and width exchanged"),
+    _axes(lambda p: p[:1].expand_as(p), "time on every axis"),
+    on("tower.embedding", inputs(_nearest), "tower: nearest position in the place of four", "vision"),
+    on("tower.rotary", inputs(_exchanged), "tower: rows and columns exchanged", "rotary"),
+    on("tower.blocks.0.attention.attend", inputs(_one_segment), "tower: images attend to each other", "mask"),
+    on("tower.blocks.0.attention.attend", _scaled, "tower: attention scale off by 5 %", "scale"),
+    on("tower.blocks.0.mlp", output(lambda y: y * 1.01), "tower: feed-forward one percent too large", "scale"),
+    on("tower.merger", output(lambda y: y * 1.01), "merger one percent too large", "scale"),
+    on("tower.deep_mergers.0", output(lambda y: y.roll(1, 0)), "deep merger: rows one place away", "stride"),
+)
