@@ -22,7 +22,8 @@ ELSEWHERE = 104_729
 
 
 def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mutant, ...]:
-    """The faults of `kernel`: one of each kind per output or input that it fits, then those that it declares."""
+    """The faults of `kernel`: one of each kind per output or input that it fits, then those that it declares, which
+    stand for any of the same name: so a kernel says where such a fault is none."""
     plain = kernel.twin(**next(_menu(kernel, dtype, device)))
     outputs = [name for name, value in plain.items() if value.is_floating_point()]
     made: list[Mutant] = []
@@ -39,7 +40,9 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
         made += [Mutant(f"{name} {fault}", "input", _reading(name, change)) for fault, change in INPUTS]
     fresh = [name for name in outputs if name not in kernel.mutates]
     made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in DEEDS]
-    return (*made, Mutant("made for known shapes", "special case", _for_known(kernel, dtype, device)), *kernel.mutants)
+    made.append(Mutant("made for known shapes", "special case", _for_known(kernel, dtype, device)))
+    declared = {mutant.name for mutant in kernel.mutants}
+    return (*(mutant for mutant in made if mutant.name not in declared), *kernel.mutants)
 
 
 def _menu(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> Iterator[dict[str, Any]]:

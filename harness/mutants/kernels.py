@@ -26,7 +26,8 @@ def judge_kernel(
     right = {dtype: replace(kernel, launch=Remembered(kernel)) for dtype in dtypes}
     for dtype in dtypes:
         if seen := first_seen(_levels(right[dtype], dtype, device, seed)):
-            raise HarnessError(f"kernel {kernel.name} fails without a fault in {dtype}: {seen.rule} {seen.where}")
+            found = f"{seen.rule} {seen.where} {seen.crash}"
+            raise HarnessError(f"kernel {kernel.name} fails without a fault in {dtype}: {found}")
     for number in range(len(every(kernel, dtypes[0], device))):
         yield _judge(kernel, right, number, device, seed)
 

@@ -44,7 +44,8 @@ class Generated:
         return Generated(self.inputs.continued(self.tokens[:, :end]), self.logits[:, :new_tokens], self.prompt_tokens)
 
     def last(self, new_tokens: int) -> Generated:
-        """The same tokens, all but the last `new_tokens` taken as the prompt."""
+        """The same tokens, all but the last `new_tokens` taken as the prompt, which keeps at least what it held."""
+        new_tokens = min(new_tokens, self.new_tokens)
         return Generated(self.inputs, self.logits[:, -new_tokens:], self.tokens.shape[1] - new_tokens)
 
 

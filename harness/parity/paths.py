@@ -38,7 +38,7 @@ def check_paths(
     decodes; one check a path, its worst rule. Other cache layouts decode the end of the longest sequence: the beginning
     fits into one page."""
     late = generated.last(PATH_TOKENS)
-    end = _all(wide[:, late.prompt_tokens - 1 : -1], stepwise[:, -PATH_TOKENS:])
+    end = _all(wide[:, late.prompt_tokens - 1 : -1], stepwise[:, -late.new_tokens :])
     generated = generated.first(PATH_TOKENS)
     tokens, start = generated.tokens, generated.prompt_tokens
     wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]

@@ -12,13 +12,13 @@ from harness.spec import Mutant
 Inputs = Mapping[str, Any]
 
 
-def given(name: str, kind: str, change: Callable[[Inputs], Inputs]) -> Mutant:
+def given(name: str, kind: str, change: Callable[[Inputs], Inputs], equivalent: str | None = None) -> Mutant:
     """A kernel that reads other arguments than it was given: `change` takes them all and gives those that differ."""
 
     def plant(launch: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
         return lambda **inputs: launch(**{**inputs, **change(inputs)})
 
-    return Mutant(name, kind, plant)
+    return Mutant(name, kind, plant, equivalent)
 
 
 def scaled(argument: str, factor: float, name: str, kind: str) -> Mutant:

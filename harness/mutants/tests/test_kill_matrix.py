@@ -53,6 +53,15 @@ def test_a_blind_menu_lets_a_fault_survive_by_name() -> None:
     assert survivors == ["strides ignored"]
 
 
+def test_a_declared_fault_stands_for_the_one_of_its_name() -> None:
+    same = Mutant("strides ignored", "stride", lambda launch: launch, equivalent="nothing is read by strides")
+    outcomes = list(judge_kernel(replace(KERNEL, mutants=(same,)), FLOATS, CPU, seed=1))
+    assert [item.end for item in outcomes if item.name == "strides ignored"] == ["equivalent"]
+    lie = replace(same, apply=lambda launch: lambda **i: {"out": 1.1 * launch(**i)["out"]})
+    (seen,) = (i for i in judge_kernel(replace(KERNEL, mutants=(lie,)), FLOATS, CPU, seed=1) if i.name == lie.name)
+    assert (seen.end, seen.reason) == ("killed", "declared equivalent (nothing is read by strides), and seen")
+
+
 def test_a_kernel_that_fails_by_itself_judges_no_fault() -> None:
     wrong = replace(KERNEL, launch=lambda x, y: {"out": x * 0.71 + y})
     with pytest.raises(HarnessError, match="fails without a fault"):

@@ -56,9 +56,10 @@ def _shapes(
     device: torch.device, generator: torch.Generator
 ) -> Iterator[tuple[str, Choose, tuple[int, int, int, int, int]]]:
     yield from SHAPES
-    bounds = ((2, 12), (1, 4), (4, 9), (40, 200), (10, 60))
+    bounds = ((2, 12), (1, 4), (4, 9), (5, 25), (2, 8))
     tokens, chosen, bank, hidden, size = (values.length(*ends, device, generator) for ends in bounds)
-    yield "drawn shape", spread, (tokens, chosen, bank, hidden, size)
+    # torch's grouped product takes rows of 16 bytes.
+    yield "drawn shape", spread, (tokens, chosen, bank, 8 * hidden, 8 * size)
 
 
 def _bank(rows: int, k: int, bank: int, draw: Draw) -> Tensor:
@@ -279,6 +280,7 @@ MOE_COMBINE = Kernel(
     mutants=(
         *WEIGHT_FAULTS,
         given("places exchanged", "expert", lambda i: {"places": i["places"].roll(1)}),
+        given("strides ignored", "stride", lambda i: {}, equivalent="all but contiguous inputs are refused"),
     ),
 )
 MOE = (MOE_GATE_UP, MOE_DOWN, MOE_TILES_GATE_UP, MOE_TILES_DOWN, MOE_COMBINE)

@@ -102,6 +102,12 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("drawn shape", _case(rows, heads, *draw))
 
 
+def _without_last(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, -1] = 0
+    return x
+
+
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for rows in (1536, 16384):
         yield OpCase(f"{rows} patches", _case(rows, 16, dtype, device, generator))
@@ -131,6 +137,12 @@ ROTATE_PAIR = Kernel(
     mutants=(
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
         given("angles of the next token", "position", lambda i: {"cos": i["cos"].roll(-1, 0)}),
+        given(
+            "qkv read without its last column",
+            "input",
+            lambda i: {"qkv": _without_last(i["qkv"])},
+            equivalent="the last columns are values, which nobody rotates",
+        ),
         given("angle halves exchanged", "rotary", lambda i: {"cos": i["cos"].roll(i["cos"].shape[1] // 2, 1)}),
     ),
 )

@@ -40,6 +40,7 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
         yield OpCase(f"{tokens} tokens, {chosen} of {bank}", {"x": x, "weight": weight, "chosen": chosen})
         if tokens == 3:
             yield OpCase("misaligned", {"x": values.misaligned(x), "weight": weight, "chosen": chosen})
+            yield OpCase("sliced", {"x": values.sliced(x), "weight": weight, "chosen": chosen})
             equal = weight.clone()
             equal[1::2] = equal[0::2]
             some = apart(2, equal[0::2].contiguous(), chosen // 2, generator)
