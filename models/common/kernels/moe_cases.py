@@ -88,6 +88,8 @@ def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
         weight = _bank(2 * size, hidden, bank, draw)
         for kind, x in _activations((tokens, hidden), draw):
             yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
+        if name == "three tokens":
+            yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
 
 
 def _down_menu(weighted: bool) -> Any:
@@ -100,6 +102,9 @@ def _down_menu(weighted: bool) -> Any:
                 inputs["weights"] = _weights(tokens, chosen, draw)
             for kind, x in _activations((tokens * chosen, size), draw):
                 yield OpCase(f"{name}{kind}", {"x": x, **inputs})
+            if name == "three tokens":
+                strided = x if weighted else values.sliced(x)
+                yield OpCase("sliced", {"x": strided, **inputs, "down": values.sliced(inputs["down"])})
             if weighted and name == "three tokens":
                 yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
 

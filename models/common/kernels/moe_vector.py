@@ -172,8 +172,8 @@ def gate_up(x: Tensor, ids: Tensor, gate_up: Tensor, shape: ExpertShape | None =
 def down(x: Tensor, ids: Tensor, weights: Tensor, down: Tensor, shape: ExpertShape | None = None) -> dict[str, Tensor]:
     """x [N k, I] in pair order, ids and weights [N, k], down [E, H, I] -> {"out": the weighted sum [N, H]}."""
     check(x, ids, down)
-    if not weights.is_contiguous():
-        raise ValueError("weights must be contiguous, or those of other tokens would be taken")
+    if not (weights.is_contiguous() and x.is_contiguous()):
+        raise ValueError("x and weights must be contiguous, or those of other tokens would be taken")
     hidden, k = down.shape[1], down.shape[2]
     shape = shape or down_shape(hidden, k)
     out = torch.empty(ids.shape[0], hidden, dtype=x.dtype, device=x.device)
