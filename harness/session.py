@@ -41,7 +41,9 @@ class World:
     worker_module: str
 
 
-def conduct(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, out: TextIO, err: TextIO) -> int:
+def conduct(
+    jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, out: TextIO, err: TextIO, sweep: bool
+) -> int:
     """Run the jobs of one command. 0: right and not slower. 1: refused. A user's mistake is a UserError."""
     from harness import console
 
@@ -51,7 +53,7 @@ def conduct(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
         if weights is not None:
             world.check_weights(model, Path(weights))
     site = Site(world.probe(), known, cxx=shutil.which("g++") is not None)
-    plan = expand(jobs, specs, site, world.weights_bytes)
+    plan = expand(jobs, specs, site, world.weights_bytes, sweep)
     durations = cost.read_durations(DURATIONS)
     costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
     console.print_plan(plan, costs_s, out if asked.plan == "only" else err)
