@@ -28,6 +28,7 @@ from harness.settings import SlurmEngineSettings
 
 GRACE_S = 10.0
 """From the end of a job to its record being seen on a shared file system."""
+ENDED_BADLY = ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
 SLACK_S = 120.0
 """On top of a case's deadline: the start of the job and the writing of its record."""
 

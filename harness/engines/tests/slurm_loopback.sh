@@ -87,6 +87,7 @@ GresTypes=gpu
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((port + 2))
+AccountingStoragePass=$folder/run/munge
 JobAcctGatherType=jobacct_gather/none
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Gres=gpu:2 State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE OverSubscribe=NO
