@@ -121,6 +121,10 @@ def _product(parsed: Sequence[Override]) -> list[Tree]:
     parts: list[list[Tree]] = []
     for top, lines in choices.items():
         rest = [line for other, others in choices.items() if other != top for line in others[0]]
+        numbers = _numbers(axes[top])
+        if numbers is not None:
+            parts.append([{top: number} for number in numbers])
+            continue
         trees = [base] if len(lines) == 1 else [_compose([*rest, *line]) for line in lines]
         if any(_refers(tree) or _but(tree, top) != _but(base, top) for tree in trees):
             every = itertools.product(*choices.values())
@@ -129,6 +133,15 @@ def _product(parsed: Sequence[Override]) -> list[Tree]:
     return [
         base | {key: value for part in chosen for key, value in part.items()} for chosen in itertools.product(*parts)
     ]
+
+
+def _numbers(axis: Sequence[Override]) -> list[int | float] | None:
+    """The values of a sweep over a plain number such as the seed, which need no composing."""
+    override = axis[0]
+    if len(axis) > 1 or not override.is_sweep_override() or override.key_or_group != _top(override):
+        return None
+    values = list(override.sweep_iterator())
+    return values if all(type(value) in (int, float) for value in values) else None
 
 
 def _top(override: Override) -> str:
