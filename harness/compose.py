@@ -141,7 +141,8 @@ def _numbers(axis: Sequence[Override]) -> list[int | float] | None:
     if len(axis) > 1 or not override.is_sweep_override() or override.key_or_group != _top(override):
         return None
     values = list(override.sweep_iterator())
-    return values if all(type(value) in (int, float) for value in values) else None
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return numbers if len(numbers) == len(values) else None
 
 
 def _top(override: Override) -> str:
