@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
 from harness.spec import HFConfig, ModelSpec, Receipt, Target
-from models.common.weights import check, load, read_config, read_safetensors
+from models.common.weights import check, load, read_config, read_safetensors, read_slices
 
 
 class NothingTouched(HarnessError):
@@ -43,10 +44,10 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
     torch.manual_seed(source.seed)
     model = spec.reference(source.config, dtype, device, source.directory)
     if source.directory is None:
-        for name, parameter in model.named_parameters():
+        for name, tensor in held(model):
             if deviation := spec.perturb(name):
-                noise = torch.randn(parameter.shape, generator=generator(source.seed, name))
-                parameter.data.add_(noise.to(device=device, dtype=dtype), alpha=deviation)
+                noise = torch.randn(tensor.shape, generator=generator(source.seed, name))
+                tensor.add_(noise.to(device=device, dtype=tensor.dtype), alpha=deviation)
     return model
 
 
@@ -55,8 +56,12 @@ def candidate(
 ) -> tuple[nn.Module, tuple[Receipt, ...]]:
     """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
     our own rename table."""
-    model = spec.build(source.config, target.dtype, target.device)
-    load(model, weights(spec, source, plain, target.device), spec.rename)
+    stack = tuple(stack)
+    cuts = [cut for name in stack if (cut := spec.menu[name].shard)]
+    model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
+    for cut in cuts:
+        cut(model, target)
+    load(model, weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
     return model, optimize(spec, model, stack, target)
 
 
@@ -67,10 +72,21 @@ def check_weights(spec: ModelSpec, directory: Path) -> None:
     check(model, directory, spec.rename, partial(spec.merge, config))
 
 
-def weights(spec: ModelSpec, source: Source, plain: nn.Module, device: torch.device) -> Iterable[tuple[str, Tensor]]:
+def weights(
+    spec: ModelSpec, source: Source, plain: nn.Module, device: torch.device, sliced: bool
+) -> Iterable[tuple[str, Any]]:
+    """Tensors by their Hugging Face names. `sliced` leaves those of a checkpoint in their files until they are cut."""
     if source.directory is None:
-        return ((name, parameter.data) for name, parameter in plain.named_parameters())
-    return spec.merge(source.config, read_safetensors(source.directory, device))
+        return held(plain)
+    read: Callable[..., Iterable[tuple[str, Any]]] = read_slices if sliced else read_safetensors
+    return spec.merge(source.config, read(source.directory, device))
+
+
+def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a checkpoint of `model` would hold, tied tensors once: its parameters, and the buffers that persist."""
+    yield from ((name, parameter.data) for name, parameter in model.named_parameters())
+    kept = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
 def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:

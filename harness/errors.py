@@ -33,8 +33,16 @@ class WeightsError(UserError):
     """A checkpoint that cannot be loaded exactly: a tensor missing, unknown or mis-shaped, or an unsafe file."""
 
 
+class InputError(UserError):
+    """A prompt that the model cannot take: a token past its vocabulary, or images that do not fit their tokens."""
+
+
 class CacheFull(UserError):
     """A sequence would outgrow the key-value cache that was reserved for it."""
+
+
+class SharedSlots(UserError):
+    """A call that would write where other sequences read."""
 
 
 class RecordError(HarnessError):

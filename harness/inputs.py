@@ -1,13 +1,15 @@
-"""The same inputs from the same seed, every time and on every device."""
+"""The same inputs from the same seed, every time and on every device, and a cache that has been told of them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.spec import HFConfig
+from harness.spec import HFConfig, ModelInputs, ModelSpec
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -16,9 +18,39 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def prompt(config: HFConfig, batch: int, tokens: int, seed: int, purpose: str, device: torch.device) -> Tensor:
-    """Token ids [batch, tokens] int64, drawn from the vocabulary without its special ids at the top end."""
+def draw(spec: ModelSpec, config: HFConfig, tokens: int, images: Sequence[int], seed: int, purpose: str) -> ModelInputs:
+    """A batch on the CPU with one row per entry of `images`, which says how many images the row shows; a model of text
+    alone shows none."""
+    drawn = generator(seed, purpose)
+    if spec.vision is None:
+        return ModelInputs(_text(config, len(images), tokens, drawn))
+    return spec.vision.inputs(config, tokens, images, drawn)
+
+
+def _text(config: HFConfig, batch: int, tokens: int, drawn: torch.Generator) -> Tensor:
+    """Token ids [batch, tokens] int64 from the vocabulary without its special ids at the top end."""
     special = [config.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")]
     ids = [i for entry in special if entry is not None for i in (entry if isinstance(entry, list) else [entry])]
     ordinary = min([int(config["vocab_size"]), *ids])
-    return torch.randint(ordinary, (batch, tokens), generator=generator(seed, purpose)).to(device)
+    return torch.randint(ordinary, (batch, tokens), generator=drawn)
+
+
+def prepared(model: Any, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None) -> Any:
+    """An empty cache of our model, told of the prompt `inputs`."""
+    cache = model.new_cache(inputs.tokens.shape[0], capacity, starts)
+    prepare(model, cache, inputs)
+    return cache
+
+
+def prepare(model: Any, cache: Any, inputs: ModelInputs) -> None:
+    """Tell a cache what stands where in the prompt and what its images show; text needs no telling."""
+    if inputs.pixels is not None:
+        model.place(cache, inputs, model.see(inputs))
+
+
+def reopened(model: Any, prefixes: Any, inputs: ModelInputs, capacity: int) -> tuple[Any, int]:
+    """A cache on the pool of `prefixes` that is told of the prompt, and how many of its tokens the cache holds."""
+    seen = {} if inputs.pixels is None else {"inputs": inputs}
+    cache, matched = prefixes.open(inputs.tokens, capacity, **seen)
+    prepare(model, cache, inputs)
+    return cache, matched

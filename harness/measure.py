@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +17,11 @@ from harness import build, inputs
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
+from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
+from harness.ranks import agreed, meet
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -29,7 +34,9 @@ from harness.record import (
     Series,
     Work,
 )
-from harness.spec import ModelSpec, Target, Workload
+from harness.rounding import lossy, rounded, saved_bytes
+from harness.spec import ModelInputs, ModelSpec, Target, Workload
+from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.kernels import KernelDisagreement, time_kernels
 from harness.timing.protocol import Progress, Timed, measure
@@ -83,16 +90,18 @@ def time_case(
             clock_for(target.device),
             case.timing,
             process,
-            telemetry_for(target.device),
+            # Every rank is at home: all are children of one worker.
+            telemetry_for(target.device, os.getppid() if target.world > 1 else None),
             case.seed,
             progress,
+            partial(agreed, target),
         )
         timing.series += measured.series
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
     bench.recheck(timing)
-    if process == 0 and target.kernels == "compiled":
+    if process == 0 and target.rank == 0 and target.kernels == "compiled":
         bench.close()
         kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
         for kernel in kernels.values():
@@ -120,35 +129,46 @@ class _Bench:
         shape = case.workload
         prompt = self._prompt("timing")
         self.shape = Shape(prompt, min(DECODE_STEPS, shape.new_tokens))
-        self.first = last_tokens(prompt)
+        self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
 
-    def _prompt(self, purpose: str) -> Tensor:
+    def _prompt(self, purpose: str) -> ModelInputs:
+        """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
         shape = self.case.workload
-        purpose = f"{purpose} {self.process}"
-        return inputs.prompt(
-            self.source.config, shape.batch, shape.prompt_tokens, self.case.seed, purpose, self.target.device
-        )
+        draw = partial(inputs.draw, self.spec, self.source.config, seed=self.case.seed)
+        prompt = draw(shape.prompt_tokens, [shape.images] * shape.batch, purpose=f"{purpose} {self.process}")
+        shared = min(shape.shared_prefix_tokens, shape.prompt_tokens)
+        if shared:
+            beginning = draw(shared, [0], purpose=f"shared prefix {self.process}").tokens
+            tokens = prompt.tokens[:, :shared]
+            tokens.copy_(tokens.where(prompt.shows()[:, :shared], beginning))
+        return prompt.to(self.target.device, self.target.dtype)
 
     def open(self, timing: Timing) -> None:
         """Build both models and open every arm; one that cannot run here leaves its reason."""
         began = time.perf_counter()
         hf = build.reference(self.spec, self.source, self.target.dtype, self.target.device)
         hf_s = timed_s(self.target.device, began)
+        self.hf = hf
         began = time.perf_counter()
         ours, _ = build.candidate(self.spec, self.source, hf, self.stack, self.target)
         ours_s = timed_s(self.target.device, began)
         label = "+".join(self.stack) or "eager build"
         arms: list[tuple[Arm, float]] = [(PEERS[name](hf), hf_s) for name in self.case.arms]
-        arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
+        if self.reuses(ours):
+            shared = self.case.workload.shared_prefix_tokens
+            arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
+            arms += [(PrefixHit(ours, name, label, shared), ours_s) for name in (CANDIDATE, AGAIN)]
+        else:
+            arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
         for arm, load_s in arms:
             self._open(arm, load_s, timing)
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
 
     def _open(self, arm: Arm, load_s: float, timing: Timing) -> None:
-        before = _allocated(self.target.device)
+        before = memory.allocated(self.target.device)
         absent = None
         try:
             arm.open(self.shape)
@@ -163,10 +183,14 @@ class _Bench:
                 load_s=load_s,
                 compile_s=arm.compile_s,
                 capture_s=arm.capture_s,
-                peak_memory_bytes=_peak(self.target.device) - before,
+                peak_memory_bytes=memory.peak(self.target.device) - before,
                 absent=absent,
             )
         )
+
+    def reuses(self, model: Any) -> bool:
+        """Whether the candidate finds the beginning of its prompt cached."""
+        return bool(self.case.workload.shared_prefix_tokens) and "prefixes" in vars(model)
 
     def phases(self) -> Iterator[Phase]:
         yield "prefill"
@@ -175,29 +199,40 @@ class _Bench:
 
     def timed(self, arm: Arm, phase: Phase) -> Timed:
         def prefill() -> None:
-            self.last[arm.name] = arm.prefill(self.shape.prompt)
+            self.last[arm.name] = arm.prefill(self.shape.inputs)
 
         def decode() -> None:
             self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
 
+        def reset() -> None:
+            if phase == "decode":
+                arm.rewind()
+            meet(self.target)
+
         if phase == "prefill":
-            return Timed(arm.name, prefill, lambda: None, 1)
-        return Timed(arm.name, decode, arm.rewind, self.shape.decode_steps)
+            return Timed(arm.name, prefill, reset, 1)
+        return Timed(arm.name, decode, reset, self.shape.decode_steps)
 
     def work(self, phase: Phase) -> Work:
         shape = self.case.workload
-        tokens = shape.prompt_tokens if phase == "prefill" else 1
+        cached = shape.shared_prefix_tokens if COLD in {arm.name for arm in self.arms} else 0
+        tokens = max(1, shape.prompt_tokens - cached) if phase == "prefill" else 1
         context = shape.prompt_tokens + (0 if phase == "prefill" else (self.shape.decode_steps + 1) // 2)
         cost = self.spec.work(self.source.config, self.target.dtype, Workload(phase, shape.batch, tokens, context))
-        return Work(phase=phase, bytes=cost.bytes, flops=cost.flops)
+        unread = saved_bytes(self.spec, self.hf, self.stack)
+        # Ranks do their shares at the same time.
+        world = self.target.world
+        return Work(phase=phase, bytes=(cost.bytes - unread) // world, flops=cost.flops // world)
 
     def recheck(self, timing: Timing) -> None:
         """The very buffers that were timed, on inputs rewritten in place."""
         # Some arms answer in a buffer that their next call overwrites.
         timed = {name: output.clone() for name, output in self.last.items()}
-        self.shape.prompt.copy_(self._prompt("afterwards"))
+        self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
         outputs = {arm.name: self._outputs(arm) for arm in self.arms}
+        if lossy(self.spec, self.stack):
+            outputs[REFERENCE] = self._outputs(PEERS[REFERENCE](rounded(self.spec, self.hf, self.stack)))
         limit = AFTERWARDS[self.target.dtype]
         for name in (CANDIDATE, AGAIN):
             for phase, (ours, theirs) in enumerate(zip(outputs[name], outputs[REFERENCE], strict=True)):
@@ -215,7 +250,7 @@ class _Bench:
         ]
 
     def _outputs(self, arm: Arm) -> list[Tensor]:
-        outputs = [arm.prefill(self.shape.prompt).clone()]
+        outputs = [arm.prefill(self.shape.inputs).clone()]
         if self.shape.decode_steps:
             arm.rewind()
             outputs.append(arm.decode(self.first, 1).clone())
@@ -223,20 +258,9 @@ class _Bench:
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""
+        del self.hf
         self.arms.clear()
         self.last.clear()
         gc.collect()
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _allocated(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 0
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
-
-
-def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -91,7 +91,7 @@ class Site:
 
     def _named(self, hardware: Hardware) -> Place:
         if hardware.kind == "cpu":
-            return Place(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self._capabilities("cpu"))
+            return Place(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self._capabilities("cpu", 0))
         devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
         uuids = tuple(uuid for name, uuid in devices if _fits(hardware, name))
         short = len(uuids) < hardware.gpu_count
@@ -101,7 +101,7 @@ class Site:
             gpu_count=hardware.gpu_count,
             gpu_uuids=uuids,
             memory_bytes=hardware.memory_bytes if short else self.machine.gpu_memory_bytes,
-            capabilities=self._capabilities("cuda"),
+            capabilities=self._capabilities("cuda", hardware.gpu_count),
             absent=self._missing(hardware, len(uuids)) if short else None,
         )
 
@@ -115,13 +115,13 @@ class Site:
             gpu_count=1,
             gpu_uuids=tuple(uuid for found, uuid in devices if found == device),
             memory_bytes=self.machine.gpu_memory_bytes,
-            capabilities=self._capabilities("cuda"),
+            capabilities=self._capabilities("cuda", 1),
             note=f"no file under conf/hardware describes '{device}': its cases are filed as {name}",
         )
 
-    def _capabilities(self, kind: Kind) -> frozenset[str]:
-        compiler = {"c++"} if self.cxx else set()
-        return frozenset({"triton"} | ({"cuda"} if kind == "cuda" else set()) | compiler)
+    def _capabilities(self, kind: Kind, gpu_count: int) -> frozenset[str]:
+        offered = {"triton": True, "cuda": kind == "cuda", "c++": self.cxx, "ranks": kind == "cpu" or gpu_count > 1}
+        return frozenset(name for name, here in offered.items() if here)
 
     def _missing(self, hardware: Hardware, found: int) -> str:
         here = ", ".join(self.machine.gpu_names) or "no GPU"

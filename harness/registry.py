@@ -34,7 +34,8 @@ def load(name: str) -> ModelSpec:
 
 
 def check_menu(model: str, menu: Menu) -> None:
-    """A menu names only its own items, each once, and lists every requirement before what requires it."""
+    """A menu names only its own items, each once, and lists every requirement before what requires it. What is lossy
+    says what becomes of the weights, and nothing else does."""
     offered = menu.names()
     if len(set(offered)) != len(offered):
         raise HarnessError(f"{model}: an optimization is on the menu twice, and one of them would never be applied")
@@ -44,6 +45,8 @@ def check_menu(model: str, menu: Menu) -> None:
         if name not in offered:
             raise HarnessError(f"{model}: '{owner}' names '{name}', which is not on the menu {offered}")
     for position, item in enumerate(menu.items):
+        if (item.numerics in ("near_lossless", "four_bit")) != (item.rounding is not None):
+            raise HarnessError(f"{model}: '{item.name}' is {item.numerics} and would be judged by another's rules")
         late = set(item.requires) - set(offered[:position])
         if late:
             raise HarnessError(f"{model}: '{item.name}' would be applied before {sorted(late)}, which it requires")

@@ -6,7 +6,8 @@ This module and `harness.errors` are all that code under `models/` may import fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Numerics = Literal["exact", "reordered", "near_lossless", "four_bit"]
 KernelMode = Literal["compiled", "interpreted", "none"]
 HFConfig = Mapping[str, Any]
+Grid = tuple[int, int, int]
+"""Frames, rows and columns of an image in patches."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Target:
     device: torch.device
     dtype: torch.dtype
     kernels: KernelMode
+    rank: int = 0
+    """This process among `world` that run one model together."""
+    world: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,16 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What a lossy optimization makes of a parameter, given its name in our build and its value."""
+
+    weight: Callable[[str, Tensor], Tensor]
+    """The value that the changed build computes with, in the same dtype; the very tensor where it is left alone."""
+    held_bytes: Callable[[str, Tensor], int]
+    """What the changed build holds in its place, in bytes."""
+
+
+@dataclass(frozen=True)
 class Optimization:
     """A named change to a model's eager build.
 
@@ -107,7 +123,13 @@ class Optimization:
     """At least one of these must stand before it in the same stack."""
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`."""
+    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`, `ranks` (several devices, or
+    several processes on a CPU)."""
+    shard: Callable[[nn.Module, Target], None] | None = None
+    """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
+    every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
+    rounding: Rounding | None = None
+    """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,103 @@ class Stage:
     op: str
     ours: str
     reference: str
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """One batch of prompts: tokens [B, T] int64 and, for a model that sees, the images of every row."""
+
+    tokens: Tensor
+    pixels: Tensor | None = None
+    """Patch rows [patches, channels * frames * height * width] of all images, row after row; None without images."""
+    grids: tuple[tuple[Grid, ...], ...] = ()
+    """One tuple of grids per row of the batch; empty for a model of text alone."""
+    image_token: int | None = None
+    """The token that stands where an image's features go; None for a model of text alone."""
+
+    reserved: tuple[int, ...] = ()
+    """Tokens that stand for images and the like, which a greedy choice must not make: no forward pass takes them back
+    as text."""
+
+    def shows(self) -> Tensor:
+        """[B, T] bool: where an image stands."""
+        return self.tokens.eq(-1 if self.image_token is None else self.image_token)
+
+    def continued(self, tokens: Tensor) -> ModelInputs:
+        """The same images in other tokens: longer, shorter or padded."""
+        return replace(self, tokens=tokens)
+
+    def row(self, index: int) -> ModelInputs:
+        """Row `index` as a batch of one."""
+        tokens = self.tokens[index : index + 1]
+        if self.pixels is None:
+            return replace(self, tokens=tokens, grids=self.grids[index : index + 1])
+        ends = list(accumulate(sum(t * h * w for t, h, w in row) for row in self.grids))
+        first = ends[index - 1] if index else 0
+        pixels = self.pixels[first : ends[index]] if ends[index] > first else None
+        return replace(self, tokens=tokens, pixels=pixels, grids=(self.grids[index],))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> ModelInputs:
+        """Tokens on `device`; pixels there too, rounded to `dtype`."""
+        pixels = None if self.pixels is None else self.pixels.to(device=device, dtype=dtype)
+        return replace(self, tokens=self.tokens.to(device), pixels=pixels)
+
+    def overwrite(self, other: ModelInputs) -> None:
+        """Another batch of the same layout into this one's memory."""
+        self.tokens.copy_(other.tokens)
+        if self.pixels is not None and other.pixels is not None:
+            self.pixels.copy_(other.pixels)
+
+    def keywords(self) -> dict[str, Tensor]:
+        """What Hugging Face's forward takes beside the tokens: pixel_values, image_grid_thw [images, 3] and
+        mm_token_type_ids [B, T]; nothing for text."""
+        if self.pixels is None:
+            return {}
+        import torch
+
+        grids = torch.tensor([grid for row in self.grids for grid in row], device=self.tokens.device)
+        return {"pixel_values": self.pixels, "image_grid_thw": grids, "mm_token_type_ids": self.shows().int()}
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a vision tower makes of a batch's images: one row per image token, in the tokens' order."""
+
+    embeddings: Tensor
+    """[image tokens, H]: they stand in the place of the tokens' embeddings."""
+    deep: tuple[Tensor, ...] = ()
+    """Each [image tokens, H]: number i is added to the hidden states after decoder layer i."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of the vision tower, judged alone on the reference's own input to it."""
+
+    name: str
+    op: str
+    reference: str
+    """Its path in the reference's tower, or `path:input` for all that comes before that module."""
+    ours: Callable[[Any, ModelInputs, Tensor], Tensor]
+    """Our model, the prompt and the part's input -> its output."""
+    residual: bool = False
+    """Whether the part adds to its input: then what it added is judged."""
+
+
+@dataclass(frozen=True)
+class Vision:
+    """How a model that sees is fed and judged. Its build has two more methods: `see(inputs) -> Features`, and
+    `place(cache, inputs, features)`, which tells a cache where the prompt's tokens stand and what they see."""
+
+    inputs: Callable[[HFConfig, int, Sequence[int], torch.Generator], ModelInputs]
+    """(config, tokens, images of each row, generator) -> a batch on the CPU. The layout, where images stand and how
+    large they are, follows from the first three alone."""
+    tower: str
+    """Path of the vision tower in the reference."""
+    features: Callable[[nn.Module, ModelInputs], Features]
+    """The reference's tower, in any dtype, on the images of a batch."""
+    positions: Callable[[nn.Module, ModelInputs], tuple[Tensor, Tensor]]
+    """The reference model's rotary positions [axes, B, T] and [B] what decoding adds to them."""
+    parts: Callable[[HFConfig], tuple[Part, ...]]
 
 
 @dataclass(frozen=True)
@@ -174,15 +293,19 @@ class ModelSpec:
     reference: Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
     """The Hugging Face model in the target dtype: with its own random initialization, or read from a checkpoint."""
     rename: Callable[[str], str]
-    """Hugging Face parameter name -> ours."""
+    """Hugging Face name of a parameter or persistent buffer -> ours."""
     perturb: Callable[[str], float]
-    """Hugging Face parameter name -> standard deviation of the noise added to its random initialization, so that no
+    """The same name -> standard deviation of the noise added to its random initialization, so that no
     weight keeps a value (1 for norms, 0 for biases) that would hide a missing operation."""
     menu: Menu
     stages: tuple[Stage, ...]
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
     merge: Callable[[HFConfig, Iterable[tuple[str, Tensor]]], Iterable[tuple[str, Tensor]]] = lambda _, stream: stream
     """A checkpoint's stream of tensors -> the same with those put together that the model holds as one."""
+    decoder: str = "model"
+    """Path, in the reference, of what holds `embed_tokens`, `layers`, `norm` and `rotary_emb`."""
+    vision: Vision | None = None
+    """None for a model of text alone."""
     routing: Routing | None = None
     """None for a dense model."""
     notes: tuple[str, ...] = field(default=())

@@ -1,6 +1,6 @@
 """One part of one case in one fresh process: a case in, a fragment of its record out.
 
-python -m harness.worker CASE.json prove|time OUT.json [--process N]
+python -m harness.worker CASE.json prove|time OUT.json [--process N] [--world N]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from harness import build, registry
+from harness import build, ranks, registry
 from harness.aot import compile_elsewhere
 from harness.case import Case
 from harness.engines.fragment import Fragment
@@ -29,12 +29,12 @@ GPU_PROMPT_BUDGET = 4096
 """Prompt tokens of a proof over all rows: enough for several key blocks, small enough for logits in float32."""
 
 
-def target_of(case: Case, part: str) -> Target:
+def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     """Where this part builds. On a CPU the proof interprets Triton and timing does without it."""
     if case.hardware != "cpu":
-        return Target(torch.device("cuda", 0), getattr(torch, case.workload.dtype), "compiled")
+        return Target(torch.device("cuda", rank), getattr(torch, case.workload.dtype), "compiled", rank, world)
     mode: KernelMode = "interpreted" if part == "prove" else "none"
-    return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode)
+    return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
 
 
 def extent_of(case: Case, target: Target) -> Extent:
@@ -45,11 +45,12 @@ def extent_of(case: Case, target: Target) -> Extent:
     return Extent(batch, min(case.workload.prompt_tokens, room, 1024))
 
 
-def run_prove(case: Case, spec: ModelSpec, source: build.Source) -> Fragment:
-    target = target_of(case, "prove")
+def run_prove(case: Case, spec: ModelSpec, source: build.Source, target: Target) -> Fragment:
+    # A convolution rounds float32 to tf32 unless told otherwise: no reference for anything in float32.
+    torch.backends.cudnn.allow_tf32 = False
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
-    pending = compile_elsewhere(case) if target.kernels == "interpreted" else None
+    pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
     proof = prove(spec, source, case.optimizations, target, extent_of(case, target), say)
     compiled = pending() if pending else ()
     return Fragment(
@@ -60,8 +61,7 @@ def run_prove(case: Case, spec: ModelSpec, source: build.Source) -> Fragment:
     )
 
 
-def run_time(case: Case, spec: ModelSpec, source: build.Source, process: int) -> Fragment:
-    target = target_of(case, "time")
+def run_time(case: Case, spec: ModelSpec, source: build.Source, target: Target, process: int) -> Fragment:
     timing: Timing = time_case(case, spec, source, target, process, _blocks(case.timing.max_blocks))
     return Fragment(
         status="passed",
@@ -118,18 +118,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("part", choices=("prove", "time"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--process", type=int, default=0)
+    parser.add_argument("--world", type=int, help="processes that hold the model; by default as the hardware says")
+    parser.add_argument("--rank", type=int, help="set by the worker for the ranks that it starts")
+    parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")
     options = parser.parse_args(argv)
     case = Case.model_validate_json(options.case.read_text())
-
-    def work() -> Fragment:
-        spec = registry.load(case.model)
-        source = build.Source.of(spec, case.size, case.seed, case.weights)
-        if options.part == "prove":
-            return run_prove(case, spec, source)
-        return run_time(case, spec, source, options.process)
-
-    options.out.write_text(_guarded(work).model_dump_json())
+    options.out.write_text(_guarded(lambda: _part(case, options, argv or sys.argv[1:])).model_dump_json())
     return 0
+
+
+def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
+    spec = registry.load(case.model)
+    world = options.world or ranks.world_of(case, spec)
+    if world and options.rank is None:
+        return ranks.run(argv, world)
+    target = target_of(case, options.part, options.rank or 0, world or 1)
+    if world:
+        ranks.join(ranks.Rank(options.rank, world, options.meeting), target.device, case.deadline_s)
+    source = build.Source.of(spec, case.size, case.seed, case.weights)
+    if options.part == "prove":
+        done = run_prove(case, spec, source, target)
+    else:
+        done = run_time(case, spec, source, target, options.process)
+    if world:
+        ranks.leave()
+    return done
 
 
 if __name__ == "__main__":

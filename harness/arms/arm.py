@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.spec import ModelInputs
 
 
 class ArmAbsent(HarnessError):
@@ -18,10 +22,15 @@ class ArmAbsent(HarnessError):
 
 @dataclass(frozen=True)
 class Shape:
-    """One timed case: prompt [batch, prompt_tokens] and how many tokens one timed decode call makes."""
+    """One timed case: the prompts and how many tokens one timed decode call makes."""
 
-    prompt: Tensor
+    inputs: ModelInputs
     decode_steps: int
+
+    @property
+    def prompt(self) -> Tensor:
+        """Token ids [batch, prompt_tokens]."""
+        return self.inputs.tokens
 
     @property
     def batch(self) -> int:
@@ -48,8 +57,8 @@ class Arm(ABC):
         """Reserve caches, compile, capture. Raises ArmAbsent when this cannot run here."""
 
     @abstractmethod
-    def prefill(self, prompt: Tensor) -> Tensor:
-        """The whole prompt [B, T] into an empty cache; logits [B, vocab] of its last token."""
+    def prefill(self, inputs: ModelInputs) -> Tensor:
+        """The whole prompt, images included, into an empty cache; logits [B, vocab] of its last token."""
 
     @abstractmethod
     def rewind(self) -> None:
@@ -64,6 +73,22 @@ def last_tokens(prompt: Tensor) -> Tensor:
     """prompt [B, T] -> [B, 1], a copy with strides of its own. A slice of one row keeps the prompt's strides through
     `clone`, and a compiler that guards strides would compile again for the next token, which has others."""
     return prompt.new_empty(prompt.shape[0], 1).copy_(prompt[:, -1:])
+
+
+@contextmanager
+def decoding(model: Any) -> Iterator[None]:
+    """What transformers' `generate` does around its decode steps: on a GPU, experts that are computed in groups become
+    batched ones, which copy the chosen experts' weights and are faster for few tokens."""
+    config = model.config
+    kept = getattr(config, "_experts_implementation", None)
+    if kept != "grouped_mm" or model.device.type != "cuda":
+        yield
+        return
+    config._experts_implementation = "batched_mm"
+    try:
+        yield
+    finally:
+        config._experts_implementation = kept
 
 
 def timed_s(device: torch.device, began: float) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from harness.arms.arm import Arm, Shape, timed_s
+from harness.inputs import prepare
+from harness.spec import ModelInputs
 
 
 class Candidate(Arm):
@@ -21,17 +23,18 @@ class Candidate(Arm):
 
     def open(self, shape: Shape) -> None:
         self.cache = self.model.new_cache(shape.batch, shape.capacity)
-        self.prefill(shape.prompt)
+        self.prefill(shape.inputs)
         began = time.perf_counter()
         if shape.decode_steps:
             self.decode(shape.prompt[:, :1], 1)
         self.capture_s = timed_s(shape.prompt.device, began)
         self.rewind()
 
-    def prefill(self, prompt: Tensor) -> Tensor:
+    def prefill(self, inputs: ModelInputs) -> Tensor:
         self.cache.rewind(0)
-        self.prompt_tokens = prompt.shape[1]
-        out: Tensor = self.model(prompt, self.cache, keep=1)[:, -1]
+        self.prompt_tokens = inputs.tokens.shape[1]
+        prepare(self.model, self.cache, inputs)
+        out: Tensor = self.model(inputs.tokens, self.cache, keep=1)[:, -1]
         return out
 
     def rewind(self) -> None:

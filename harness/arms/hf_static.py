@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
+from harness.arms.arm import Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
+from harness.spec import ModelInputs
 
 
 class HFStatic(Arm):
@@ -22,20 +23,27 @@ class HFStatic(Arm):
         self.model = model
         self.cache: Any = None
         self.prompt_tokens = 0
+        self.keywords: dict[str, Tensor] = {}
+        self.offsets: Tensor | int = 0
+        """[B, 1]: what an image takes less, or more, in rotary positions than in tokens."""
 
     def open(self, shape: Shape) -> None:
         from transformers import StaticCache
 
         self.cache = StaticCache(config=self.model.config, max_cache_len=shape.capacity)
-        self.prefill(shape.prompt)
+        self.keywords = shape.inputs.keywords()
+        self.prefill(shape.inputs)
 
-    def prefill(self, prompt: Tensor) -> Tensor:
+    def prefill(self, inputs: ModelInputs) -> Tensor:
         self._set_length(0)
-        self.prompt_tokens = prompt.shape[1]
-        out: Tensor = self.model(input_ids=prompt, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits[
-            :, -1
-        ]
-        return out
+        self.prompt_tokens = inputs.tokens.shape[1]
+        out = self.model(
+            input_ids=inputs.tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **self.keywords
+        )
+        if self.keywords:
+            self.offsets = out.rope_deltas
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
     def rewind(self) -> None:
         self._set_length(self.prompt_tokens)
@@ -46,10 +54,11 @@ class HFStatic(Arm):
 
     def decode(self, tokens: Tensor, steps: int) -> Tensor:
         logits = tokens
-        positions = torch.full_like(tokens, self.prompt_tokens)
-        for _ in range(steps):
-            logits, tokens = self._step(tokens, positions)
-            positions = positions + 1
+        positions = torch.full_like(tokens, self.prompt_tokens) + self.offsets
+        with decoding(self.model):
+            for _ in range(steps):
+                logits, tokens = self._step(tokens, positions)
+                positions = positions + 1
         return logits
 
     def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.arms.arm import Arm, Shape
+from harness.arms.arm import Arm, Shape, decoding
+from harness.spec import ModelInputs
 
 
 class Reference(Arm):
@@ -20,16 +21,18 @@ class Reference(Arm):
         super().__init__()
         self.model = model
         self.cache: Any = None
+        self.keywords: dict[str, Tensor] = {}
         self.prompt_state: list[tuple[Tensor, Tensor]] = []
 
     def open(self, shape: Shape) -> None:
-        self.prefill(shape.prompt)
+        self.keywords = shape.inputs.keywords()
+        self.prefill(shape.inputs)
 
-    def prefill(self, prompt: Tensor) -> Tensor:
+    def prefill(self, inputs: ModelInputs) -> Tensor:
         from transformers import DynamicCache
 
         self.cache = DynamicCache(config=self.model.config)
-        logits = self._forward(prompt)
+        logits = self._forward(inputs.tokens, **self.keywords)
         # Growing makes new tensors, so the old ones are the state to come back to.
         self.prompt_state = [(layer.keys, layer.values) for layer in self.cache.layers]
         return logits
@@ -40,13 +43,14 @@ class Reference(Arm):
 
     def decode(self, tokens: Tensor, steps: int) -> Tensor:
         logits = tokens
-        for _ in range(steps):
-            logits = self._forward(tokens)
-            tokens = logits.argmax(-1, keepdim=True)
+        with decoding(self.model):
+            for _ in range(steps):
+                logits = self._forward(tokens)
+                tokens = logits.argmax(-1, keepdim=True)
         return logits
 
-    def _forward(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits[
-            :, -1
-        ]
+    def _forward(self, tokens: Tensor, **keywords: Tensor) -> Tensor:
+        out: Tensor = self.model(
+            input_ids=tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **keywords
+        ).logits[:, -1]
         return out

@@ -36,8 +36,7 @@ class Lines:
 def run(case: Case, stamp: Stamp, place: Place, worker_module: str, out: Path) -> str:
     """Run the case and leave its record at `out`, whole or not at all. Returns its status.
 
-    The stamp's environment is the submitting machine's: the record describes the node, so it is captured here where
-    a checkout is found beside this file.
+    The stamp's environment is the submitting machine's, and so is that of the record.
     """
     given = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
     if place.kind == "cuda" and len(given) < place.gpu_count:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.inputs import prepared
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.plain import Plain
 from harness.record import Check
+from harness.spec import ModelInputs
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What the plain model said by itself: tokens [B, prompt + new] and the logits [B, new, vocab] that chose them."""
+    """What the plain model said by itself: the prompt with the new tokens, [B, prompt + new], and the logits
+    [B, new, vocab] that chose them."""
 
-    tokens: Tensor
+    inputs: ModelInputs
     logits: Tensor
     prompt_tokens: int
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.inputs.tokens
+
+    @property
+    def prompt(self) -> ModelInputs:
+        return self.inputs.continued(self.tokens[:, : self.prompt_tokens])
 
     @property
     def new_tokens(self) -> int:
@@ -28,10 +41,10 @@ class Generated:
     def first(self, new_tokens: int) -> Generated:
         """The same, cut to its first `new_tokens`."""
         end = self.prompt_tokens + new_tokens
-        return Generated(self.tokens[:, :end], self.logits[:, :new_tokens], self.prompt_tokens)
+        return Generated(self.inputs.continued(self.tokens[:, :end]), self.logits[:, :new_tokens], self.prompt_tokens)
 
 
-def generate(plain: Plain, prompt: Tensor, new_tokens: int) -> Generated:
+def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
     """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""
     from transformers import GenerationConfig
 
@@ -39,23 +52,38 @@ def generate(plain: Plain, prompt: Tensor, new_tokens: int) -> Generated:
         do_sample=False,
         max_new_tokens=new_tokens,
         repetition_penalty=1.0,
-        eos_token_id=None,
         pad_token_id=0,
+        suppress_tokens=list(prompt.reserved) or None,
         return_dict_in_generate=True,
         output_logits=True,
     )
-    out = plain.model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        generation_config=config,
-    )
-    return Generated(out.sequences, torch.stack(out.logits, dim=1).to(plain.model.dtype), prompt.shape[1])
+    with _endless(plain.model):
+        out = plain.model.generate(
+            prompt.tokens,
+            attention_mask=torch.ones_like(prompt.tokens),
+            generation_config=config,
+            **prompt.keywords(),
+        )
+    logits = torch.stack(out.logits, dim=1).to(plain.model.dtype)
+    return Generated(prompt.continued(out.sequences), logits, prompt.tokens.shape[1])
+
+
+@contextmanager
+def _endless(model: Any) -> Iterator[None]:
+    """While open, no token ends a sequence. What a generation config leaves out is taken from the model's own, so that
+    asking for no end token is not enough."""
+    own = model.generation_config
+    kept, own.eos_token_id = own.eos_token_id, None
+    try:
+        yield
+    finally:
+        own.eos_token_id = kept
 
 
 def forced(model: Any, generated: Generated, decode: Any) -> Tensor:
     """Our logits [B, new, vocab] when every step is fed the reference's token."""
     tokens, start = generated.tokens, generated.prompt_tokens
-    cache = model.new_cache(tokens.shape[0], tokens.shape[1])
+    cache = prepared(model, generated.prompt, tokens.shape[1])
     steps = [model(tokens[:, :start], cache, keep=1)[:, -1]]
     for step in range(start, tokens.shape[1] - 1):
         steps.append(decode(tokens[:, step : step + 1], cache).clone())
@@ -72,10 +100,12 @@ def check_generation(ours: Tensor, wide: Tensor, plain: Tensor, generated: Gener
 
 def _tokens(ours: Tensor, wide: Tensor, generated: Generated) -> Check:
     chosen = generated.tokens[:, generated.prompt_tokens :]
+    allowance = 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
+    reserved = torch.tensor(generated.inputs.reserved, dtype=torch.int64, device=ours.device)
+    ours, wide = (logits.index_fill(-1, reserved, -torch.inf) for logits in (ours, wide))
     differs = ours.argmax(-1) != chosen
     top = wide.topk(2, dim=-1).values
-    near_tie = (top[..., 0] - top[..., 1]) <= 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
-    illegal = differs & ~near_tie
+    illegal = differs & (top[..., 0] - top[..., 1] > allowance)
     steps = illegal.nonzero()
     if len(steps):
         where = f"row {int(steps[0, 0])}, step {int(steps[0, 1])}"

@@ -14,16 +14,18 @@ from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our
 from harness.parity.rules import judge, worst
 from harness.parity.stages import flat, traced
 from harness.record import Check, Divergence
-from harness.spec import Stage
+from harness.spec import ModelInputs, Stage
 
 
-def check_layers(model: Any, plain: Plain, inputs: Sequence[Tensor], name: str) -> list[list[Check]]:
-    """The residual delta of every layer by the op rules, given the plain model's input to each: one check a layer, its
-    worst rule, after those of the experts that a sparse layer chose."""
-    return [_judge_layer(model, plain, index, inputs[index], name) for index in range(len(plain))]
+def check_layers(
+    model: Any, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str
+) -> list[list[Check]]:
+    """The residual delta of every layer on the prompt `inputs` by the op rules, given `hidden`, the plain model's input
+    to each: one check a layer, its worst rule, after those of the experts that a sparse layer chose."""
+    return [_judge_layer(model, plain, index, inputs, hidden[index], name) for index in range(len(plain))]
 
 
-def _judge_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str) -> list[Check]:
+def _judge_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str) -> list[Check]:
     base = hidden.to(wider(hidden.dtype))
 
     def delta(out: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def _judge_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str
         return out.to(base.dtype) - base
 
     chosen: dict[str, RankedRoute] = {}
-    wide_run, plain_run = plain.wide_layer(index), plain.layer(index)
+    wide_run, plain_run = plain.wide_layer(index, inputs), plain.layer(index, inputs)
     shape, routing = hidden.shape[:2], plain.routing
     with reference_choice(wide_run.layer, routing, shape, None, partial(chosen.__setitem__, "wide")):
         reference = delta(wide_run(base))
@@ -41,21 +43,27 @@ def _judge_layer(model: Any, plain: Plain, index: int, hidden: Tensor, name: str
     ours_chosen: dict[int, Route] = {}
     routes = None if replay is None else Routes({index: replay})
     with our_choices(model, routing, routes, ours_chosen.__setitem__):
-        ours = delta(_run(model, index, hidden)).to(hidden.dtype)
+        ours = delta(_run(model, index, inputs, hidden)).to(hidden.dtype)
     checks = [worst(judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name))]
     return checks if replay is None else [*judge_choice(ours_chosen[index], chosen["plain"], replay, index), *checks]
 
 
-def _run(model: Any, index: int, hidden: Tensor) -> Tensor:
-    out: Tensor = model.layer(index, hidden, model.new_cache(hidden.shape[0], hidden.shape[1]))
+def _run(model: Any, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
+    cache = model.new_cache(hidden.shape[0], hidden.shape[1])
+    if inputs.pixels is not None:
+        # A layer's input holds what the images show already; only where each token stands is left to say.
+        model.place(cache, inputs, None)
+    out: Tensor = model.layer(index, hidden, cache)
     return out
 
 
-def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Divergence | None:
+def localize(
+    model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]
+) -> Divergence | None:
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
-    every stage that both sides show holds."""
+    every stage that both sides show holds. Stages that several ranks hold in parts are not compared."""
     chosen: dict[str, RankedRoute] = {}
-    wide_run, plain_run = plain.wide_layer(index), plain.layer(index)
+    wide_run, plain_run = plain.wide_layer(index, inputs), plain.layer(index, inputs)
     shape, routing = hidden.shape[:2], plain.routing
     with reference_choice(wide_run.layer, routing, shape, None, partial(chosen.__setitem__, "wide")):
         wide = _plain_trace(wide_run, hidden.to(wider(hidden.dtype)), stages)
@@ -63,11 +71,13 @@ def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Seque
     with reference_choice(plain_run.layer, routing, shape, replay, partial(chosen.__setitem__, "plain")):
         theirs = _plain_trace(plain_run, hidden, stages)
     with our_choices(model, routing, None if replay is None else Routes({index: replay})):
-        ours = _our_trace(model, index, hidden, stages)
+        ours = _our_trace(model, index, inputs, hidden, stages)
     for stage in stages:
         if stage.ours not in ours:
             continue
         o, r, p = ours[stage.ours], wide[stage.reference], theirs[stage.reference]
+        if o.shape[-1] != r.shape[-1]:
+            continue
         checks = judge(o, r, p, level="layer", subject=f"layer {index}", name=stage.name)
         broken = worst(checks)
         if not broken.passed:
@@ -83,11 +93,11 @@ def localize(model: Any, plain: Plain, index: int, hidden: Tensor, stages: Seque
     return None
 
 
-def _our_trace(model: Any, index: int, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
+def _our_trace(model: Any, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
     trace: Trace = {}
     paths = [stage.ours for stage in stages]
     with traced(model.layers[index], paths, trace), _attention_inputs(model.layers[index], trace):
-        _run(model, index, hidden)
+        _run(model, index, inputs, hidden)
     return trace
 
 

@@ -1,4 +1,4 @@
-"""The ways to the same logits: chunked, padded, alone, through another cache, replayed; all judged alike."""
+"""The ways to the same logits: chunked, padded, alone, another cache, replayed, a reused prefix; all judged alike."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.inputs import prepared
 from harness.parity.generation import Generated, forced
 from harness.parity.logits import Reference, judge_logits
+from harness.parity.prefix import check_prefixes
 from harness.parity.rules import worst
 from harness.record import Check
-from harness.spec import ModelSpec, Target
+from harness.spec import ModelInputs, ModelSpec, Target
 
 PATH_TOKENS = 16
 """New tokens that each path goes over; generation goes over all of them."""
@@ -38,11 +40,12 @@ def check_paths(
     tokens, start = generated.tokens, generated.prompt_tokens
     wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
     whole = _all(wide, plain)
-    decoded = _all(wide[:, start - 1 : -1], stepwise[:, : generated.new_tokens])
+    stepwise = stepwise[:, : generated.new_tokens]
+    decoded = _all(wide[:, start - 1 : -1], stepwise)
     checks = [
-        _check("chunked prefill", _chunked(model, tokens), whole),
-        _check("left-padded batch", _padded(model, tokens), whole),
-        _check("one row alone", _prefill(model, tokens[:1]), _all(wide[:1], plain[:1])),
+        _check("chunked prefill", _chunked(model, generated.inputs), whole),
+        _check("left-padded batch", _padded(model, generated.inputs), whole),
+        _check("one row alone", _prefill(model, generated.inputs.row(0)), _all(wide[:1], plain[:1])),
     ]
     for item in spec.menu.items:
         if item.name.startswith("kv_cache") and item.name not in stack:
@@ -52,6 +55,8 @@ def check_paths(
     if "decode" in vars(model):
         eager = partial(type(model).decode, model)
         checks.append(_check("decode without graph or compiler", forced(model, generated, eager), decoded))
+    if "prefixes" in vars(model):
+        checks += check_prefixes(model, generated, wide, plain, stepwise)
     return checks
 
 
@@ -74,13 +79,14 @@ def _all(wide: Tensor, plain: Tensor) -> Reference:
     return Reference(wide.flatten(0, 1), plain.flatten(0, 1))
 
 
-def _prefill(model: Any, tokens: Tensor) -> Tensor:
-    out: Tensor = model(tokens, model.new_cache(*tokens.shape))
+def _prefill(model: Any, inputs: ModelInputs) -> Tensor:
+    out: Tensor = model(inputs.tokens, prepared(model, inputs, inputs.tokens.shape[1]))
     return out
 
 
-def _chunked(model: Any, tokens: Tensor) -> Tensor:
-    cache = model.new_cache(*tokens.shape)
+def _chunked(model: Any, inputs: ModelInputs) -> Tensor:
+    tokens = inputs.tokens
+    cache = prepared(model, inputs, tokens.shape[1])
     parts: list[Tensor] = []
     at = 0
     while at < tokens.shape[1]:
@@ -90,12 +96,13 @@ def _chunked(model: Any, tokens: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _padded(model: Any, tokens: Tensor) -> Tensor:
-    """Row b gets b + 1 tokens of left padding and everything else is shifted; the padding's logits are left out."""
+def _padded(model: Any, inputs: ModelInputs) -> Tensor:
+    """Row b gets batch - b tokens of left padding and everything else is shifted; the padding's logits are left out."""
+    tokens = inputs.tokens
     batch, length = tokens.shape
     starts = [batch - row for row in range(batch)]
     padded = torch.zeros(batch, length + batch, dtype=tokens.dtype, device=tokens.device)
     for row, start in enumerate(starts):
         padded[row, start : start + length] = tokens[row]
-    logits = model(padded, model.new_cache(batch, length + batch, starts))
+    logits = model(padded, prepared(model, inputs.continued(padded), length + batch, starts))
     return torch.stack([logits[row, start : start + length] for row, start in enumerate(starts)])

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.errors import HarnessError
 from harness.parity.routing import RankedRoute, Routes, reference_choice
-from harness.spec import Routing
+from harness.spec import Features, ModelInputs, Routing, Vision
 
 CAPTURED = "captured_sdpa"
 Trace = dict[str, Tensor]
@@ -24,60 +25,102 @@ def wider(dtype: torch.dtype) -> torch.dtype:
 
 
 class Plain:
-    """Wraps a Hugging Face decoder: `model.model.layers`, `embed_tokens`, `norm`, `rotary_emb` and `lm_head`."""
+    """Wraps a Hugging Face model: at `decoder` its `layers`, `embed_tokens`, `norm` and `rotary_emb`, and `lm_head`."""
 
-    def __init__(self, model: Any, routing: Routing | None = None) -> None:
-        self.model, self.routing = model, routing
-        self.core = model.model
+    def __init__(
+        self, model: Any, routing: Routing | None = None, decoder: str = "model", vision: Vision | None = None
+    ) -> None:
+        self.model, self.routing, self.vision = model, routing, vision
+        self.core = model.get_submodule(decoder)
 
     def __len__(self) -> int:
         return len(self.core.layers)
 
-    def logits(self, tokens: Tensor, replay: Routes | None = None, made: Routes | None = None) -> Tensor:
+    def logits(self, inputs: ModelInputs, replay: Routes | None = None, made: Routes | None = None) -> Tensor:
         """[B, T, vocab] in the model's dtype, with the experts of `replay`; its own choice goes to `made`."""
+        shape = inputs.tokens.shape
         with ExitStack() as stack:
             for index, layer in enumerate(self.core.layers):
                 followed = replay.layers.get(index) if replay else None
                 keep = _kept(made or Routes(), index)
-                stack.enter_context(reference_choice(layer, self.routing, tokens.shape, followed, keep))
-            out: Tensor = self.model(input_ids=tokens, use_cache=False).logits
+                stack.enter_context(reference_choice(layer, self.routing, shape, followed, keep))
+            out: Tensor = self.model(input_ids=inputs.tokens, use_cache=False, **inputs.keywords()).logits
         return out
 
-    def wide_logits(self, tokens: Tensor) -> tuple[Tensor, Routes]:
+    def wide_logits(self, inputs: ModelInputs, features: Features | None = None) -> tuple[Tensor, Routes]:
         """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
-        it chose."""
+        it chose. With `features` the images show these, and otherwise what the widened tower sees."""
         wide, routes = wider(self.model.dtype), Routes()
-        hidden = self.core.embed_tokens(tokens).to(wide)
+        if inputs.pixels is not None and features is None:
+            features = self.wide_features(inputs)
+        hidden = self.core.embed_tokens(inputs.tokens).to(wide)
+        images = inputs.shows()
+        if features is not None:
+            hidden[images] = features.embeddings.to(wide)
         for index in range(len(self)):
-            run = self.wide_layer(index)
-            with reference_choice(run.layer, self.routing, tokens.shape, None, _kept(routes, index)):
+            run = self.wide_layer(index, inputs)
+            with reference_choice(run.layer, self.routing, inputs.tokens.shape, None, _kept(routes, index)):
                 hidden = run(hidden)
+            if features is not None and index < len(features.deep):
+                hidden[images] += features.deep[index].to(wide)
         hidden = copy.deepcopy(self.core.norm).to(wide)(hidden)
         rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(wide)) for row in hidden.unbind(0)]
         return torch.stack(rows), routes
 
-    def layer_inputs(self, tokens: Tensor) -> list[Tensor]:
+    def layer_inputs(self, inputs: ModelInputs) -> list[Tensor]:
         """The plain model's own input [B, T, H] to every layer, and to the final norm."""
-        inputs: list[Tensor] = []
+        found: list[Tensor] = []
         modules = [*self.core.layers, self.core.norm]
-        hooks = [m.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone())) for m in modules]
+        hooks = [m.register_forward_pre_hook(lambda _, args: found.append(args[0].clone())) for m in modules]
         try:
-            self.logits(tokens)
+            self.logits(inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-        return inputs
+        return found
 
-    def layer(self, index: int) -> LayerRun:
-        return LayerRun(self.core.layers[index], self.core.rotary_emb)
+    def layer(self, index: int, inputs: ModelInputs) -> LayerRun:
+        return LayerRun(self.core.layers[index], self.core.rotary_emb, self.positions(inputs))
 
-    def wide_layer(self, index: int) -> LayerRun:
-        wide = copy.deepcopy(self.core.layers[index]).to(wider(self.model.dtype))
+    def wide_layer(self, index: int, inputs: ModelInputs) -> LayerRun:
+        layer, wide_type = self.core.layers[index], wider(self.model.dtype)
+        # Widened parameters stand in for the copies that deepcopy would make: experts fill much of a device.
+        widened = {id(p): nn.Parameter(p.to(wide_type), requires_grad=False) for p in layer.parameters()}
+        wide = copy.deepcopy(layer, widened).to(wide_type)
         # Grouped matrix products know no float64. A copied layer has a config of its own.
         for module in wide.modules():
             if hasattr(getattr(module, "config", None), "_experts_implementation"):
                 module.config._experts_implementation = "eager"
-        return LayerRun(wide, self.core.rotary_emb)
+        return LayerRun(wide, self.core.rotary_emb, self.positions(inputs))
+
+    def positions(self, inputs: ModelInputs) -> Tensor:
+        """What the model gives its rotary embedding: [B, T] of text alone, [axes, B, T] where a model sees."""
+        if self.vision is not None:
+            return self.vision.positions(self.model, inputs)[0]
+        batch, tokens = inputs.tokens.shape
+        return torch.arange(tokens, device=inputs.tokens.device).expand(batch, -1)
+
+    def tower(self) -> Any:
+        return self.model.get_submodule(self._vision().tower)
+
+    def wide_tower(self) -> Any:
+        return copy.deepcopy(self.tower()).to(wider(self.model.dtype))
+
+    def see(self, tower: Any, inputs: ModelInputs) -> Features:
+        """What `tower`, the model's own or its wide copy, makes of the images."""
+        return self._vision().features(tower, inputs)
+
+    def features(self, inputs: ModelInputs) -> Features:
+        return self.see(self.tower(), inputs)
+
+    def wide_features(self, inputs: ModelInputs) -> Features:
+        wide = inputs.to(inputs.tokens.device, wider(self.model.dtype))
+        return self.see(self.wide_tower(), wide)
+
+    def _vision(self) -> Vision:
+        if self.vision is None:
+            raise HarnessError("images were given to a model whose spec declares no vision: nothing could judge them")
+        return self.vision
 
 
 def _kept(routes: Routes, index: int) -> Callable[[RankedRoute], None]:
@@ -86,18 +129,18 @@ def _kept(routes: Routes, index: int) -> Callable[[RankedRoute], None]:
 
 @dataclass(frozen=True)
 class LayerRun:
-    """One Hugging Face layer: hidden states [B, T, H] -> the same after it, causal, positions from 0, no cache."""
+    """One Hugging Face layer: hidden states [B, T, H] -> the same after it, causal, no cache."""
 
     layer: nn.Module
     rotary: nn.Module
+    positions: Tensor
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        positions = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[0], -1)
         out: Tensor = self.layer(
             hidden,
             attention_mask=None,
-            position_ids=positions,
-            position_embeddings=self.rotary(hidden, positions),
+            position_ids=self.positions,
+            position_embeddings=self.rotary(hidden, self.positions),
         )
         return out
 

@@ -29,12 +29,14 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     conf = tmp_path / "conf"
     shutil.copytree(compose.CONF, conf)
+    for path in (conf / "model").glob("*.yaml"):
+        path.unlink()
     for name in ("glm_4_7", "qwen3_vl_2b"):
         (conf / "model" / f"{name}.yaml").write_text(f"name: {name}\n")
-    (conf / "model" / "qwen3_4b_instruct_2507.yaml").unlink()
     monkeypatch.setattr(compose, "CONF", conf)
 
-    seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in model.sizes})
+    sizes = {path.stem for path in (conf / "size").glob("*.yaml")} - {"auto"}
+    seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in sorted(sizes)})
 
     def report(records, plan, run, out, formats):
         assert formats == ("html", "markdown")

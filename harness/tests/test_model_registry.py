@@ -29,6 +29,7 @@ def test_an_unknown_model_is_refused_by_name():
         (lambda items: items[1:], "'full' names 'rotary', which is not on the menu"),
         (lambda items: items[::-1], "would be applied before"),
         (lambda items: (*items, dataclasses.replace(items[0], name="x", conflicts=("y",))), "'x' names 'y'"),
+        (lambda items: (dataclasses.replace(items[0], numerics="four_bit"), *items[1:]), "judged by another's rules"),
     ],
 )
 def test_a_menu_that_contradicts_itself_is_refused(model, change, message):

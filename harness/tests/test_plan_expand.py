@@ -34,7 +34,9 @@ def job(**changes: Any) -> Settings:
         "seed": 0,
         "deadline_s": 600,
         "weights": None,
-        "engine": {"name": "local"},
+        "engine": {"name": "local", "workers": "auto"},
+        "shard": None,
+        "resume": "auto",
         "plan": "run",
         "out": "benchmark_results",
         "reports": "reports",
@@ -123,6 +125,16 @@ def test_what_the_machine_lacks_is_skipped_with_its_reason_and_the_rest_runs(mod
     assert len(result.cases) == 1
     assert reasons[0] == "optimization 'cuda_graph' needs cuda, which this hardware does not offer"
     assert reasons[1].startswith("hardware 'h200' needs 1 GPU(s) of its kind, 0 found (here: no GPU)")
+
+
+def test_ranks_need_several_devices_and_a_cpu_offers_processes(model, gpu_site):
+    split = dataclasses.replace(model.menu["rotary"], name="split", needs=("ranks",))
+    menu = dataclasses.replace(model.menu, items=(split, *model.menu.items))
+    places = [gpu_site.known[name].model_dump() for name in ("cpu", "h200", "h200_x2")]
+    jobs = [job(optimization={"split": {}}, hardware=place) for place in places]
+    result = expand(jobs, {"toy": dataclasses.replace(model, menu=menu)}, gpu_site)
+    assert [case.hardware for case in result.cases] == ["cpu", "h200_x2"]
+    assert result.skipped[0].reason == "optimization 'split' needs ranks, which this hardware does not offer"
 
 
 def test_an_optimization_that_only_another_model_offers_is_skipped(model, cpu_site):

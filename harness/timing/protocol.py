@@ -30,6 +30,12 @@ WARM_UP_SHARE = 0.25
 DISAGREEMENT = 0.1
 
 Progress = Callable[[int, float], None]
+Agree = Callable[[bool], bool]
+"""What one process decides -> what all that take part in the measured work do."""
+
+
+def alone(decided: bool) -> bool:
+    return decided
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,13 @@ def measure(
     telemetry: Telemetry,
     seed: int,
     progress: Progress | None = None,
+    agree: Agree = alone,
 ) -> Measured:
     """Warm up, then take blocks until the 99 % interval of candidate against reference is as narrow as asked for.
 
     Stops at `settings.half_width` (after `min_blocks` undisturbed ones), `max_blocks`, or `limit_s`, which bounds this
-    phase in this process, warm-up included. Never on significance. `progress` is told (blocks done, half-width).
+    phase in this process, warm-up included. Never on significance. `progress` is told (blocks done, half-width);
+    where several processes do the work together, `agree` makes them stop together.
     Raises HarnessError when the arms hold no pair to judge or two share a name.
     """
     other = _opponent(arms)
@@ -76,7 +84,7 @@ def measure(
     end_s = clock.now_s() + settings.limit_s
     notes = []
     with _heap_frozen():
-        if not session.warm_up(clock.now_s() + WARM_UP_SHARE * settings.limit_s):
+        if not session.warm_up(clock.now_s() + WARM_UP_SHARE * settings.limit_s, agree):
             notes.append(f"unstable: block medians still moved by over {SETTLED:.1%} when the warm-up ended")
         half_width = math.inf
         while len(session.blocks) < settings.max_blocks:
@@ -84,9 +92,9 @@ def measure(
             half_width = session.half_width(other)
             if progress:
                 progress(len(session.blocks), half_width)
-            if session.kept() >= settings.min_blocks and half_width <= settings.half_width:
+            if agree(session.kept() >= settings.min_blocks and half_width <= settings.half_width):
                 break
-            if clock.now_s() >= end_s:
+            if agree(clock.now_s() >= end_s):
                 notes.append(
                     f"stopped by the limit of {settings.limit_s:g} s after {len(session.blocks)} blocks, half-width "
                     f"{half_width:.2%} where {settings.half_width:.2%} was asked for"
@@ -138,15 +146,15 @@ class _Session:
         self.readings: dict[str, list[Reading]] = {arm.name: [] for arm in arms}
         self.limits: list[str] = []
 
-    def warm_up(self, end_s: float) -> bool:
+    def warm_up(self, end_s: float, agree: Agree) -> bool:
         """Rounds of every arm until their level and the SM clock settle; False when the rounds or the time ran out."""
         levels: list[float] = []
         clocks: list[float] = []
-        while len(levels) < WARM_UP_ROUNDS and self.clock.now_s() < end_s:
+        while agree(len(levels) < WARM_UP_ROUNDS and self.clock.now_s() < end_s):
             readings = self._round()
             levels.append(fmean(math.log(reading.device_ms) for reading in readings.values()))
             clocks.append(math.log(self.telemetry.read().sm_clock_mhz or 1.0))
-            if _settled(levels, SETTLED) and _settled(clocks, SETTLED_CLOCK):
+            if agree(_settled(levels, SETTLED) and _settled(clocks, SETTLED_CLOCK)):
                 return True
         return False
 

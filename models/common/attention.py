@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.kv_cache import LayerCache, Slots, locate, query_slots, visible
+from models.common.kv_cache import LayerCache, Slots, gather, locate, query_slots, visible
 from models.common.norms import RMSNorm, rms_norm
 from models.common.rotary import rotate
 
@@ -23,7 +23,7 @@ def paged_attention(
 ) -> dict[str, Tensor]:
     """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M] -> {"out": like q}."""
     bound = min(int(lengths.max()), table.shape[1] * k_pages.shape[2])
-    keys, values = gather_rows(k_pages, table, bound), gather_rows(v_pages, table, bound)
+    keys, values = gather(k_pages, table, bound), gather(v_pages, table, bound)
     mask = visible(starts, query_slots(lengths, q.shape[1]), bound)
     groups = q.shape[2] // keys.shape[1]
     keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
@@ -31,11 +31,6 @@ def paged_attention(
     used = mask.any(2).unsqueeze(-1)
     out = attend(q, keys.where(used, 0), values.where(used, 0), mask, False, scale)
     return {"out": out}
-
-
-def gather_rows(pages: Tensor, table: Tensor, bound: int) -> Tensor:
-    """As `kv_cache.gather`, for a table of any order."""
-    return pages[table.long()].transpose(1, 2).flatten(2, 3)[:, :, :bound]
 
 
 def norm_rotate_write(

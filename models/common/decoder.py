@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, InputError
 from models.common.kv_cache import CacheShape, KVCache, LayerCache, Slots
 from models.common.linear import linear
 from models.common.norms import AddRMSNorm
@@ -46,7 +46,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed, self.rotary, self.layers = embed, rotary, nn.ModuleList(layers)
         self.norm, self.lm_head = norm, lm_head
-        self.caches, self.max_positions = caches, max_positions
+        self.caches, self.max_positions, self.vocab = caches, max_positions, embed.num_embeddings
         self.cache_factory = caches.growing
         self.requires_grad_(False)
 
@@ -57,7 +57,9 @@ class Decoder(nn.Module):
         return self.cache_factory(batch, capacity, starts)
 
     def forward(self, tokens: Tensor, cache: KVCache, keep: int = 0) -> Tensor:
-        """tokens [B, T] continue the cache; logits [B, T, vocab], or of the last `keep` tokens when keep > 0."""
+        """tokens [B, T] continue the cache; logits [B, T, vocab], or of the last `keep` tokens when keep > 0. Raises
+        InputError on a prompt's token past the vocabulary and CacheFull where it does not fit, before anything runs."""
+        check_tokens(tokens, self.vocab)
         slots = cache.extend(tokens.shape[1])
         return self.compute(tokens, slots, cache.layers, keep)
 
@@ -80,6 +82,16 @@ class Decoder(nn.Module):
     def decode(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """One token per row: tokens [B, 1] -> logits [B, vocab]."""
         return self(tokens, cache, keep=1)[:, -1]
+
+
+def check_tokens(tokens: Tensor, vocab: int) -> None:
+    """Raises InputError naming a token of a prompt [B, T] that has no embedding. One token a row is a decode step and
+    is not read, or every step would wait for the device."""
+    if tokens.shape[1] == 1:
+        return
+    for token in torch.stack(tokens.aminmax()).tolist():
+        if not 0 <= token < vocab:
+            raise InputError(f"token {token} is not in the vocabulary of {vocab}: it has no embedding")
 
 
 def embedding(vocab: int, hidden: int, dtype: torch.dtype, device: torch.device) -> nn.Embedding:

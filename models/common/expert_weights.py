@@ -49,7 +49,7 @@ def merged(tensors: Iterable[tuple[str, Tensor]], experts: int) -> Iterator[tupl
             yield name, tensor
             continue
         bank = banks.setdefault(match["bank"], _Bank(experts))
-        bank.add(name, int(match["expert"]), match["part"], tensor)
+        bank.add(name, int(match["expert"]), match["part"], tensor[:])
         if not bank.missing:
             del banks[match["bank"]]
             yield f"{match['bank']}.gate_up_proj", bank.held["gate_up"]

@@ -102,7 +102,8 @@ class MoE(nn.Module):
 
 
 def _unset(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> nn.Parameter:
-    return nn.Parameter(torch.empty(shape, dtype=dtype, device=device), requires_grad=False)
+    """A parameter of that shape without memory: a bank fills a device, and loading puts another in its place."""
+    return nn.Parameter(torch.empty((), dtype=dtype, device=device).expand(shape), requires_grad=False)
 
 
 def distinct_experts(experts: int, chosen: int, tokens: int) -> float:

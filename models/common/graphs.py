@@ -48,7 +48,8 @@ class GraphedDecode:
                 cache.rewind(length)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Another thread may ask after events of its own meanwhile, as NCCL's watchdog does.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             logits = self.eager(tokens, cache)
         cache.length = length
         return _Capture(graph, tokens, logits)

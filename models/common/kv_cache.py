@@ -52,6 +52,11 @@ class Slots:
     """Whether causality alone does not say what a query sees: padding, or slots below `bound` not yet in use."""
 
     page_tokens: int
+    in_order: bool
+    """Row b is page b, whole: reads are views."""
+    offsets: Tensor
+    """[B] what a row's rotary positions are beyond `positions()`, for a model whose images take more or fewer positions
+    than tokens; 0 for text."""
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @once
@@ -88,7 +93,9 @@ class LayerCache:
         self.values[pages, :, offsets] = values
 
     def read(self, slots: Slots) -> tuple[Tensor, Tensor]:
-        """keys, values [B, kv_heads, bound, head_dim]; a view where each row is one page."""
+        """keys, values [B, kv_heads, bound, head_dim]; views where the rows are whole pages in order."""
+        if slots.in_order:
+            return self.keys[:, :, : slots.bound], self.values[:, :, : slots.bound]
         return gather(self.keys, slots.table, slots.bound), gather(self.values, slots.table, slots.bound)
 
 
@@ -113,10 +120,7 @@ def locate(table: Tensor, slots: Tensor, page_tokens: int) -> tuple[Tensor, Tens
 
 
 def gather(pages: Tensor, table: Tensor, bound: int) -> Tensor:
-    """pages [P, heads, page_tokens, D], table [B, M] -> [B, heads, bound, D]. Tables of one column are the identity
-    (one page a row, in order) and give a view."""
-    if table.shape[1] == 1:
-        return pages[:, :, :bound]
+    """pages [P, heads, page_tokens, D], table [B, M] -> [B, heads, bound, D]."""
     rows = pages[table.long()].transpose(1, 2).flatten(2, 3)
     return rows[:, :, :bound]
 
@@ -124,13 +128,18 @@ def gather(pages: Tensor, table: Tensor, bound: int) -> Tensor:
 class KVCache:
     """Base of the three layouts: who is where, and how long each row is."""
 
-    def __init__(self, table: Tensor, starts: Sequence[int] | None, layers: list[LayerCache]) -> None:
+    def __init__(self, table: Tensor, starts: Sequence[int] | None, layers: list[LayerCache], in_order: bool) -> None:
         batch, device = table.shape[0], table.device
         self.table = table
         self.layers = layers
+        self.in_order = in_order
         self.padded = starts is not None and any(starts)
         self.starts = torch.tensor(list(starts or [0] * batch), dtype=torch.int32, device=device)
         self.lengths = torch.zeros(batch, dtype=torch.int32, device=device)
+        self.padding = tuple(starts or [0] * batch)
+        self.offsets = torch.zeros(batch, dtype=torch.int32, device=device)
+        self.sight: Any = None
+        """What a model that sees keeps of the prompt's images; nothing here reads it."""
         self.length = 0
 
     @property
@@ -156,12 +165,23 @@ class KVCache:
         # One query token may be captured in a graph and replayed at any later length, hence the whole capacity.
         bound = self.capacity if tokens == 1 else self.length
         masked = self.padded or bound > self.length
-        return Slots(self.table, self.starts, self.lengths, tokens, bound, masked, self.layers[0].keys.shape[2])
+        page_tokens = self.layers[0].keys.shape[2]
+        return Slots(
+            self.table, self.starts, self.lengths, tokens, bound, masked, page_tokens, self.in_order, self.offsets
+        )
 
     def rewind(self, length: int) -> None:
-        """Forget every slot at and past `length`."""
+        """Forget every slot at and past `length`; at 0 also what the prompt's images said."""
         self.length = length
         self.lengths.fill_(length)
+        if length == 0:
+            self.forget()
+
+    def forget(self) -> None:
+        """What was said of a prompt's images holds no more."""
+        if self.sight is not None:
+            self.sight = None
+            self.offsets.zero_()
 
 
 class GrowingCache(KVCache):
@@ -183,7 +203,7 @@ class GrowingCache(KVCache):
             LayerCache(torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device))
             for _ in range(layers)
         ]
-        super().__init__(table, starts, empty)
+        super().__init__(table, starts, empty, in_order=True)
 
     def extend(self, tokens: int) -> Slots:
         self.layers = [LayerCache(_grown(c.keys, tokens), _grown(c.values, tokens)) for c in self.layers]
@@ -217,12 +237,8 @@ class PagedCache(KVCache):
             # Neighbors in time are not neighbors in memory, so that no code can rely on it.
             order = torch.arange(pages, dtype=torch.int32).view(per_row, batch).t().flip(1).flatten()
         table = order.view(batch, per_row).contiguous().to(device)
-        shape = (pages, kv_heads, page_tokens, head_dim)
-        pool = [
-            LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-            for _ in range(layers)
-        ]
-        super().__init__(table, starts, pool)
+        shape = CacheShape(layers, kv_heads, head_dim, dtype, device)
+        super().__init__(table, starts, shape.pool(pages, page_tokens), in_order=per_row == 1)
 
 
 @dataclass(frozen=True)
@@ -246,6 +262,11 @@ class CacheShape:
     def paged(self, page_tokens: int) -> CacheFactory:
         """Pages of `page_tokens` from one pool."""
         return lambda batch, capacity, starts: self._pages(batch, capacity, page_tokens, starts)
+
+    def pool(self, pages: int, page_tokens: int) -> list[LayerCache]:
+        """Zeroed pages for every layer."""
+        shape, place = (pages, self.kv_heads, page_tokens, self.head_dim), {"dtype": self.dtype, "device": self.device}
+        return [LayerCache(torch.zeros(shape, **place), torch.zeros(shape, **place)) for _ in range(self.layers)]
 
     def _pages(self, batch: int, capacity: int, page_tokens: int, starts: Sequence[int] | None) -> KVCache:
         return PagedCache(

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.mlp import swiglu
+from models.common.mlp import SplitGateUp, swiglu
 from models.common.norms import rms_norm
+from models.common.swap import swap
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> dict[str, Tensor]:
@@ -86,3 +87,9 @@ class PackedQKV(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in self.packed(x))
         return q, k, v
+
+
+def pack_neighbors(model: nn.Module) -> tuple[str, ...]:
+    """Every q, k, v of `model` becomes one matrix, and every gate and up another. Returns the paths replaced."""
+    touched = swap(model, SplitQKV, lambda m: PackedQKV(PackedLinear([m.q_proj, m.k_proj, m.v_proj]), m.head_dim))
+    return touched + swap(model, SplitGateUp, lambda m: PackedLinear([m.gate_proj, m.up_proj]))

@@ -1,10 +1,12 @@
-"""Parameters in, by name: every tensor placed exactly once, or an error that names it."""
+"""Parameters and persistent buffers in, by name: every tensor placed exactly once, or an error that names it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,12 +14,61 @@ from torch import Tensor, nn
 
 from harness.errors import WeightsError
 
+
+class Sliceable(Protocol):
+    """A tensor, or one that is still in its file."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+    def __getitem__(self, index: slice | tuple[slice, ...], /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a safetensors file, of which only what is asked for is read."""
+
+    handle: Any
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return tuple(self.handle.get_shape())
+
+    def __getitem__(self, index: slice | tuple[slice, ...], /) -> Tensor:
+        part = self.handle[index]
+        # On a CPU a part is a view that would keep the whole tensor's memory.
+        return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a parameter that this process keeps: `ranges` of its dimension `dim`, one after another. A parameter
+    that carries one as `shard` is loaded from the whole tensor of that shape."""
+
+    shape: tuple[int, ...]
+    dim: int
+    ranges: tuple[slice, ...]
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Shard:
+        return cls(tuple(shape), 0, (slice(0, shape[0]),))
+
+    def kept_shape(self) -> tuple[int, ...]:
+        kept = sum(part.stop - part.start for part in self.ranges)
+        return (*self.shape[: self.dim], kept, *self.shape[self.dim + 1 :])
+
+    def take(self, tensor: Sliceable) -> Tensor:
+        before = (slice(None),) * self.dim
+        parts = [tensor[(*before, part)] for part in self.ranges]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, self.dim)).contiguous()
+
+
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
-def load(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], rename: Callable[[str], str]) -> None:
-    """Give `model` the named tensors (Hugging Face names). A tensor that already has the parameter's dtype and device
-    is shared, not copied. Raises WeightsError on an unknown, mis-shaped, repeated or missing tensor."""
+def load(model: nn.Module, tensors: Iterable[tuple[str, Sliceable]], rename: Callable[[str], str]) -> None:
+    """Give `model` the named tensors (Hugging Face names). A tensor that already has the dtype and device of its place
+    is shared, not copied; where the parameter carries a shard, only that part is taken. Raises WeightsError on an
+    unknown, mis-shaped, repeated or missing tensor."""
     ties = _tied_names(model)
     missing, seen = set(ties), set()
     for source_name, tensor in tensors:
@@ -55,18 +106,26 @@ def _headers(directory: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Every parameter name -> all names of the same tensor."""
+    """Every name of a parameter or persistent buffer -> all names of the same tensor."""
     groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        groups.setdefault(id(tensor), []).append(name)
     return {name: tuple(group) for group in groups.values() for name in group}
 
 
-def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: Tensor) -> None:
-    old = model.get_parameter(names[0])
-    if old.shape != tensor.shape:
-        raise WeightsError(f"tensor '{source_name}' has shape {list(tensor.shape)}, the model needs {list(old.shape)}")
-    new = nn.Parameter(tensor.to(device=old.device, dtype=old.dtype), requires_grad=False)
+def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: Sliceable) -> None:
+    path, _, leaf = names[0].rpartition(".")
+    old = getattr(model.get_submodule(path), leaf)
+    shard = getattr(old, "shard", None) or Shard.whole(old.shape)
+    if shard.shape != tuple(tensor.shape):
+        raise WeightsError(
+            f"tensor '{source_name}' has shape {list(tensor.shape)}, the model needs {list(shard.shape)}"
+        )
+    new = shard.take(tensor).to(device=old.device, dtype=old.dtype)
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=False)
+    if hasattr(old, "shard"):
+        new.shard = shard
     for name in names:
         path, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(path), leaf, new)
@@ -78,6 +137,17 @@ def read_safetensors(directory: Path, device: torch.device) -> Iterator[tuple[st
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 yield name, file.get_tensor(name)
+        except SafetensorError as error:
+            raise WeightsError(f"{path.name}: not a readable safetensors file ({error})") from None
+
+
+def read_slices(directory: Path, device: torch.device) -> Iterator[tuple[str, Stored]]:
+    """As read_safetensors, each tensor left in its file until it is sliced, which must be before the next is asked
+    for."""
+    for name, path in _locate(directory).items():
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                yield name, Stored(file.get_slice(name))
         except SafetensorError as error:
             raise WeightsError(f"{path.name}: not a readable safetensors file ({error})") from None
 

@@ -8,10 +8,26 @@ from models.common.graphs import CUDA_GRAPH
 from models.qwen3_4b_instruct_2507.attention import ATTENTION
 from models.qwen3_4b_instruct_2507.fused_layers import FUSED_LAYERS
 from models.qwen3_4b_instruct_2507.kv_cache import KV_CACHE, KV_CACHE_PAGED
-from models.qwen3_4b_instruct_2507.linear import LINEAR
+from models.qwen3_4b_instruct_2507.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
+from models.qwen3_4b_instruct_2507.prefix_cache import PREFIX_CACHING
 from models.qwen3_4b_instruct_2507.rotary import ROTARY
+from models.qwen3_4b_instruct_2507.tensor_parallel import TENSOR_PARALLEL
 
 MENU = Menu(
-    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
-    full=("kv_cache", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+    items=(
+        TENSOR_PARALLEL,
+        KV_CACHE,
+        KV_CACHE_PAGED,
+        PREFIX_CACHING,
+        LINEAR,
+        LINEAR_INT8,
+        LINEAR_FP8,
+        LINEAR_INT4,
+        ROTARY,
+        ATTENTION,
+        FUSED_LAYERS,
+        COMPILE,
+        CUDA_GRAPH,
+    ),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
 )

@@ -10,9 +10,23 @@ from models.qwen3_coder_30b.fused_layers import FUSED_LAYERS
 from models.qwen3_coder_30b.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.qwen3_coder_30b.linear import LINEAR
 from models.qwen3_coder_30b.moe import EXPERTS
+from models.qwen3_coder_30b.prefix_cache import PREFIX_CACHING
 from models.qwen3_coder_30b.rotary import ROTARY
+from models.qwen3_coder_30b.tensor_parallel import TENSOR_PARALLEL
 
 MENU = Menu(
-    items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY, ATTENTION, EXPERTS, FUSED_LAYERS, COMPILE, CUDA_GRAPH),
-    full=("kv_cache", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
+    items=(
+        TENSOR_PARALLEL,
+        KV_CACHE,
+        KV_CACHE_PAGED,
+        PREFIX_CACHING,
+        LINEAR,
+        ROTARY,
+        ATTENTION,
+        EXPERTS,
+        FUSED_LAYERS,
+        COMPILE,
+        CUDA_GRAPH,
+    ),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
 )

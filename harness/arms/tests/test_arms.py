@@ -7,45 +7,61 @@ from harness import build
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
+from harness.arms.prefix_hit import PrefixHit
 from harness.parity.rules import relative_frobenius
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
 PROMPT = torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0))
+INPUTS = ModelInputs(PROMPT)
 
 
 @pytest.fixture(scope="module")
 def arms() -> dict[str, Arm]:
     source = build.Source.of(SPEC, "tiny", 0, None)
     hf = build.reference(SPEC, source, torch.float32, CPU)
-    ours, _ = build.candidate(SPEC, source, hf, ("kv_cache", "linear"), Target(CPU, torch.float32, "none"))
+    stack = ("kv_cache", "prefix_caching", "linear")
+    ours, _ = build.candidate(SPEC, source, hf, stack, Target(CPU, torch.float32, "none"))
     return {
         "reference": PEERS["reference"](hf),
         "hf_static": PEERS["hf_static"](hf),
         "candidate": Candidate(ours, "candidate", "ours"),
+        "prefix hit": PrefixHit(ours, "candidate", "ours", shared=8),
     }
 
 
-@pytest.mark.parametrize("name", ["reference", "hf_static", "candidate"])
+@pytest.mark.parametrize("name", ["reference", "hf_static", "candidate", "prefix hit"])
 @torch.no_grad()
 def test_every_arm_gives_the_references_logits_again_and_again(arms: dict[str, Arm], name: str) -> None:
-    shape = Shape(PROMPT, decode_steps=3)
+    shape = Shape(INPUTS, decode_steps=3)
     arms["reference"].open(shape)
-    prefill = arms["reference"].prefill(PROMPT).clone()
+    prefill = arms["reference"].prefill(INPUTS).clone()
     decode = arms["reference"].decode(last_tokens(PROMPT), 3)
     arms[name].open(shape)
     for _ in range(2):
-        assert relative_frobenius(arms[name].prefill(PROMPT), prefill) < 1e-5
+        assert relative_frobenius(arms[name].prefill(INPUTS), prefill) < 1e-5
         for _ in range(2):
             arms[name].rewind()
             assert relative_frobenius(arms[name].decode(last_tokens(PROMPT), 3), decode) < 1e-5
 
 
+@torch.no_grad()
+def test_every_prefill_of_a_prefix_hit_finds_as_much_as_the_first(arms: dict[str, Arm]) -> None:
+    arm = arms["prefix hit"]
+    assert isinstance(arm, PrefixHit)
+    arm.open(Shape(INPUTS, decode_steps=3))
+    found = []
+    for _ in range(3):
+        arm.prefill(INPUTS)
+        found.append(arm.matched)
+    assert found == [8, 8, 8]
+
+
 @pytest.mark.parametrize("name", ["hf_reduce_overhead", "hf_max_autotune", "liger"])
 def test_an_arm_that_needs_a_gpu_says_so(arms: dict[str, Arm], name: str) -> None:
     with pytest.raises(ArmAbsent, match="need a GPU"):
-        PEERS[name](arms["reference"].model).open(Shape(PROMPT, 3))
+        PEERS[name](arms["reference"].model).open(Shape(INPUTS, 3))
 
 
 def test_last_tokens_have_strides_of_their_own() -> None:

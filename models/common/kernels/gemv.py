@@ -97,6 +97,19 @@ def gemv_swiglu(
     return {"out": _launch(x, weight, weight.shape[0] // 2, "swiglu", None, shape, workspace)}
 
 
+def gemv_scaled(
+    x: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    bias: Tensor | None = None,
+    shape: GemvShape | None = None,
+    workspace: Workspace | None = None,
+) -> dict[str, Tensor]:
+    """codes [N, K] int8 or float8_e4m3fn, scales [N] float32, the weight their product -> {"out": [M, N]}."""
+    epilogue = "none" if bias is None else "bias"
+    return {"out": _launch(x, codes, codes.shape[0], epilogue, bias, shape, workspace, scales)}
+
+
 def norm_gemv(
     delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor, shape: GemvShape | None = None
 ) -> dict[str, Tensor]:
@@ -119,17 +132,18 @@ def _launch(
     extra: Tensor | None,
     shape: GemvShape | None,
     workspace: Workspace | None,
+    scales: Tensor | None = None,
 ) -> Tensor:
     m, k = x.shape
-    _check(x, weight, m)
+    _check(x, weight, m, scales)
     if extra is not None and extra.stride(-1) != 1:
         raise ValueError("bias and residual must be unit-stride in their last axis")
     paired = epilogue == "swiglu"
-    shape = shape or default_shape(m, n, k, x.element_size(), paired)
+    shape = shape or default_shape(m, n, k, weight.element_size(), paired)
     _check_prefetch(weight, n, k, shape)
     out = torch.empty(m, n, dtype=x.dtype, device=x.device)
     if m == 1:
-        _vector(x, None, None, None, weight, extra, out, n, 0.0, epilogue, shape)
+        _vector(x, None, None, None, weight, scales, extra, out, n, 0.0, epilogue, shape)
         return out
     size = needs(m, n, shape, paired)
     workspace = workspace or Workspace.allocate(*size, x.device)
@@ -137,6 +151,7 @@ def _launch(
     matrix_kernel[(triton.cdiv(n, shape.block_n), shape.split_k)](
         x,
         weight,
+        scales,
         extra,
         out,
         workspace.partials,
@@ -150,8 +165,9 @@ def _launch(
         BLOCK_M=block_rows(m),
         SPLIT_K=shape.split_k,
         EPILOGUE=epilogue,
+        SCALED=scales is not None,
         WIDEN=interpreted(),
-        **constants(shape, k, x.element_size()),
+        **constants(shape, k, weight.element_size()),
         **_options(shape),
     )
     return out
@@ -175,7 +191,7 @@ def _launch_norm(
     _check_prefetch(weight, n, k, shape)
     total = torch.empty_like(residual, memory_format=torch.contiguous_format)
     out = torch.empty(1, n, dtype=residual.dtype, device=residual.device)
-    _vector(residual, delta, norm_weight, total, weight, None, out, n, eps, epilogue, shape)
+    _vector(residual, delta, norm_weight, total, weight, None, None, out, n, eps, epilogue, shape)
     return {"out": out, "residual": total}
 
 
@@ -185,6 +201,7 @@ def _vector(
     gamma: Tensor | None,
     total: Tensor | None,
     weight: Tensor,
+    scales: Tensor | None,
     extra: Tensor | None,
     out: Tensor,
     n: int,
@@ -201,6 +218,7 @@ def _vector(
         gamma,
         total,
         weight,
+        scales,
         extra,
         out,
         n,
@@ -211,7 +229,8 @@ def _vector(
         UNROLL=shape.unroll,
         NORM=delta is not None,
         EPILOGUE=epilogue,
-        **constants(shape, k, x.element_size()),
+        SCALED=scales is not None,
+        **constants(shape, k, weight.element_size()),
         **_options(shape),
     )
 
@@ -239,12 +258,17 @@ def _options(shape: GemvShape) -> dict[str, Any]:
     return {"num_warps": shape.num_warps} | ({"launch_pdl": True} if shape.pdl else {})
 
 
-def _check(x: Tensor, weight: Tensor, m: int) -> None:
+def _check(x: Tensor, weight: Tensor, m: int, scales: Tensor | None = None) -> None:
     if not 1 <= m <= MAX_ROWS:
         raise ValueError(f"{m} activation rows: this kernel reads weights once for 1 to {MAX_ROWS} rows only")
     if x.stride(-1) != 1 or weight.stride(-1) != 1:
         raise ValueError("x and weight must be unit-stride in their last axis, or whole rows would be read wrongly")
-    if x.dtype != weight.dtype or x.shape[-1] != weight.shape[-1]:
+    fits = (
+        weight.element_size() == 1 and scales.shape == weight.shape[:1]
+        if scales is not None
+        else x.dtype == weight.dtype
+    )
+    if not fits or x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"x {tuple(x.shape)} {x.dtype} does not fit weight {tuple(weight.shape)} {weight.dtype}")
 
 

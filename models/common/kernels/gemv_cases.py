@@ -135,34 +135,58 @@ def _norm_cost(outputs_per_row: float) -> Any:
 
 
 def vector_compilation(
-    n: int, k: int, dtype: torch.dtype, epilogue: str, norm: bool, shape: GemvShape | None = None
+    n: int,
+    k: int,
+    dtype: torch.dtype,
+    epilogue: str,
+    norm: bool,
+    shape: GemvShape | None = None,
+    codes: str | None = None,
 ) -> Compilation:
-    """One activation row, by default with the launch shape of these sizes."""
-    shape = shape or default_shape(1, n, k, dtype.itemsize, epilogue == "swiglu")
+    """One activation row, by default with the launch shape of these sizes; `codes` is the type of a scaled weight."""
+    size = 1 if codes else dtype.itemsize
+    shape = shape or default_shape(1, n, k, size, epilogue == "swiglu")
     pointer = f"*{NAMES[dtype]}"
     used = ["x_ptr", "weight_ptr", "out_ptr"]
     used += ["delta_ptr", "gamma_ptr", "residual_ptr"] if norm else []
     used += ["extra_ptr"] if epilogue in ("bias", "add") else []
     signature = dict.fromkeys(used, pointer) | {"N": "i32", "K": "i32", "stride_w": "i32", "eps": "fp32"}
+    scaled = _scaled(signature, codes)
     unused = {name: None for name in ("delta_ptr", "gamma_ptr", "residual_ptr", "extra_ptr") if name not in used}
     fixed = {"BLOCK_ROW": row_block(k) if norm else 1, "UNROLL": shape.unroll, "NORM": norm, "EPILOGUE": epilogue}
     return Compilation(
-        vector_kernel, signature, {**unused, **fixed, **constants(shape, k, dtype.itemsize)}, shape.num_warps
+        vector_kernel, signature, {**unused, **fixed, **scaled, **constants(shape, k, size)}, shape.num_warps
     )
 
 
 def matrix_compilation(
-    m: int, n: int, k: int, dtype: torch.dtype, epilogue: str, shape: GemvShape | None = None
+    m: int,
+    n: int,
+    k: int,
+    dtype: torch.dtype,
+    epilogue: str,
+    shape: GemvShape | None = None,
+    codes: str | None = None,
 ) -> Compilation:
     """As vector_compilation, for m rows."""
-    shape = shape or default_shape(m, n, k, dtype.itemsize, epilogue == "swiglu")
+    size = 1 if codes else dtype.itemsize
+    shape = shape or default_shape(m, n, k, size, epilogue == "swiglu")
     extra = epilogue in ("bias", "add")
     pointers = ["x_ptr", "weight_ptr", "out_ptr"] + (["extra_ptr"] if extra else [])
     signature = dict.fromkeys(pointers, f"*{NAMES[dtype]}") | {"partials_ptr": "*fp32", "tickets_ptr": "*i32"}
     signature |= dict.fromkeys(("M", "N", "K", "stride_x", "stride_w", "stride_extra"), "i32")
     fixed = {"BLOCK_M": block_rows(m), "SPLIT_K": shape.split_k, "EPILOGUE": epilogue, "WIDEN": False}
     fixed |= {} if extra else {"extra_ptr": None}
-    return Compilation(matrix_kernel, signature, {**fixed, **constants(shape, k, dtype.itemsize)}, shape.num_warps)
+    fixed |= _scaled(signature, codes)
+    return Compilation(matrix_kernel, signature, {**fixed, **constants(shape, k, size)}, shape.num_warps)
+
+
+def _scaled(signature: dict[str, str], codes: str | None) -> dict[str, Any]:
+    """Constants of a kernel whose weights are codes, and their types put into its signature."""
+    if codes is None:
+        return {"scale_ptr": None, "SCALED": False}
+    signature |= {"weight_ptr": codes, "scale_ptr": "*fp32"}
+    return {"SCALED": True}
 
 
 def _compilations(sizes: Sequence[tuple[int, int]], epilogues: Sequence[str]) -> Any:

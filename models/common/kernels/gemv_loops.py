@@ -3,6 +3,7 @@
 `vector_kernel` takes one activation row and multiplies elementwise; `matrix_kernel` takes 2 to 64 rows through the
 tensor cores and may split the sum over several programs. Both end in the same epilogues:
 "none"; "bias" (added before rounding); "add" (a residual, added after rounding); "swiglu" (weight rows n and n + N).
+With SCALED, weights are codes of one byte and every sum is multiplied by the scale of its row before the epilogue.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def vector_kernel(
     gamma_ptr,
     residual_ptr,
     weight_ptr,
+    scale_ptr,
     extra_ptr,
     out_ptr,
     N,
@@ -92,6 +94,7 @@ def vector_kernel(
     EVEN_K: tl.constexpr,
     NORM: tl.constexpr,
     EPILOGUE: tl.constexpr,
+    SCALED: tl.constexpr,
     AHEAD: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -128,7 +131,12 @@ def vector_kernel(
     extra_at = out_ptr + cols
     if EPILOGUE == "bias" or EPILOGUE == "add":
         extra_at = extra_ptr + cols
-    out = finish(tl.sum(first, 1), tl.sum(second, 1), extra_at, cols < N, dtype, EPILOGUE)
+    first, second = tl.sum(first, 1), tl.sum(second, 1)
+    if SCALED:
+        first *= tl.load(scale_ptr + cols, mask=cols < N, other=0.0)
+        if EPILOGUE == "swiglu":
+            second *= tl.load(scale_ptr + N + cols, mask=cols < N, other=0.0)
+    out = finish(first, second, extra_at, cols < N, dtype, EPILOGUE)
     tl.store(out_ptr + cols, out, mask=cols < N)
 
 
@@ -145,6 +153,7 @@ def sum_splits(at, stride, mask, SPLIT_K: tl.constexpr):
 def matrix_kernel(
     x_ptr,
     weight_ptr,
+    scale_ptr,
     extra_ptr,
     out_ptr,
     partials_ptr,
@@ -162,6 +171,7 @@ def matrix_kernel(
     STAGES: tl.constexpr,
     EVEN_K: tl.constexpr,
     EPILOGUE: tl.constexpr,
+    SCALED: tl.constexpr,
     AHEAD: tl.constexpr,
     PDL: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -192,13 +202,17 @@ def matrix_kernel(
         if WIDEN:
             weight = weight.to(tl.float32)
             x = x.to(tl.float32)
-        first = tl.dot(x, tl.trans(weight), first, input_precision="ieee")
+        first = tl.dot(x, tl.trans(weight).to(x.dtype), first, input_precision="ieee")
         if EPILOGUE == "swiglu":
             up = load_k(at + half, k < K, EVEN_K, "evict_first")
             second = product(x, tl.trans(up).to(x.dtype), second, False)
     token = tl.arange(0, BLOCK_M)[:, None]
     col = start + tl.arange(0, BLOCK_N)[None, :]
     mask = (token < M) & (col < N)
+    if SCALED:
+        first *= tl.load(scale_ptr + col, mask=col < N, other=0.0)
+        if EPILOGUE == "swiglu":
+            second *= tl.load(scale_ptr + N + col, mask=col < N, other=0.0)
     out_at = out_ptr + token * N + col
     extra_at = out_at
     if EPILOGUE == "bias":

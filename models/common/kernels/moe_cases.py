@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from models.common.kernels.types import pointer
 
 Draw = tuple[torch.dtype, torch.device, torch.Generator]
 Choose = Callable[[int, int, int, torch.device, torch.Generator], Tensor]
-REAL = (128, 8, 2048, 768)
-"""(experts, chosen, hidden, intermediate) of Qwen3-Coder-30B."""
+Bank = tuple[int, int, int, int]
+"""(experts, chosen, hidden, intermediate)."""
+SMALL, LARGE = (128, 8, 2048, 768), (160, 8, 5120, 1536)
+"""Qwen3-Coder-30B, whose weights have the model's type; GLM-4.7, whose weights are float32."""
 
 
 def spread(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
@@ -86,6 +89,8 @@ def _down_menu(weighted: bool) -> Any:
                 inputs["weights"] = _weights(tokens, chosen, draw)
             for kind, x in _activations((tokens * chosen, size), draw):
                 yield OpCase(f"{name}{kind}", {"x": x, **inputs})
+            if weighted and tokens == 3:
+                yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
 
     return menu
 
@@ -103,35 +108,40 @@ def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
             yield OpCase("float32 weights", {"projected": x, **wide})
 
 
-def _bench(rows: Sequence[int], build: Callable[[int, Draw], dict[str, Tensor]]) -> Any:
+def _bench(rows: Sequence[int], build: Callable[[Bank, int, Draw], dict[str, Tensor]]) -> Any:
     def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        for tokens in rows:
-            yield OpCase(f"B{tokens}, 8 of 128", build(tokens, (dtype, device, generator)))
+        for bank, tokens in product((SMALL, LARGE), rows):
+            yield OpCase(f"B{tokens}, {bank[1]} of {bank[0]}", build(bank, tokens, (dtype, device, generator)))
 
     return bench
 
 
-def _real_gate_up(tokens: int, draw: Draw) -> dict[str, Tensor]:
-    bank, chosen, hidden, size = REAL
+def _real_gate_up(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
+    bank, chosen, hidden, size = sizes
     ids = spread(tokens, chosen, bank, *draw[1:])
     return {"x": values.normal((tokens, hidden), *draw), "ids": ids, "gate_up": _bank(2 * size, hidden, bank, draw)}
 
 
-def _real_down(tokens: int, draw: Draw) -> dict[str, Tensor]:
-    bank, chosen, hidden, size = REAL
+def _real_down(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
+    bank, chosen, hidden, size = sizes
     ids = spread(tokens, chosen, bank, *draw[1:])
     return {"x": values.normal((tokens * chosen, size), *draw), "ids": ids, "down": _bank(hidden, size, bank, draw)}
 
 
-def _real_weighted(tokens: int, draw: Draw) -> dict[str, Tensor]:
-    return {**_real_down(tokens, draw), "weights": _weights(tokens, REAL[1], draw)}
+def _real_weights(sizes: Bank, tokens: int, draw: Draw) -> Tensor:
+    dtype, device, generator = draw
+    return _weights(tokens, sizes[1], (torch.float32 if sizes is LARGE else dtype, device, generator))
 
 
-def _real_combine(tokens: int, draw: Draw) -> dict[str, Tensor]:
-    _, chosen, hidden, _ = REAL
+def _real_weighted(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
+    return {**_real_down(sizes, tokens, draw), "weights": _real_weights(sizes, tokens, draw)}
+
+
+def _real_combine(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
+    _, chosen, hidden, _ = sizes
     places = torch.randperm(tokens * chosen, device=draw[1], generator=draw[2])
     x = values.normal((tokens * chosen, hidden), *draw)
-    return {"projected": x, "places": places, "weights": _weights(tokens, chosen, draw)}
+    return {"projected": x, "places": places, "weights": _real_weights(sizes, tokens, draw)}
 
 
 def gate_up_cost(x: Tensor, ids: Tensor, gate_up: Tensor) -> Cost:
@@ -153,39 +163,51 @@ def combine_cost(projected: Tensor, places: Tensor, weights: Tensor) -> Cost:
     return Cost((projected.numel() + tokens * projected.shape[1]) * projected.element_size(), 2 * projected.numel())
 
 
-def _vector_compilations(down: bool) -> Callable[[torch.dtype], Sequence[Compilation]]:
-    def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
-        _, chosen, hidden, size = REAL
+def _over_banks(one: Callable[[Bank, str, torch.dtype], Compilation]) -> Callable[[torch.dtype], Sequence[Compilation]]:
+    """`one` for both banks, given the type of their weights."""
+    return lambda dtype: (one(SMALL, pointer(dtype), dtype), one(LARGE, pointer(torch.float32), dtype))
+
+
+def _vector_compilation(down: bool) -> Callable[[Bank, str, torch.dtype], Compilation]:
+    def compilation(sizes: Bank, weights: str, dtype: torch.dtype) -> Compilation:
+        _, chosen, hidden, size = sizes
         outputs, k = (hidden, size) if down else (size, hidden)
-        shape = moe_vector.default_shape(outputs, k)
+        shape = (moe_vector.down_shape if down else moe_vector.gate_up_shape)(outputs, k)
         signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
         signature |= {"K": "i32", "stride_expert": "i32", "stride_w": "i32"}
-        signature |= {"H": "i32", "weights_ptr": pointer(dtype)} if down else {"I": "i32", "stride_x": "i32"}
+        signature |= {"H": "i32", "weights_ptr": weights} if down else {"I": "i32", "stride_x": "i32"}
         fixed = {**moe_vector.constants(shape, k), "SLOTS": chosen, "PDL": True}
         function = moe_vector.down_kernel if down else moe_vector.gate_up_kernel
-        return (Compilation(function, signature, fixed, shape.num_warps),)
+        return Compilation(function, signature, fixed, shape.num_warps)
 
-    return compilations
+    return compilation
 
 
-def _tile_compilations(swiglu: bool) -> Callable[[torch.dtype], Sequence[Compilation]]:
-    def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
-        _, chosen, hidden, size = REAL
+def _tile_compilation(swiglu: bool) -> Callable[[Bank, str, torch.dtype], Compilation]:
+    def compilation(sizes: Bank, _: str, dtype: torch.dtype) -> Compilation:
+        _, chosen, hidden, size = sizes
         outputs, k = (size, hidden) if swiglu else (hidden, size)
         shape = moe_tiles.default_shape(outputs, k, dtype.itemsize)
         signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
         signature |= dict.fromkeys(("pairs", "N", "K", "stride_x", "stride_expert", "stride_w"), "i32")
-        fixed = {"SHARE": chosen if swiglu else 1, "SWIGLU": swiglu, "PDL": True, "WIDEN": False}
+        fixed = {
+            "SHARE": chosen if swiglu else 1,
+            "SWIGLU": swiglu,
+            "PDL": True,
+            "WIDEN": False,
+            "TREE": dtype == torch.float32,
+        }
         fixed |= moe_tiles.constants(shape, k, 32 * chosen)
-        return (Compilation(moe_tiles.tiles_kernel, signature, fixed, shape.num_warps),)
+        return Compilation(moe_tiles.tiles_kernel, signature, fixed, shape.num_warps)
 
-    return compilations
+    return compilation
 
 
-def _combine_compilations(dtype: torch.dtype) -> Sequence[Compilation]:
-    signature = dict.fromkeys(("x_ptr", "weights_ptr", "out_ptr"), pointer(dtype)) | {"places_ptr": "*i64", "H": "i32"}
-    fixed = {"SLOTS": REAL[1], "BLOCK": moe_combine.BLOCK, "PDL": True}
-    return (Compilation(moe_combine.combine_kernel, signature, fixed, moe_combine.WARPS),)
+def _combine_compilation(sizes: Bank, weights: str, dtype: torch.dtype) -> Compilation:
+    signature = dict.fromkeys(("x_ptr", "out_ptr"), pointer(dtype))
+    signature |= {"weights_ptr": weights, "places_ptr": "*i64", "H": "i32"}
+    fixed = {"SLOTS": sizes[1], "BLOCK": moe_combine.BLOCK, "PDL": True}
+    return Compilation(moe_combine.combine_kernel, signature, fixed, moe_combine.WARPS)
 
 
 MOE_GATE_UP = Kernel(
@@ -194,7 +216,7 @@ MOE_GATE_UP = Kernel(
     twin=experts.experts_gate_up,
     menu=gate_up_menu,
     cost=gate_up_cost,
-    compilations=_vector_compilations(down=False),
+    compilations=_over_banks(_vector_compilation(down=False)),
     bench=_bench((1, 4), _real_gate_up),
 )
 MOE_DOWN = Kernel(
@@ -203,7 +225,7 @@ MOE_DOWN = Kernel(
     twin=experts.experts_down,
     menu=_down_menu(weighted=True),
     cost=down_cost,
-    compilations=_vector_compilations(down=True),
+    compilations=_over_banks(_vector_compilation(down=True)),
     bench=_bench((1, 4), _real_weighted),
 )
 MOE_TILES_GATE_UP = Kernel(
@@ -212,7 +234,7 @@ MOE_TILES_GATE_UP = Kernel(
     twin=experts.experts_gate_up,
     menu=gate_up_menu,
     cost=gate_up_cost,
-    compilations=_tile_compilations(swiglu=True),
+    compilations=_over_banks(_tile_compilation(swiglu=True)),
     bench=_bench((8, 32), _real_gate_up),
 )
 MOE_TILES_DOWN = Kernel(
@@ -221,7 +243,7 @@ MOE_TILES_DOWN = Kernel(
     twin=experts.experts_project,
     menu=_down_menu(weighted=False),
     cost=down_cost,
-    compilations=_tile_compilations(swiglu=False),
+    compilations=_over_banks(_tile_compilation(swiglu=False)),
     bench=_bench((8, 32), _real_down),
 )
 MOE_COMBINE = Kernel(
@@ -230,7 +252,7 @@ MOE_COMBINE = Kernel(
     twin=experts.combine,
     menu=combine_menu,
     cost=combine_cost,
-    compilations=_combine_compilations,
+    compilations=_over_banks(_combine_compilation),
     bench=_bench((32, 4096), _real_combine),
 )
 MOE = (MOE_GATE_UP, MOE_DOWN, MOE_TILES_GATE_UP, MOE_TILES_DOWN, MOE_COMBINE)

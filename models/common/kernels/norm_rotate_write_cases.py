@@ -70,6 +70,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         ("GQA 4 paged", (2, 5, 8, 2, 128, 128), 4, 3),
         ("GQA 8", (1, 7, 16, 2, 128, 128), 9, 1),
         ("GQA 12 half width", (2, 16, 24, 2, 128, 64), 19, 1),
+        ("one token, half width, paged", (2, 1, 24, 2, 128, 64), 2, 3),
         ("GQA 2", (3, 2, 4, 2, 128, 128), 6, 1),
     ):
         yield OpCase(name, _case(shape, page_tokens, columns, _heads(shape, *draw), *draw))
@@ -81,9 +82,13 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
-    for batch, tokens, capacity in ((1, 1, 1032), (32, 1, 1032), (4, 4096, 4104)):
-        shape = (batch, tokens, 32, 8, 128, 128)
-        yield OpCase(f"B{batch} T{tokens}", _case(shape, capacity, 1, _heads(shape, *draw), *draw))
+    for heads, rotated in ((32, 128), (96, 64)):
+        for batch, tokens, capacity in ((1, 1, 1032), (32, 1, 1032), (4, 4096, 4104)):
+            shape = (batch, tokens, heads, 8, 128, rotated)
+            yield OpCase(
+                f"B{batch} T{tokens}, {heads} heads, {rotated} channels",
+                _case(shape, capacity, 1, _heads(shape, *draw), *draw),
+            )
 
 
 def _cost(
@@ -121,6 +126,7 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
             (32, 8, 128, norm_rotate_write.FEW_ROWS),
             (32, 8, 128, norm_rotate_write.MANY_ROWS),
             (96, 8, 64, norm_rotate_write.FEW_ROWS),
+            (96, 8, 64, norm_rotate_write.MANY_ROWS),
         )
     )
 

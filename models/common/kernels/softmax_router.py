@@ -11,12 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.common.kernels.arithmetic import exp, interpreted
+from models.common.kernels.arithmetic import exp
 from models.common.kernels.early import early_start
+from models.common.kernels.router_loops import WARPS, check, constants, needs, score, take_best
 from models.common.kernels.workspace import Workspace
-
-BLOCK_E, BLOCK_K, WARPS = 4, 512, 4
-MAX_EXPERTS = 1024
 
 
 @triton.jit
@@ -45,34 +43,17 @@ def router_kernel(
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    total = tl.zeros((BLOCK_E, BLOCK_K), tl.float32)
-    for chunk in tl.range(0, tl.cdiv(K, BLOCK_K)):
-        k = chunk * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
-        if EVEN_K:
-            weight = tl.load(weight_ptr + rows * K + k)
-            x = tl.load(x_ptr + token * stride_x + k)
-        else:
-            weight = tl.load(weight_ptr + rows * K + k, mask=k < K, other=0.0)
-            x = tl.load(x_ptr + token * stride_x + k, mask=k < K, other=0.0)
-        total += weight.to(tl.float32) * x.to(tl.float32)
+    found = score(x_ptr + token * stride_x, weight_ptr, rows, K, BLOCK_E, BLOCK_K, EVEN_K)
     scores_at = scores_ptr + token * E
-    tl.store(scores_at + experts, tl.sum(total, 1), mask=experts < E)
+    tl.store(scores_at + experts, found, mask=experts < E)
     tl.debug_barrier()
     arrived = tl.atomic_add(tickets_ptr + token, 1, sem="acq_rel")
     if arrived == tl.num_programs(0) - 1:
         every = tl.arange(0, ALL)
-        left = tl.load(scores_at + every, mask=every < E, other=-float("inf"), cache_modifier=".cg")
+        scores = tl.load(scores_at + every, mask=every < E, other=-float("inf"), cache_modifier=".cg")
+        ids = take_best(scores, SLOTS, ALL)
         slots = tl.arange(0, triton.next_power_of_2(SLOTS))
-        ids = tl.zeros((triton.next_power_of_2(SLOTS),), tl.int64)
-        best = tl.full((triton.next_power_of_2(SLOTS),), -float("inf"), tl.float32)
-        for slot in tl.static_range(SLOTS):
-            top = tl.max(left, 0)
-            # The lowest index among equals, and the first index where NaN makes nothing equal.
-            index = tl.min(tl.where(left == top, every, ALL), 0)
-            index = tl.where(index == ALL, 0, index)
-            ids = tl.where(slots == slot, index.to(tl.int64), ids)
-            best = tl.where(slots == slot, top, best)
-            left = tl.where(every == index, -float("inf"), left)
+        best = tl.load(scores_at + ids, mask=slots < SLOTS, other=-float("inf"), cache_modifier=".cg")
         share = exp(best - tl.max(best, 0))
         share = tl.where(slots < SLOTS, share, 0.0)
         share = share / tl.sum(share, 0)
@@ -81,16 +62,10 @@ def router_kernel(
         tl.store(tickets_ptr + token, 0)
 
 
-def needs(tokens: int, experts: int) -> tuple[int, int]:
-    """(floats, tickets) of the workspace of one launch."""
-    return tokens * experts, tokens
-
-
 def route(x: Tensor, weight: Tensor, chosen: int, workspace: Workspace | None = None) -> dict[str, Tensor]:
     """x [N, K], weight [E, K] -> {"ids": [N, chosen] int64, "weights": [N, chosen] in x's dtype}, largest first."""
     (tokens, k), experts = x.shape, weight.shape[0]
-    if x.stride(-1) != 1 or not weight.is_contiguous() or experts > MAX_EXPERTS or chosen > experts:
-        raise ValueError(f"x must be unit-stride, weight contiguous, and {chosen} of {experts} <= {MAX_EXPERTS} chosen")
+    check(x, weight, chosen)
     size = needs(tokens, experts)
     workspace = workspace or Workspace.allocate(*size, x.device)
     workspace.require(*size)
@@ -113,9 +88,3 @@ def route(x: Tensor, weight: Tensor, chosen: int, workspace: Workspace | None = 
         num_warps=WARPS,
     )
     return {"ids": ids, "weights": weights}
-
-
-def constants(experts: int, k: int) -> dict[str, int]:
-    block_e = triton.next_power_of_2(experts) if interpreted() else BLOCK_E
-    block_k = max(16, min(1024, k & -k)) if interpreted() else BLOCK_K
-    return {"BLOCK_E": block_e, "BLOCK_K": block_k, "ALL": triton.next_power_of_2(experts), "EVEN_K": k % block_k == 0}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.kernels import softmax_router, values
+from models.common.kernels import router_loops, softmax_router, values
 from models.common.kernels.types import pointer
 from models.common.routers import softmax_choice
 
@@ -59,8 +59,8 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     signature = dict.fromkeys(("x_ptr", "weight_ptr", "weights_ptr"), pointer(dtype))
     signature |= {"ids_ptr": "*i64", "scores_ptr": "*fp32", "tickets_ptr": "*i32"}
     signature |= dict.fromkeys(("E", "K", "stride_x"), "i32")
-    fixed = {**softmax_router.constants(128, 2048), "SLOTS": 8, "PDL": True}
-    return (Compilation(softmax_router.router_kernel, signature, fixed, softmax_router.WARPS),)
+    fixed = {**router_loops.constants(128, 2048), "SLOTS": 8, "PDL": True}
+    return (Compilation(softmax_router.router_kernel, signature, fixed, router_loops.WARPS),)
 
 
 SOFTMAX_ROUTER = Kernel(

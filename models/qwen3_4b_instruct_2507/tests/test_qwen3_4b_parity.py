@@ -6,7 +6,7 @@ import torch
 from harness import build
 from harness.parity.gate import Extent, prove
 from harness.parity.plain import Plain
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
@@ -24,10 +24,10 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     ours, receipts = build.candidate(SPEC, SOURCE, hf, (), target(dtype))
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
     assert receipts == ()
-    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(tokens))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
 
 
-@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
+@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from harness import build
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.common.weights import load, read_safetensors
 from models.qwen3_4b_instruct_2507 import SPEC
 
@@ -31,7 +31,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     ours, _ = build.candidate(SPEC, source, hf, ("linear",), Target(CPU, torch.bfloat16, "none"))
     tokens = torch.arange(40).view(2, 20)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1
-    assert torch.allclose(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(tokens), atol=0.05)
+    assert torch.allclose(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)), atol=0.05)
 
 
 def test_checkpoint_survives_the_round_trip_bit_for_bit(checkpoint: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from harness import build
 from harness.parity.gate import Extent, prove
 from harness.parity.plain import Plain
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.qwen3_coder_30b import SPEC
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     hf = build.reference(SPEC, SOURCE, dtype, CPU)
     ours, _ = build.candidate(SPEC, SOURCE, hf, (), target(dtype))
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(tokens))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
 
 
 def test_the_experts_are_held_once() -> None:

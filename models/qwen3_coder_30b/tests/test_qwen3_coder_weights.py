@@ -11,7 +11,7 @@ from torch import Tensor
 from harness import build
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
-from harness.spec import Target
+from harness.spec import ModelInputs, Target
 from models.qwen3_coder_30b import SPEC
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     hf = build.reference(SPEC, source, torch.bfloat16, CPU)
     ours, _ = build.candidate(SPEC, source, hf, (), Target(CPU, torch.bfloat16, "none"))
     tokens = torch.arange(40).view(2, 20)
-    assert torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(tokens))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 
 
 EXPERT = "model.layers.2.mlp.experts.7.down_proj.weight"

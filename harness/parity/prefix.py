@@ -1,0 +1,144 @@
+"""Prefixes that are reused: hits against cold logits, rows that part inside a block, a pool that evicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.inputs import reopened
+from harness.parity.exact import differs
+from harness.parity.generation import Generated
+from harness.parity.logits import Reference, judge_logits
+from harness.parity.rules import worst
+from harness.record import Check
+
+PAGE_TOKENS = 16
+"""Small, so that a short prompt fills pages, shares some and ends inside another."""
+
+DECODED = 4
+"""Steps decoded after a hit: each reads shared pages in the same way."""
+
+
+def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> list[Check]:
+    """wide, plain and stepwise as in `check_paths`, cut to `generated.tokens` [B, T]. What is cached beforehand varies;
+    what is judged is always the model on those tokens."""
+    bench = _Bench(model, generated, wide, plain, stepwise)
+    return [*bench.hit(), bench.decoded(), *bench.parted(), *bench.evicted(), *bench.held(), *bench.repainted()]
+
+
+class _Bench:
+    def __init__(self, model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> None:
+        self.model, self.wide, self.plain, self.stepwise = model, wide, plain, stepwise
+        self.inputs, self.tokens, self.start = generated.inputs, generated.tokens, generated.prompt_tokens
+        self.batch, self.length = self.tokens.shape
+        self.columns = -(-self.length // PAGE_TOKENS)
+
+    def pool(self, batches: int, spare: int = 0) -> Any:
+        """Room for so many batches of these tokens, and `spare` pages."""
+        return self.model.prefixes.resized(batches * self.batch * self.columns + spare, PAGE_TOKENS)
+
+    def hit(self) -> list[Check]:
+        """The prompt is cached; the rest is computed on top of it."""
+        prefixes = self.pool(2)
+        self.warm(prefixes, self.tokens[:, : self.start])
+        return self.rest(prefixes, "prefix hit against cold", self.start)
+
+    def decoded(self) -> Check:
+        """The first token comes from a hit that leaves one token to compute, the others are decoded."""
+        prefixes = self.pool(2)
+        prompt = self.tokens[:, : self.start]
+        self.warm(prefixes, prompt)
+        cache, matched = self.open(prefixes, prompt)
+        steps = [self.model(prompt[:, matched:], cache, keep=1)[:, -1]]
+        end = min(self.start + DECODED, self.length - 1)
+        for step in range(self.start, end):
+            steps.append(self.model.decode(self.tokens[:, step : step + 1], cache).clone())
+        prefixes.close(cache)
+        wide, plain = self.wide[:, self.start - 1 : end], self.stepwise[:, : len(steps)]
+        return _judge("decode after a prefix hit", torch.stack(steps, 1), wide, plain)
+
+    def parted(self) -> list[Check]:
+        """Cached rows agree with ours up to the middle of a block: theirs must stay what they were."""
+        prefixes = self.pool(3)
+        cut = self.length - PAGE_TOKENS // 2 - 2
+        cut += cut % PAGE_TOKENS == 0
+        others = torch.cat((self.tokens[:, :cut], self.other(1)[:, cut:]), dim=1)
+        self.warm(prefixes, others)
+        return self.rest(prefixes, "rows that part inside a block", cut)
+
+    def evicted(self) -> list[Check]:
+        """Others pass through a pool that cannot keep both; whatever is left of ours is reused, the rest computed."""
+        prefixes = self.pool(1, spare=self.batch)
+        self.warm(prefixes, self.tokens)
+        self.warm(prefixes, self.other(1))
+        return self.rest(prefixes, "prefix after eviction", None)
+
+    def held(self) -> list[Check]:
+        """While our rows are open, others fill the rest of the pool twice: nothing of ours may go."""
+        prefixes = self.pool(2)
+        self.warm(prefixes, self.tokens[:, : self.start])
+        others = (self.other(1), self.other(2))
+        return self.rest(prefixes, "prefix held while others are evicted", self.start, others)
+
+    def repainted(self) -> list[Check]:
+        """The same tokens are cached with other pixels: what lies before the first image may be reused, no more."""
+        if self.inputs.pixels is None:
+            return []
+        prefixes = self.pool(2)
+        cache, matched = reopened(self.model, prefixes, replace(self.inputs, pixels=-self.inputs.pixels), self.length)
+        self.model(self.tokens[:, matched:], cache)
+        prefixes.close(cache)
+        first = int(self.inputs.shows().int().argmax(1)[self.inputs.shows().any(1)].min())
+        return self.rest(prefixes, "prefix of other images", first)
+
+    def other(self, distance: int) -> Tensor:
+        """Another token in the place of every one that is text, smaller where there is one."""
+        tokens = self.tokens
+        moved = torch.where(tokens >= distance, tokens - distance, tokens + distance)
+        for reserved in self.inputs.reserved:
+            moved = moved.masked_fill(moved == reserved, 0)
+        return torch.where(self.inputs.shows(), tokens, moved)
+
+    def open(self, prefixes: Any, tokens: Tensor) -> tuple[Any, int]:
+        """A cache that knows all of `tokens`, and how many of them it holds."""
+        return reopened(self.model, prefixes, self.inputs.continued(tokens), self.length)
+
+    def warm(self, prefixes: Any, tokens: Tensor) -> None:
+        cache, matched = self.open(prefixes, tokens)
+        self.model(tokens[:, matched:], cache)
+        prefixes.close(cache)
+
+    def rest(self, prefixes: Any, path: str, expected: int | None, meanwhile: Sequence[Tensor] = ()) -> list[Check]:
+        """Open our tokens, let others pass, compute what is not cached, judge it, and see that no page that is still
+        cached has changed."""
+        before = {node: _bits(prefixes, node.page) for node in prefixes.tree.nodes()}
+        cache, matched = self.open(prefixes, self.tokens)
+        for tokens in meanwhile:
+            self.warm(prefixes, tokens)
+        ours = self.model(self.tokens[:, matched:], cache)
+        kept = [node for node in prefixes.tree.nodes() if node in before]
+        changed = sum(bool(differs(_bits(prefixes, node.page), before[node]).any()) for node in kept)
+        prefixes.close(cache)
+        checks = [_judge(path, ours, self.wide[:, matched:], self.plain[:, matched:]), _count(path, "pages", changed)]
+        if expected is not None:
+            checks.append(_count(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}"))
+        return checks
+
+
+def _bits(prefixes: Any, page: int) -> Tensor:
+    """A copy of what the page holds in all layers."""
+    return torch.stack([torch.stack((layer.keys[page], layer.values[page])) for layer in prefixes.layers])
+
+
+def _judge(path: str, ours: Tensor, wide: Tensor, plain: Tensor) -> Check:
+    reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
+    check: Check = worst(judge_logits(ours.flatten(0, 1), reference, "path", path))
+    return check
+
+
+def _count(path: str, name: str, wrong: int, where: str = "") -> Check:
+    return Check(level="path", subject=path, name=name, rule="exact", error=wrong, noise=0, limit=0, where=where)

@@ -1,0 +1,172 @@
+"""One part of a case held by several processes: one fresh process a rank, joined by torch.distributed.
+
+The worker starts the ranks, waits without polling, and answers for them. A rank that ends badly ends the others, which
+would wait for it for ever, and the fragment says which rank it was.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from harness.case import Case
+from harness.engines import fragment
+from harness.engines.fragment import Fragment
+from harness.record import Failure
+from harness.spec import ModelSpec, Target
+
+CPU_WORLD = 2
+"""Processes that stand for devices on a CPU."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A process's place among `world` that meet in the file `meeting`."""
+
+    rank: int
+    world: int
+    meeting: Path
+
+
+def world_of(case: Case, spec: ModelSpec) -> int:
+    """How many ranks the stack cuts the model over; 0 when it cuts nothing."""
+    if not any(spec.menu[name].shard for name in case.optimizations):
+        return 0
+    return CPU_WORLD if case.hardware == "cpu" else torch.cuda.device_count()
+
+
+def join(place: Rank, device: torch.device, deadline_s: float) -> None:
+    """Enter the default group: NCCL between GPUs, gloo on a CPU, whose cores are shared out."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // place.world))
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=f"file://{place.meeting}",
+        rank=place.rank,
+        world_size=place.world,
+        # Ranks wait for each other as long as the case may last: one judges kernels alone, and the dead are seen by
+        # the process that started them.
+        timeout=timedelta(seconds=deadline_s),
+        device_id=device if device.type == "cuda" else None,
+    )
+
+
+def leave() -> None:
+    """Once every rank is done: one that leaves early would break the others' last exchange."""
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def meet(target: Target) -> None:
+    """Wait for all ranks: a sample must not begin with one waiting for another to end its last."""
+    if target.world > 1:
+        dist.barrier()
+
+
+def agreed(target: Target, decided: bool) -> bool:
+    """Rank 0's decision: ranks that time the same work apart must stop together."""
+    if target.world == 1:
+        return decided
+    word = torch.tensor([decided], dtype=torch.int32, device=target.device)
+    dist.broadcast(word, 0)
+    return bool(word.item())
+
+
+def earliest(target: Target, found: int | None) -> int | None:
+    """The least number that any rank found: one that goes on where another stops would wait for it for ever."""
+    if target.world == 1:
+        return found
+    none = torch.iinfo(torch.int32).max
+    word = torch.tensor([none if found is None else found], dtype=torch.int32, device=target.device)
+    dist.all_reduce(word, dist.ReduceOp.MIN)
+    least = int(word.item())
+    return None if least == none else least
+
+
+def run(arguments: Sequence[str], world: int, worker: str = "harness.worker") -> Fragment:
+    """The part named by the worker's `arguments` (case, part, out, options) on `world` ranks; rank 0 alone speaks."""
+    with tempfile.TemporaryDirectory(prefix="inference-pio-ranks-") as scratch:
+        places = [Rank(rank, world, Path(scratch) / "meeting") for rank in range(world)]
+        ranks = [_Process(worker, arguments, place) for place in places]
+        try:
+            _wait(ranks)
+            failed = [rank for rank in ranks if rank.failed()]
+            if failed:
+                return min(failed, key=_Process.ended_at).blamed()
+            judged = [rank.fragment() for rank in ranks]
+            return next((found for found in judged if found.status == "failed"), judged[0])
+        finally:
+            for rank in ranks:
+                rank.end()
+
+
+def _wait(ranks: Sequence[_Process]) -> None:
+    """Until every rank has ended, or one has failed."""
+    waiting = {os.pidfd_open(rank.process.pid): rank for rank in ranks}
+    try:
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [])
+            for descriptor in ready:
+                ended = waiting.pop(descriptor)
+                os.close(descriptor)
+                ended.process.wait()
+                if ended.failed():
+                    return
+    finally:
+        for descriptor in waiting:
+            os.close(descriptor)
+
+
+class _Process:
+    """One rank: a worker that leaves its fragment beside the meeting file."""
+
+    def __init__(self, worker: str, arguments: Sequence[str], place: Rank) -> None:
+        self.place = place
+        self.left = place.meeting.with_name(f"rank-{place.rank}.json")
+        case, part, _, *options = arguments
+        command = [sys.executable, "-m", worker, case, part, str(self.left), *options]
+        command += ["--rank", str(place.rank), "--world", str(place.world), "--meeting", str(place.meeting)]
+        self.process = subprocess.Popen(command, stdout=None if place.rank == 0 else subprocess.DEVNULL)
+
+    def failed(self) -> bool:
+        """Whether it ended otherwise than by leaving a fragment that was judged."""
+        if self.process.poll() is None:
+            return False
+        return self.process.returncode != 0 or self.fragment().status not in ("passed", "failed")
+
+    def ended_at(self) -> float:
+        """When it failed, for the order of blame: a rank whose partner is gone fails too, but later. One that could
+        not even say so comes first."""
+        return self.left.stat().st_mtime if self.left.exists() else 0.0
+
+    def fragment(self) -> Fragment:
+        if not self.left.exists():
+            return fragment.ended("crashed", f"exit code {self.process.returncode}", "it left no fragment")
+        return fragment.read(self.left)
+
+    def blamed(self) -> Fragment:
+        who = f"rank {self.place.rank} of {self.place.world}"
+        if self.process.returncode == -signal.SIGKILL:
+            return fragment.ended("killed", "SIGKILL", f"{who}: killed from outside, often for want of memory")
+        found = self.fragment()
+        error = found.error or Failure(kind="Exit", message=f"exit code {self.process.returncode}")
+        named = error.model_copy(update={"message": f"{who}: {error.message}"})
+        return found.model_copy(update={"status": "crashed" if found.error is None else found.status, "error": named})
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()

@@ -1,0 +1,50 @@
+"""The reference that a lossy build is held against: Hugging Face's, with the weights that the build computes with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor, nn
+
+from harness.spec import ModelSpec, Rounding
+
+
+def lossy(spec: ModelSpec, stack: Iterable[str]) -> tuple[str, ...]:
+    """The optimizations of a stack that round weights."""
+    return tuple(name for name in stack if spec.menu[name].rounding is not None)
+
+
+def rounded(spec: ModelSpec, hf: nn.Module, stack: Iterable[str]) -> nn.Module:
+    """`hf` itself where nothing rounds; else a copy that shares every parameter but the rounded ones. Tied parameters
+    are rounded by name, each for itself: a head may be rounded while its embedding is not."""
+    roundings = _roundings(spec, stack)
+    if not roundings:
+        return hf
+    model = copy.deepcopy(hf, {id(tensor): tensor for tensor in (*hf.parameters(), *hf.buffers())})
+    for name, value in _named(hf):
+        made = value
+        for rounding in roundings:
+            made = rounding.weight(spec.rename(name), made)
+        if made is not value:
+            path, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(path), leaf, nn.Parameter(made, requires_grad=False))
+    return model
+
+
+def saved_bytes(spec: ModelSpec, hf: nn.Module, stack: Iterable[str]) -> int:
+    """Bytes of weights that one call of the rounded build need not read. A tied head counts for itself, as it is read
+    for itself."""
+    return sum(
+        value.nbytes - rounding.held_bytes(spec.rename(name), value)
+        for rounding in _roundings(spec, stack)
+        for name, value in _named(hf)
+    )
+
+
+def _roundings(spec: ModelSpec, stack: Iterable[str]) -> list[Rounding]:
+    return [found for name in stack if (found := spec.menu[name].rounding) is not None]
+
+
+def _named(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return hf.named_parameters(remove_duplicate=False)

@@ -1,0 +1,73 @@
+"""Segment attention as the harness knows it: input menu, cost, compilations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.spec import Compilation, Cost, Kernel, OpCase
+from models.common.kernels import segment_attention, values
+from models.common.kernels.types import pointer
+from models.common.segments import Segments, attend_segments
+
+
+def _case(
+    sizes: Sequence[int],
+    heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+    size: int = 64,
+    scale: float = 1.0,
+) -> dict[str, Any]:
+    """Values are a view of a packed projection, as a tower's are."""
+    draw = (dtype, device, generator)
+    shape = (sum(sizes), heads, size)
+    packed = values.normal((sum(sizes), 3, heads, size), *draw)
+    return {
+        "q": values.normal(shape, *draw, scale=scale),
+        "k": values.normal(shape, *draw),
+        "v": packed[:, 2],
+        "bounds": Segments(sizes, device).bounds,
+        "scale": size**-0.5,
+    }
+
+
+def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    yield OpCase("one token", _case((1,), 2, *draw))
+    yield OpCase("three segments", _case((12, 31, 5), 2, *draw))
+    yield OpCase("block and one", _case((65, 129), 1, *draw))
+    yield OpCase("whole blocks", _case((64, 128), 1, *draw))
+    yield OpCase("wide heads", _case((7, 20), 1, *draw, size=128))
+    yield OpCase("peaky", _case((40, 3), 2, *draw, scale=8.0))
+    nan = _case((9, 11), 2, *draw)
+    nan["v"][:9] = float("nan")
+    yield OpCase("nan in one segment", nan)
+
+
+def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    for count, size in ((2, 1536), (64, 1536)):
+        yield OpCase(f"{count} x {size}", _case((size,) * count, 16, dtype, device, generator))
+
+
+def _cost(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, scale: float) -> Cost:
+    pairs = int(bounds.diff().square().sum())
+    return Cost(4 * q.numel() * q.element_size(), 4 * pairs * q.shape[1] * q.shape[2])
+
+
+def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+    signature = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), pointer(dtype))
+    strides = ("q", "q_head", "k", "k_head", "v", "v_head")
+    signature |= {"bounds_ptr": "*i32", "scale": "fp32"} | dict.fromkeys((f"stride_{s}" for s in strides), "i32")
+    shape = segment_attention.default_shape(dtype.itemsize)
+    fixed = segment_attention.constants(shape, 16, 64)
+    return (Compilation(segment_attention.segment_kernel, signature, fixed, shape.num_warps),)
+
+
+SEGMENT_ATTENTION = Kernel(
+    "segment_attention", segment_attention.launch, attend_segments, _menu, _cost, _compilations, bench=_bench
+)

@@ -1,0 +1,79 @@
+"""Prints, for worlds of 2 and 4 processes, how far their logits are from one process's, and whether all ranks agree.
+
+python tensor_parallel_judge.py MODEL CHECKPOINT
+"""
+
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from harness import build, registry
+from harness.parity.rules import relative_frobenius
+from harness.ranks import Rank, join, leave
+from harness.spec import ModelSpec, Target
+
+STACK = ("kv_cache", "prefix_caching", "linear")
+ONE = Target(torch.device("cpu"), torch.float32, "none")
+TOKENS = torch.randint(2000, (2, 20), generator=torch.Generator().manual_seed(0))
+
+
+def logits(
+    spec: ModelSpec, source: build.Source, stack: tuple[str, ...], target: Target
+) -> tuple[Tensor, dict[str, list[int]]]:
+    """Of a prompt, a decode step and a prompt that finds a prefix, and the shapes of what is held: the first layer's
+    parameters, the last layer's, and its keys."""
+    hf = build.reference(spec, replace(source, directory=None), target.dtype, target.device)
+    model, _ = build.candidate(spec, source, hf, stack, target)
+    cache = model.new_cache(2, 24)
+    parts = [model(TOKENS, cache), model.decode(TOKENS[:, :1], cache).unsqueeze(1)]
+    for tokens in (TOKENS[:, :18], TOKENS):
+        shared, matched = model.prefixes.open(tokens, 24)
+        parts.append(model(tokens[:, matched:], shared, keep=1))
+        model.prefixes.close(shared)
+    layers = {"first": model.layers[0], "last": model.layers[-1]}
+    held = {f"{key}.{name}": [*p.shape] for key, layer in layers.items() for name, p in layer.named_parameters()}
+    return torch.cat(parts, 1), {**held, "keys": [*cache.layers[-1].keys.shape]}
+
+
+@torch.no_grad()
+def run(rank: int, world: int, meeting: Path, name: str, checkpoint: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    spec = registry.load(name)
+    random = build.Source.of(spec, "tiny", seed=5, weights=None)
+    stored = build.Source.of(spec, "tiny", seed=5, weights=str(checkpoint))
+    join(Rank(rank, world, meeting), ONE.device, deadline_s=120)
+    target = replace(ONE, rank=rank, world=world)
+    found = {}
+    for weights, source in (("random", random), ("checkpoint", stored)):
+        ours, held = logits(spec, source, ("tensor_parallel", *STACK), target)
+        first = ours.clone()
+        dist.broadcast(first, 0)
+        alike = torch.tensor(torch.equal(first, ours))
+        dist.all_reduce(alike, dist.ReduceOp.MIN)
+        found[weights] = {"alike": bool(alike), "held": held}
+        if rank == 0:
+            found[weights]["error"] = relative_frobenius(ours, logits(spec, source, STACK, ONE)[0])
+    leave()
+    if rank == 0:
+        out.write_text(json.dumps(found))
+
+
+def main() -> None:
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for world in (2, 4):
+            out = Path(scratch) / f"{world}.json"
+            arguments = (world, Path(scratch) / f"meeting-{world}", sys.argv[1], Path(sys.argv[2]), out)
+            torch.multiprocessing.spawn(run, arguments, nprocs=world)
+            found[world] = json.loads(out.read_text())
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""GLM-4.7 attention: projections with bias into heads and none out of them, a norm on every query and key head, half of
+each head rotated, grouped queries."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.attention import Attend, Attention, NormRotateWrite
+from models.common.fused import FlashAttend, Workspaces
+from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
+from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
+from models.common.linear import SplitQKV, linear
+from models.common.norms import RMSNorm
+from models.common.swap import swap
+from models.glm_4_7.config import Geometry
+
+
+def attention(g: Geometry, dtype: torch.dtype, device: torch.device) -> Attention:
+    q_size, kv_size = g.heads * g.head_dim, g.kv_heads * g.head_dim
+    return Attention(
+        SplitQKV(
+            linear(g.hidden, q_size, True, dtype, device),
+            linear(g.hidden, kv_size, True, dtype, device),
+            linear(g.hidden, kv_size, True, dtype, device),
+            g.head_dim,
+        ),
+        NormRotateWrite(RMSNorm(g.head_dim, g.eps, dtype, device), RMSNorm(g.head_dim, g.eps, dtype, device)),
+        Attend(g.head_dim**-0.5),
+        linear(q_size, g.hidden, False, dtype, device),
+    )
+
+
+def flash(model: nn.Module, target: Target) -> Receipt:
+    """Attention through the prefill and decode kernels; 12 query heads to a key-value head fill 16 rows of a tile."""
+    workspaces = Workspaces()
+    return Receipt("attention", swap(model, Attend, lambda m: FlashAttend(m, workspaces)))
+
+
+ATTENTION = Optimization(
+    name="attention",
+    summary="flash prefill and split-key decode attention over pages",
+    numerics="reordered",
+    apply=flash,
+    kernels=(PREFILL_ATTENTION, DECODE_ATTENTION),
+    needs=("triton",),
+)

@@ -1,0 +1,73 @@
+"""The feed-forward block of a layer with experts: what the chosen ones give, and what the shared one gives; and the
+kernels for as many tokens as a step has."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.experts import Experts, MoE
+from models.common.fused import Workspaces
+from models.common.kernels.moe_cases import MOE
+from models.common.kernels.sigmoid_router_cases import SIGMOID_ROUTER
+from models.common.linear import linear
+from models.common.mlp import SplitGateUp, SwiGLU
+from models.common.routers import SigmoidRouter
+from models.common.sparse import SparseExperts
+from models.common.swap import swap
+from models.glm_4_7.config import Geometry
+from models.glm_4_7.router import Router
+
+FEW = 4
+"""Tokens that stream their own experts' rows."""
+DOZENS = 64
+"""Tokens up to which an expert looks for its own; the router's kernel serves as many."""
+
+
+class SharedMoE(nn.Module):
+    """routed(x) + shared(x), both rounded before the sum."""
+
+    def __init__(self, routed: MoE, shared: nn.Module) -> None:
+        super().__init__()
+        self.routed, self.shared = routed, shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, H] -> [B, T, H]."""
+        return self.routed(x) + self.shared(x)
+
+
+def mlp(hidden: int, size: int, dtype: torch.dtype, device: torch.device) -> SwiGLU:
+    return SwiGLU(
+        SplitGateUp(linear(hidden, size, False, dtype, device), linear(hidden, size, False, dtype, device)),
+        linear(size, hidden, False, dtype, device),
+    )
+
+
+def moe(g: Geometry, dtype: torch.dtype, device: torch.device) -> SharedMoE:
+    return SharedMoE(
+        MoE(
+            Router(g.experts, g.chosen, g.routed_scale, g.hidden, dtype, device),
+            Experts(g.experts, g.hidden, g.expert_size, dtype, device),
+        ),
+        mlp(g.hidden, g.shared_size, dtype, device),
+    )
+
+
+def stream(model: nn.Module, target: Target) -> Receipt:
+    """The router in one kernel, the chosen experts through kernels that read only their weights, once. The shared
+    expert is a block of its own, which `linear` streams."""
+    workspaces = Workspaces()
+    touched = swap(model, Router, lambda m: SigmoidRouter(m, DOZENS, workspaces))
+    touched += swap(model, Experts, lambda m: SparseExperts(m, FEW, DOZENS))
+    return Receipt("experts", touched, (f"vectors up to {FEW} tokens, tiles up to {DOZENS}, sorted beyond",))
+
+
+EXPERTS = Optimization(
+    name="experts",
+    summary="router in one kernel; experts streamed, tiled or grouped by the number of tokens",
+    numerics="reordered",
+    apply=stream,
+    kernels=(SIGMOID_ROUTER, *MOE),
+    needs=("triton",),
+)

@@ -1,0 +1,32 @@
+"""The menu: the optimizations of GLM-4.7, in the order a stack applies them."""
+
+from __future__ import annotations
+
+from harness.spec import Menu
+from models.common.compiled import COMPILE
+from models.common.graphs import CUDA_GRAPH
+from models.glm_4_7.attention import ATTENTION
+from models.glm_4_7.fused_layers import FUSED_LAYERS
+from models.glm_4_7.kv_cache import KV_CACHE, KV_CACHE_PAGED
+from models.glm_4_7.linear import LINEAR
+from models.glm_4_7.moe import EXPERTS
+from models.glm_4_7.prefix_cache import PREFIX_CACHING
+from models.glm_4_7.rotary import ROTARY
+from models.glm_4_7.tensor_parallel import TENSOR_PARALLEL
+
+MENU = Menu(
+    items=(
+        TENSOR_PARALLEL,
+        KV_CACHE,
+        KV_CACHE_PAGED,
+        PREFIX_CACHING,
+        LINEAR,
+        ROTARY,
+        ATTENTION,
+        EXPERTS,
+        FUSED_LAYERS,
+        COMPILE,
+        CUDA_GRAPH,
+    ),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
+)

@@ -1,0 +1,20 @@
+"""What makes two prefixes equal: their token ids, nothing else."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from models.common.prefix_tree import Symbol
+from models.common.prefixes import prefix_caching
+from models.glm_4_7.kv_cache import PAGE_TOKENS
+
+POOL_TOKENS = 32768
+"""11.5 GiB at the full size, 1.1 GiB at the slice's 9 layers, reserved when the first prefix is opened."""
+
+
+def symbols(tokens: Tensor) -> list[list[Symbol]]:
+    """tokens [B, T] -> a row of token ids for each row."""
+    return tokens.tolist()
+
+
+PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS)

@@ -1,0 +1,33 @@
+"""GLM-4.7 rotates the first half of a head: positions [B, T] -> (cos, sin) [B, T, rotated]."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.attention import NormRotateWrite
+from models.common.fused import FusedNormRotateWrite
+from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
+from models.common.rotary import RotaryTable
+from models.common.swap import swap
+from models.glm_4_7.config import Geometry
+
+
+def rotary_table(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> RotaryTable:
+    return RotaryTable(geometry.rope_theta, geometry.rotated, dtype, device)
+
+
+def fuse(model: nn.Module, target: Target) -> Receipt:
+    """QK-norm, rotation and cache write in one kernel."""
+    return Receipt("rotary", swap(model, NormRotateWrite, FusedNormRotateWrite))
+
+
+ROTARY = Optimization(
+    name="rotary",
+    summary="QK-norm, rotation and cache write in one kernel",
+    numerics="reordered",
+    apply=fuse,
+    kernels=(NORM_ROTATE_WRITE,),
+    needs=("triton",),
+)

@@ -1,0 +1,47 @@
+"""Which rank holds what: heads, feed-forward channels of every block and every expert, and the vocabulary by share;
+norms and routers whole."""
+
+from __future__ import annotations
+
+from models.common.decoder import Decoder
+from models.common.sharding import (
+    Pieces,
+    Plan,
+    SharedPieces,
+    column,
+    experts,
+    gathered,
+    row,
+    tensor_parallel,
+    vocabulary,
+)
+
+
+def plan(model: Decoder) -> Plan:
+    """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
+    head_dim, dense, sparse = model.caches.head_dim, model.layers[0].mlp, model.layers[-1].mlp
+    heads = Pieces("query heads", model.layers[0].attention.qkv.q_proj.out_features // head_dim)
+    kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
+    channels = Pieces("feed-forward channels", dense.down_proj.in_features)
+    routed = Pieces("channels of an expert", sparse.routed.experts.down_proj.shape[-1])
+    shared = Pieces("channels of the shared expert", sparse.shared.down_proj.in_features)
+    entries = Pieces("vocabulary entries", model.lm_head.out_features)
+    return Plan(
+        kv_heads,
+        {
+            "embed": vocabulary(entries),
+            "layers.*.attention.qkv.q_proj": column(heads),
+            "layers.*.attention.qkv.k_proj": column(kv_heads),
+            "layers.*.attention.qkv.v_proj": column(kv_heads),
+            "layers.*.attention.o_proj": row(heads),
+            "layers.*.mlp.gate_up.*": column(channels),
+            "layers.*.mlp.down_proj": row(channels),
+            "layers.*.mlp.routed.experts": experts(routed),
+            "layers.*.mlp.shared.gate_up.*": column(shared),
+            "layers.*.mlp.shared.down_proj": row(shared),
+            "lm_head": gathered(entries),
+        },
+    )
+
+
+TENSOR_PARALLEL = tensor_parallel(plan)

@@ -1,0 +1,79 @@
+"""The eager build is Hugging Face's GLM-4 MoE, bit for bit; every native stack passes the whole gate."""
+
+import pytest
+import torch
+
+from harness import build
+from harness.parity.gate import Extent, prove
+from harness.parity.generation import generate
+from harness.parity.plain import Plain
+from harness.spec import ModelInputs, Target, Workload
+from models.glm_4_7 import SPEC
+
+CPU = torch.device("cpu")
+SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+
+
+def target(dtype: torch.dtype) -> Target:
+    return Target(CPU, dtype, "none")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@torch.no_grad()
+def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
+    hf = build.reference(SPEC, SOURCE, dtype, CPU)
+    ours, _ = build.candidate(SPEC, SOURCE, hf, (), target(dtype))
+    tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
+
+
+def test_the_correction_is_float32_not_zero_and_shared_whatever_the_dtype() -> None:
+    hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
+    ours, _ = build.candidate(SPEC, SOURCE, hf, (), target(torch.bfloat16))
+    correction = ours.layers[1].mlp.routed.router.correction
+    assert correction.dtype == torch.float32
+    assert 0.05 < float(correction.std()) < 0.2
+    assert correction.data_ptr() == hf.model.layers[1].mlp.gate.e_score_correction_bias.data_ptr()
+
+
+def test_the_experts_are_held_once() -> None:
+    hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
+    ours, _ = build.candidate(SPEC, SOURCE, hf, (), target(torch.bfloat16))
+    theirs = hf.model.layers[1].mlp.experts
+    assert ours.layers[1].mlp.routed.experts.gate_up_proj.data_ptr() == theirs.gate_up_proj.data_ptr()
+    assert ours.layers[1].mlp.routed.experts.down_proj.data_ptr() == theirs.down_proj.data_ptr()
+
+
+@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
+def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
+    proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
+    assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
+    assert proof.parity.levels() == ("layer", "logits", "generation", "path")
+    assert {"chosen experts", "expert weights"} <= {check.name for check in proof.parity.checks}
+
+
+@torch.no_grad()
+def test_the_reference_generates_past_its_end_tokens() -> None:
+    hf = build.reference(SPEC, SOURCE, torch.float32, CPU)
+    prompt = ModelInputs(torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0)))
+    unended = generate(Plain(hf), prompt, 8).tokens
+    hf.generation_config.eos_token_id = unended[:, 13:15].flatten().tolist()
+    assert torch.equal(generate(Plain(hf), prompt, 8).tokens, unended)
+    assert hf.generation_config.eos_token_id == unended[:, 13:15].flatten().tolist()
+
+
+def test_full_size_on_meta_has_the_published_parameter_count() -> None:
+    model = SPEC.build(SPEC.sizes["full"], torch.bfloat16, torch.device("meta"))
+    assert sum(p.numel() for p in model.parameters()) == 352_797_814_784
+    kept = model.state_dict()
+    assert sum(b.numel() for name, b in model.named_buffers() if name in kept) == 89 * 160
+
+
+def test_one_token_reads_the_active_parameters_and_many_read_nearly_all() -> None:
+    config = SPEC.sizes["full"]
+    single = SPEC.work(config, torch.bfloat16, Workload("decode", 1, 1, 1))
+    assert single.bytes / 2 == pytest.approx(32.85e9, rel=0.005)
+    assert single.flops == pytest.approx(2 * 32.85e9, rel=0.005)
+    many = SPEC.work(config, torch.bfloat16, Workload("prefill", 1, 4096, 4096))
+    embedding = 151552 * 5120
+    assert many.bytes / 2 == pytest.approx(352_797_814_784 - embedding, rel=0.01)

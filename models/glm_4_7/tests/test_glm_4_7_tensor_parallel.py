@@ -1,0 +1,56 @@
+"""Two and four real processes give what one gives, whether weights are drawn or read; uneven shares are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import build
+from harness.errors import ConfigError
+from harness.spec import Target
+from models.glm_4_7 import SPEC
+
+CPU = torch.device("cpu")
+SCRIPT = Path(__file__).parents[2] / "common" / "tests" / "tensor_parallel_judge.py"
+
+
+@pytest.fixture(scope="module")
+def judged(judge: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    checkpoint = tmp_path_factory.mktemp("checkpoint")
+    source = build.Source.of(SPEC, "tiny", seed=6, weights=None)
+    build.reference(SPEC, source, torch.float32, CPU).save_pretrained(checkpoint)
+    found: dict[str, Any] = judge(SCRIPT, SPEC.name, str(checkpoint), interpret=False)
+    return found
+
+
+@pytest.mark.parametrize("weights", ["random", "checkpoint"])
+@pytest.mark.parametrize("world", ["2", "4"])
+def test_ranks_give_the_single_processes_logits(judged: dict[str, Any], world: str, weights: str) -> None:
+    found = judged[world][weights]
+    assert found["error"] < 2e-6
+    assert found["alike"]
+
+
+@pytest.mark.parametrize(("world", "kv_heads"), [(2, 1), (4, 1)])
+def test_a_rank_holds_its_share(judged: dict[str, Any], world: int, kv_heads: int) -> None:
+    """24 query and 2 key-value heads of 128, 768 channels of a dense block, 96 of each expert and the shared one."""
+    held = judged[str(world)]["random"]["held"]
+    qkv = (24 // world + 2 * kv_heads) * 128
+    assert held["last.attention.qkv.packed.weight"] == [qkv, 320]
+    assert held["last.attention.qkv.packed.bias"] == [qkv]
+    assert held["keys"] == [2, kv_heads, 24, 128]
+    assert held["first.mlp.gate_up.weight"] == [2 * 768 // world, 320]
+    assert held["last.mlp.shared.gate_up.weight"] == [2 * 96 // world, 320]
+    assert held["last.mlp.routed.experts.partial.gate_up_proj"] == [32, 2 * 96 // world, 320]
+    assert held["last.mlp.routed.experts.partial.down_proj"] == [32, 320, 96 // world]
+    assert held["last.mlp.routed.router.weight"] == [32, 320]
+
+
+def test_worlds_that_do_not_divide_the_model_are_refused() -> None:
+    model = SPEC.build(SPEC.sizes["tiny"], torch.float32, torch.device("meta"))
+    shard = SPEC.menu["tensor_parallel"].shard
+    assert shard is not None
+    with pytest.raises(ConfigError, match=r"24 query heads.*96 channels of an expert.*among 5 ranks"):
+        shard(model, Target(CPU, torch.float32, "none", 0, 5))

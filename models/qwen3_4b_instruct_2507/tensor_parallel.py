@@ -1,0 +1,32 @@
+"""Which rank holds what: heads and feed-forward channels by share, the vocabulary by share, norms whole."""
+
+from __future__ import annotations
+
+from models.common.decoder import Decoder
+from models.common.sharding import Pieces, Plan, SharedPieces, column, gathered, row, tensor_parallel, vocabulary
+
+
+def plan(model: Decoder) -> Plan:
+    """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
+    layer, head_dim = model.layers[0], model.caches.head_dim
+    heads = Pieces("query heads", layer.attention.qkv.q_proj.out_features // head_dim)
+    kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
+    channels = Pieces("feed-forward channels", layer.mlp.down_proj.in_features)
+    entries = Pieces("vocabulary entries", model.lm_head.out_features)
+    return Plan(
+        kv_heads,
+        {
+            "embed": vocabulary(entries),
+            "layers.*.attention.qkv.q_proj": column(heads),
+            "layers.*.attention.qkv.k_proj": column(kv_heads),
+            "layers.*.attention.qkv.v_proj": column(kv_heads),
+            "layers.*.attention.o_proj": row(heads),
+            "layers.*.mlp.gate_up.gate_proj": column(channels),
+            "layers.*.mlp.gate_up.up_proj": column(channels),
+            "layers.*.mlp.down_proj": row(channels),
+            "lm_head": gathered(entries),
+        },
+    )
+
+
+TENSOR_PARALLEL = tensor_parallel(plan)

@@ -1,0 +1,115 @@
+"""A reused prefix gives what computing it gives, and the gate sees every way in which it might not."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from harness import build, inputs
+from harness.parity.generation import Generated, generate
+from harness.parity.plain import Plain
+from harness.parity.prefix import check_prefixes
+from harness.spec import Target
+from models.common.prefix_tree import PrefixTree
+from models.common.prefixes import Prefixes, SharedCache
+from models.qwen3_4b_instruct_2507 import SPEC
+
+CPU = torch.device("cpu")
+SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+
+
+@pytest.fixture(scope="module")
+def judged() -> Callable[[], list[str]]:
+    """What the prefix paths find wrong."""
+    with torch.no_grad():
+        hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
+        plain = Plain(hf)
+        prompt = inputs.draw(SPEC, SOURCE.config, 24, [0, 0], seed=3, purpose="prefix")
+        generated: Generated = generate(plain, prompt, 16)
+        (wide, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
+        stack = ("kv_cache", "prefix_caching", "linear")
+        model, _ = build.candidate(SPEC, SOURCE, hf, stack, Target(CPU, torch.bfloat16, "none"))
+
+    @torch.no_grad()
+    def run() -> list[str]:
+        checks = check_prefixes(model, generated, wide, theirs, generated.logits)
+        return [f"{c.subject}: {c.rule} {c.where}" for c in checks if not c.passed]
+
+    return run
+
+
+def test_every_path_through_prefixes_holds(judged: Callable[[], list[str]]) -> None:
+    assert judged() == []
+
+
+def unguarded_collision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of one depth have the same key, and keys are believed."""
+
+    def believed(self: PrefixTree, parent: object, symbols: object) -> object:
+        return next(iter(parent.children), None)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(PrefixTree, "_child", believed)
+
+
+def offset_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One slot more is believed to be filled than is; its token is never computed."""
+    lease = PrefixTree.open
+
+    def longer(self: PrefixTree, rows: list[list[int]], columns: int) -> object:
+        leases, matched = lease(self, rows, columns)
+        return leases, min(matched + 1, len(rows[0]) - 1) if matched else 0
+
+    monkeypatch.setattr(PrefixTree, "open", longer)
+
+
+def positions_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the prompt goes to the first slots, as if nothing had been reused."""
+    begin = SharedCache.begin
+
+    def forgetful(self: SharedCache, *state: object) -> None:
+        begin(self, *state)  # type: ignore[arg-type]
+        self.matched = 0
+        self.rewind(0)
+
+    monkeypatch.setattr(SharedCache, "begin", forgetful)
+
+
+def tail_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Prefixes, "_copy_tails", lambda self, leases: None)
+
+
+def tail_written_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row goes on in the page that others read."""
+    begin = SharedCache.begin
+
+    def greedy(self: SharedCache, leases: list, symbols: object, matched: int, starts: object) -> None:
+        begin(self, leases, symbols, matched, starts)  # type: ignore[arg-type]
+        for row, lease in enumerate(leases):
+            if lease.copied is not None:
+                self.table[row, len(lease.shared)] = lease.copied
+
+    monkeypatch.setattr(SharedCache, "begin", greedy)
+
+
+def held_pages_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """References are not counted: a page may be taken while it is read."""
+    monkeypatch.setattr(PrefixTree, "_hold", lambda self, nodes: None)
+    monkeypatch.setattr(PrefixTree, "_release", lambda self, nodes: None)
+
+
+MUTANTS = (
+    unguarded_collision,
+    offset_by_one,
+    positions_from_zero,
+    tail_not_copied,
+    tail_written_in_place,
+    held_pages_evicted,
+)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_gate_kills(
+    mutant: Callable[[pytest.MonkeyPatch], None], judged: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    assert judged() != []

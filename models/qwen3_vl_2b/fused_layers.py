@@ -1,0 +1,33 @@
+"""Which neighbors fuse, and the eager pair each replaces."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.fused import FusedAddRMSNorm, FusedGate
+from models.common.fused_tower import FusedAddLayerNorm
+from models.common.kernels.layer_norm import ADD_LAYER_NORM, LAYER_NORM
+from models.common.kernels.rms_norm import ADD_NORM, NORM
+from models.common.kernels.swiglu import SWIGLU
+from models.common.mlp import Gate
+from models.common.norms import AddLayerNorm, AddRMSNorm
+from models.common.swap import swap
+
+
+def fuse(model: nn.Module, target: Target) -> Receipt:
+    """Residual addition with the norm after it, in layers and tower; silu with the product after it."""
+    norms = swap(model, AddRMSNorm, FusedAddRMSNorm)
+    gates = swap(model, Gate, lambda _: FusedGate())
+    tower = swap(model, AddLayerNorm, FusedAddLayerNorm)
+    return Receipt("fused_layers", norms + gates + tower)
+
+
+FUSED_LAYERS = Optimization(
+    name="fused_layers",
+    summary="residual addition with RMSNorm and, in the tower, LayerNorm; silu with its product",
+    numerics="reordered",
+    apply=fuse,
+    kernels=(NORM, ADD_NORM, SWIGLU, LAYER_NORM, ADD_LAYER_NORM),
+    needs=("triton",),
+)

@@ -1,0 +1,30 @@
+"""The menu: the optimizations of Qwen3-VL-2B-Instruct, in the order a stack applies them."""
+
+from __future__ import annotations
+
+from harness.spec import Menu
+from models.common.compiled import COMPILE
+from models.common.graphs import CUDA_GRAPH
+from models.qwen3_vl_2b.attention import ATTENTION
+from models.qwen3_vl_2b.fused_layers import FUSED_LAYERS
+from models.qwen3_vl_2b.kv_cache import KV_CACHE, KV_CACHE_PAGED
+from models.qwen3_vl_2b.linear import LINEAR
+from models.qwen3_vl_2b.prefix_cache import PREFIX_CACHING
+from models.qwen3_vl_2b.rotary import ROTARY
+from models.qwen3_vl_2b.tensor_parallel import TENSOR_PARALLEL
+
+MENU = Menu(
+    items=(
+        TENSOR_PARALLEL,
+        KV_CACHE,
+        KV_CACHE_PAGED,
+        PREFIX_CACHING,
+        LINEAR,
+        ROTARY,
+        ATTENTION,
+        FUSED_LAYERS,
+        COMPILE,
+        CUDA_GRAPH,
+    ),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+)

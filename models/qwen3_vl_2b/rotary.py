@@ -1,0 +1,56 @@
+"""Interleaved three-axis rotary: frequency j of a head turns by height where j % 3 is 1, by width where it is 2, while
+those axes have frequencies left, and by time elsewhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.attention import NormRotateWrite
+from models.common.fused import FusedNormRotateWrite
+from models.common.fused_tower import FusedRotatePair
+from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
+from models.common.kernels.rotate_pair import ROTATE_PAIR
+from models.common.rotary import RotaryTable, RotatePair
+from models.common.swap import swap
+from models.qwen3_vl_2b.config import TextGeometry
+
+
+class AxisRotary(RotaryTable):
+    """Positions -> (cos, sin) [B, T, head_dim], from one axis or from three."""
+
+    def __init__(self, g: TextGeometry, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(g.rope_theta, g.head_dim, dtype, device)
+        self.axis: Tensor
+        self.register_buffer("axis", axis_of_frequency(g.sections).to(self.inv_freq.device), persistent=False)
+
+    def three(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions [3, B, T] integer (time, height, width) -> cos, sin [B, T, head_dim] in the model's dtype."""
+        angles = positions[self.axis].permute(1, 2, 0).float() * self.inv_freq
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
+
+
+def axis_of_frequency(sections: tuple[int, int, int]) -> Tensor:
+    """[frequencies] int64: 0 time, 1 height, 2 width."""
+    frequency = torch.arange(sum(sections), device="cpu")
+    axis = frequency % 3
+    limits = torch.tensor([sum(sections), 3 * sections[1], 3 * sections[2]], device="cpu")
+    return torch.where(frequency < limits[axis], axis, 0)
+
+
+def fuse(model: nn.Module, target: Target) -> Receipt:
+    """QK-norm, rotation and cache write in one kernel; the tower's queries and keys in another."""
+    touched = swap(model, NormRotateWrite, FusedNormRotateWrite)
+    return Receipt("rotary", touched + swap(model, RotatePair, FusedRotatePair))
+
+
+ROTARY = Optimization(
+    name="rotary",
+    summary="QK-norm, rotation and cache write in one kernel; the tower's float32 rotation in one",
+    numerics="reordered",
+    apply=fuse,
+    kernels=(NORM_ROTATE_WRITE, ROTATE_PAIR),
+    needs=("triton",),
+)

@@ -1,0 +1,82 @@
+"""Everything the harness knows of this model, in one value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from harness.spec import HFConfig, ModelInputs, ModelSpec, Part, Stage, Vision
+from models.qwen3_vl_2b.config import SIZES, geometry
+from models.qwen3_vl_2b.grid import patches
+from models.qwen3_vl_2b.inputs import inputs
+from models.qwen3_vl_2b.model import build
+from models.qwen3_vl_2b.plugin import MENU
+from models.qwen3_vl_2b.reference import features, positions, reference
+from models.qwen3_vl_2b.weights import perturb, rename
+from models.qwen3_vl_2b.work import work
+
+STAGES = (
+    Stage("input_norm", "RMSNorm", "input_norm[0]", "input_layernorm"),
+    Stage("query", "q projection", "attention.qkv[0]", "self_attn.q_proj"),
+    Stage("key", "k projection", "attention.qkv[1]", "self_attn.k_proj"),
+    Stage("value", "v projection", "attention.qkv[2]", "self_attn.v_proj"),
+    Stage("query_rotated", "QK-norm and three-axis rotary", "@query", "@query"),
+    Stage("key_cached", "QK-norm and three-axis rotary, cache write", "@keys", "@keys"),
+    Stage("value_cached", "cache write", "@values", "@values"),
+    Stage("attention", "attention", "attention.o_proj:input", "self_attn.o_proj:input"),
+    Stage("output", "o projection", "attention.o_proj", "self_attn.o_proj"),
+    Stage("post_norm", "residual add and RMSNorm", "post_norm[0]", "post_attention_layernorm"),
+    Stage("gated", "gate, up and SwiGLU", "mlp.down_proj:input", "mlp.down_proj:input"),
+    Stage("mlp", "down projection", "mlp.down_proj", "mlp.down_proj"),
+)
+
+
+def parts(config: HFConfig) -> tuple[Part, ...]:
+    """The tower in the order the data flows."""
+    g = geometry(config).vision
+    blocks = [Part(f"tower block {i}", "attention and MLP", f"blocks.{i}", _block(i), True) for i in range(g.blocks)]
+    deep = [
+        Part(f"deep feature {i}", "deep merger", f"deepstack_merger_list.{i}", _deep_merger(i))
+        for i in range(len(g.deep))
+    ]
+    return (
+        Part("tower embedding", "patch projection and positions", "blocks.0:input", _embed),
+        *blocks,
+        *deep,
+        Part("image embeddings", "merger", "merger", lambda model, _, x: model.tower.merger(x)),
+    )
+
+
+def _embed(model: Any, prompt: ModelInputs, pixels: Tensor) -> Tensor:
+    at = patches(_flat(prompt), model.geometry.vision, pixels.device)
+    return model.tower.embedding(pixels, at)
+
+
+def _block(index: int) -> Any:
+    return lambda model, prompt, x: model.tower.block(index, x, _flat(prompt))
+
+
+def _deep_merger(index: int) -> Any:
+    return lambda model, _, x: model.tower.deep_mergers[index](x)
+
+
+def _flat(prompt: ModelInputs) -> list[Any]:
+    return [grid for row in prompt.grids for grid in row]
+
+
+SPEC = ModelSpec(
+    name="qwen3_vl_2b",
+    hf_id="Qwen/Qwen3-VL-2B-Instruct",
+    revision="89644892e4d85e24eaac8bacfd4f463576704203",
+    sizes=SIZES,
+    build=build,
+    reference=reference,
+    rename=rename,
+    perturb=perturb,
+    menu=MENU,
+    stages=STAGES,
+    work=work,
+    decoder="model.language_model",
+    vision=Vision(inputs, "model.visual", features, positions, parts),
+)

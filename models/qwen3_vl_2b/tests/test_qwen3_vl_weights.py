@@ -1,0 +1,57 @@
+"""A checkpoint written by Hugging Face loads exactly, tower and all; a broken one is refused by what is wrong."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import build, inputs
+from harness.errors import WeightsError
+from harness.parity.plain import Plain
+from harness.parity.rules import relative_frobenius
+from harness.spec import Target
+from models.common.weights import load
+from models.qwen3_vl_2b import SPEC
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("checkpoint")
+    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
+    build.reference(SPEC, source, torch.float32, CPU).save_pretrained(directory, max_shard_size="4MB")
+    return directory
+
+
+@torch.no_grad()
+def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
+    source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
+    hf = build.reference(SPEC, source, torch.float32, CPU)
+    ours, _ = build.candidate(SPEC, source, hf, ("linear",), Target(CPU, torch.float32, "none"))
+    shown = inputs.draw(SPEC, source.config, 40, [2, 1, 0], 0, "weights")
+    theirs = Plain(hf, None, SPEC.decoder, SPEC.vision).logits(shown)
+    assert len(list(checkpoint.glob("*.safetensors"))) > 1
+    assert relative_frobenius(ours(shown.tokens, inputs.prepared(ours, shown, 40)), theirs) < 1e-5
+
+
+def test_a_checkpoint_is_checked_from_its_headers(checkpoint: Path) -> None:
+    build.check_weights(SPEC, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.visual.patch_embed.proj.bias", r"tower\.embedding\.bias"),
+        ("model.visual.deepstack_merger_list.1.linear_fc2.weight", r"tower\.deep_mergers\.1\.down\.weight"),
+        ("model.language_model.layers.3.self_attn.k_norm.weight", r"layers\.3\.attention\.rotary\.k_norm\.weight"),
+    ],
+)
+def test_a_missing_tensor_is_named(name: str, words: str) -> None:
+    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
+    hf = build.reference(SPEC, source, torch.float32, CPU)
+    tensors = {key: parameter.data for key, parameter in hf.named_parameters()}
+    del tensors[name]
+    model = SPEC.build(SPEC.sizes["tiny"], torch.float32, CPU)
+    with pytest.raises(WeightsError, match=words):
+        load(model, tensors.items(), SPEC.rename)
