@@ -109,6 +109,12 @@ def print_plan(plan: Plan, costs_s: Mapping[str, float], stream: TextIO) -> None
     _say(stream, f"plan {plan.hash}: {len(plan.cases)} cases, {len(plan.skipped)} skipped, about {total}")
 
 
+def print_shard(shard: str, cases: Sequence[Case], costs_s: Mapping[str, float], stream: TextIO) -> None:
+    for case in cases:
+        _say(stream, f"shard {shard}: {case.key} {case.label()}")
+    _say(stream, f"shard {shard}: {len(cases)} cases, about {_duration(sum(costs_s[case.key] for case in cases))}")
+
+
 def print_models(offers: Sequence[tuple[str, Sequence[str], Sequence[str]]], stream: TextIO) -> None:
     """Model, sizes, optimizations."""
     rows = [(name, " ".join(sizes), " ".join(offered)) for name, sizes, offered in offers]

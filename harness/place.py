@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from harness.errors import UserError
 from harness.settings import Auto, Hardware, Kind
 
 
@@ -39,6 +40,35 @@ class Place:
     capabilities: frozenset[str]
     absent: str | None = None
     note: str | None = None
+
+
+class Sites(Protocol):
+    """Where the cases of a plan may run: this machine, or a cluster."""
+
+    def place(self, choice: Hardware | Auto) -> Place: ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines that are not this one: a hardware file is taken at its word, and the node is held to it when the case
+    starts there."""
+
+    memory_bytes: int
+    """Of the machine at hand, for cases on a CPU."""
+
+    def place(self, choice: Hardware | Auto) -> Place:
+        """Raises UserError for `auto`, which only a machine at hand can resolve."""
+        if isinstance(choice, Auto):
+            raise UserError("hardware=auto is the machine at hand: name the cluster's hardware, such as hardware=h200")
+        gpus = {"cuda"} if choice.gpu_count else set()
+        return Place(
+            name=choice.name,
+            kind=choice.kind,
+            gpu_count=choice.gpu_count,
+            gpu_uuids=(),
+            memory_bytes=choice.memory_bytes or self.memory_bytes,
+            capabilities=frozenset({"triton", "c++"} | gpus),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from harness import stack
 from harness.case import Case, DType, Plan, Skip
 from harness.errors import UnknownName, UserError
-from harness.place import Place, Site
+from harness.place import Place, Sites
 from harness.settings import AutoWorkload, Settings
 from harness.spec import Menu
 
@@ -34,13 +35,18 @@ class _Expanded:
     notes: tuple[str, ...]
 
 
-def expand(settings: Sequence[Settings], specs: Mapping[str, Offer], site: Site, weights_bytes: WeightsBytes) -> Plan:
+def expand(
+    settings: Sequence[Settings], specs: Mapping[str, Offer], site: Sites, weights_bytes: WeightsBytes, sweep: bool
+) -> Plan:
     """All cases of the jobs, duplicates merged, in the order asked.
 
-    A case that this machine cannot run is skipped with its reason. What contradicts itself is a UserError, and so is
-    a plan that would run nothing: a run that measured nothing must not look like one that passed.
+    A case that this machine cannot run is skipped with its reason. A stack that contradicts itself is skipped in a
+    `sweep`, where it was not asked for alone, and a UserError otherwise. So is a plan that would run nothing: a run
+    that measured nothing must not look like one that passed.
     """
-    expanded = [_expand_one(job, specs, site, weights_bytes) for job in settings]
+    weighed = cache(weights_bytes)
+    places = cache(site.place)
+    expanded = [item for job in settings for item in _expand_job(job, specs, places(job.hardware), weighed, sweep)]
     cases = {item.case.key: item.case for item in expanded if item.reason is None}
     skips = {item.case.key: Skip(case=item.case, reason=item.reason) for item in expanded if item.reason is not None}
     notes = dict.fromkeys(note for item in expanded for note in item.notes)
@@ -51,30 +57,44 @@ def expand(settings: Sequence[Settings], specs: Mapping[str, Offer], site: Site,
     return plan
 
 
-def _expand_one(job: Settings, specs: Mapping[str, Offer], site: Site, weights_bytes: WeightsBytes) -> _Expanded:
+def _expand_job(
+    job: Settings, specs: Mapping[str, Offer], place: Place, weights_bytes: WeightsBytes, sweep: bool
+) -> Iterator[_Expanded]:
     name = job.model.name
     if name not in specs:
         raise UnknownName("model", name, specs)
-    spec, place = specs[name], site.place(job.hardware)
+    spec = specs[name]
     workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
     shape = workload.shape(place.kind)
     size = _size(job, spec, place, shape.dtype, weights_bytes)
     elsewhere = {item for other in specs.values() for item in other.menu.names()}
-    chosen = stack.resolve(name, spec.menu, tuple(job.optimization), place.capabilities, elsewhere)
-    case = Case(
-        model=name,
-        size=size,
-        optimizations=chosen.names,
-        hardware=place.name,
-        workload=shape,
-        arms=_arms(job, place),
-        timing=job.timing.resolve(place.kind),
-        seed=job.seed,
-        weights=job.weights,
-        deadline_s=job.deadline_s,
-    )
-    reason = place.absent or chosen.unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)
-    return _Expanded(case, reason, _notes(case, place, chosen))
+    for asked in _stacks(tuple(job.optimization), spec.menu, place):
+        chosen = stack.resolve(name, spec.menu, asked, place.capabilities, elsewhere)
+        if chosen.wrong and not sweep:
+            raise UserError(chosen.wrong)
+        case = Case(
+            model=name,
+            size=size,
+            optimizations=chosen.names,
+            hardware=place.name,
+            workload=shape,
+            arms=_arms(job, place),
+            timing=job.timing.resolve(place.kind),
+            seed=job.seed,
+            weights=job.weights,
+            deadline_s=job.deadline_s,
+        )
+        unable = place.absent or chosen.wrong or chosen.unable
+        reason = unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)
+        yield _Expanded(case, reason, _notes(case, place, chosen))
+
+
+def _stacks(asked: tuple[str, ...], menu: Menu, place: Place) -> tuple[tuple[str, ...], ...]:
+    """The stacks that a choice stands for; a family cannot be a part of a stack."""
+    families = [name for name in asked if name in stack.FAMILIES]
+    if families and len(asked) > 1:
+        raise UserError(f"optimization '{families[0]}' stands for several stacks and cannot be a part of one")
+    return stack.family(families[0], menu, place.capabilities) if families else (asked,)
 
 
 def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes: WeightsBytes) -> str:

@@ -16,6 +16,9 @@ READABLE = (1, 2)
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
 
+INCONCLUSIVE: frozenset[str] = frozenset({"lost", "killed"})
+"""Ends that say nothing about the case: it is run again on resume, and a later record of it replaces this one."""
+
 CANDIDATE = "candidate"
 AGAIN = "again"
 """The arm that is the candidate once more: what differs between the two is the measurement's own error."""
@@ -307,6 +310,8 @@ class Record(Frozen):
     schema_version: int = SCHEMA_VERSION
     run: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
     plan: str
+    shard: str | None = None
+    """`2/8` when the run was one shard of a plan."""
     case: Case
     key: str
     status: Status

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from harness import cost, store
-from harness.case import Plan
-from harness.errors import UnknownName, UserError
+from harness import cost, resume, store
+from harness.case import Case, Plan, Skip
+from harness.engines.progress import Progress
+from harness.engines.stamp import Stamp
+from harness.errors import UserError
 from harness.outcome import Outcome
-from harness.place import MachineFacts, Place, Site
+from harness.place import Cluster, MachineFacts, Place, Site
 from harness.plan import Offer, WeightsBytes, expand
 from harness.record import Environment, Record
 from harness.settings import Hardware, Settings
+from harness.split import Group, Item, Machine, Shard, split
 
 if TYPE_CHECKING:
     from harness.compare import PhaseComparison
 
 ROOT = Path(__file__).resolve().parents[1]
 DURATIONS = ROOT / "test_shards" / "durations.json"
-SHARED = ("engine", "plan", "out", "reports", "report")
+SHARED = ("engine", "plan", "shard", "resume", "out", "reports", "report")
 
 
 @dataclass(frozen=True)
@@ -43,51 +47,131 @@ class World:
     """Whether faults are planted to judge the gate of every case that passes."""
 
 
-def conduct(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, out: TextIO, err: TextIO) -> int:
-    """Run the jobs of one command. 0: right and not slower. 1: refused. A user's mistake is a UserError."""
-    from harness import console
-    from harness.mutants.console import print_matrices
+@dataclass(frozen=True)
+class Planned:
+    """The whole plan, its costs in seconds by case key, and where its cases run by hardware name."""
 
+    plan: Plan
+    costs_s: Mapping[str, float]
+    places: Mapping[str, Place]
+
+
+def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, sweep: bool) -> Planned:
     asked = _agreed(jobs)
     specs = {name: world.load(name) for name in dict.fromkeys(job.model.name for job in jobs)}
     for model, weights in dict.fromkeys((job.model.name, job.weights) for job in jobs):
         if weights is not None:
             world.check_weights(model, Path(weights))
-    site = Site(world.probe(), known, cxx=shutil.which("g++") is not None)
-    plan = expand(jobs, specs, site, world.weights_bytes)
+    machine = world.probe()
+    here = Site(machine, known, cxx=shutil.which("g++") is not None)
+    sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
+    plan = expand(jobs, specs, sites, world.weights_bytes, sweep)
     durations = cost.read_durations(DURATIONS)
     costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
-    console.print_plan(plan, costs_s, out if asked.plan == "only" else err)
+    return Planned(plan, costs_s, {place.name: place for place in map(sites.place, {job.hardware for job in jobs})})
+
+
+def groups(whole: Planned, count: int) -> tuple[Group, ...]:
+    """The plan as `count` balanced parts for machines like the one that it was made for."""
+    items = [
+        Item(case.key, whole.costs_s[case.key], whole.places[case.hardware].gpu_count) for case in whole.plan.cases
+    ]
+    gpus = max((len(place.gpu_uuids) or place.gpu_count for place in whole.places.values()), default=0)
+    return split(items, [Machine(gpus)] * count, whole.plan.hash)
+
+
+def conduct(
+    jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, out: TextIO, err: TextIO, sweep: bool
+) -> int:
+    """Run the jobs of one command. 0: right and not slower. 1: refused. A user's mistake is a UserError."""
+    from harness import console
+    from harness.mutants.console import print_matrices
+
+    asked = jobs[0]
+    if world.mutants and asked.engine.name == "slurm":
+        raise UserError("faults are planted on this machine: leave engine=slurm out")
+    whole = planned(jobs, known, world, sweep)
+    cases, skips = _part(whole, asked.shard)
+    console.print_plan(whole.plan, whole.costs_s, out if asked.plan == "only" else err)
+    if asked.shard:
+        console.print_shard(asked.shard, cases, whole.costs_s, out if asked.plan == "only" else err)
     if asked.plan == "only":
         return 0
-    places = {place.name: place for place in (site.place(job.hardware) for job in jobs)}
-    run, run_file, records = _run(plan, asked, places, world, err)
+    run, run_file, records = _run(whole, cases, skips, asked, world, err)
     outcome = Outcome(records, {record.key: world.judge(record) for record in records if record.series})
-    reports = world.report(records, plan, run, Path(asked.reports), asked.report) if asked.report else ()
+    reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report) if asked.report else ()
     print_matrices(records, out)
     console.print_outcome(outcome, run_file, reports, out)
-    return outcome.exit_code
+    return outcome.exit_code if cases else 0
+
+
+def _part(whole: Planned, shard: str | None) -> tuple[tuple[Case, ...], tuple[Skip, ...]]:
+    """The cases and skips of this run, in the plan's order; the first shard states the skips."""
+    if shard is None:
+        return whole.plan.cases, whole.plan.skipped
+    chosen = Shard.parse(shard)
+    keys = set(groups(whole, chosen.count)[chosen.index - 1].keys)
+    cases = tuple(case for case in whole.plan.cases if case.key in keys)
+    return cases, whole.plan.skipped if chosen.index == 1 else ()
 
 
 def _run(
-    plan: Plan, asked: Settings, places: Mapping[str, Place], world: World, err: TextIO
+    whole: Planned, cases: Sequence[Case], skips: Sequence[Skip], asked: Settings, world: World, err: TextIO
 ) -> tuple[str, Path, tuple[Record, ...]]:
-    """The run's name, its file, and its records in the order they came."""
+    """The run's name, its file, and its records: those it goes on with, then those that it made, as they came."""
     from harness import console
-    from harness.engines.local import LocalEngine
 
     environment = world.capture()
     run = f"{datetime.now(UTC):%Y%m%d}-{environment.commit[:8]}-{secrets.token_hex(3)}"
-    hardware = "-".join(sorted({case.hardware for case in plan.cases}))
-    path = store.run_path(Path(asked.out), hardware, run)
-    records = []
-    with store.RunWriter(path, run, plan) as writer, console.progress(err, len(plan.cases)) as shown:
-        for record in LocalEngine(
-            run, environment, places, shown, world.worker_module, world.mutants, path.parent
-        ).records(plan):
+    stamp = Stamp(run, whole.plan.hash, asked.shard, environment)
+    path = store.run_path(Path(asked.out), "-".join(sorted({case.hardware for case in whole.plan.cases})), run)
+    resumed = "off" if world.mutants else asked.resume
+    earlier = resume.find(resumed, path.parent, stamp.plan, asked.shard, environment)
+    records = list(resume.standing(earlier)) if earlier else []
+    held = {record.key for record in records}
+    todo = [case for case in cases if case.key not in held]
+    sources = tuple(dict.fromkeys((earlier.run, *earlier.sources))) if earlier else ()
+    if earlier:
+        print(f"going on with {earlier.path.name}: {len(records)} recorded, {len(todo)} to run", file=err)
+    with (
+        store.RunWriter(path, run, whole.plan, asked.shard, sources) as writer,
+        console.progress(err, len(todo)) as shown,
+    ):
+        for record in records:
+            writer.append(record)
+        engine = _engine(asked, stamp, whole, shown, world, path)
+        fresh = chain((stamp.skipped(skip) for skip in skips if skip.case.key not in held), engine.records(todo))
+        for record in fresh:
             writer.append(record)
             records.append(record)
+        writer.interrupted = engine.interrupted
+    if writer.interrupted:
+        print("interrupted: the same command goes on where this stopped", file=err)
+        return run, writer.partial, tuple(records)
+    if earlier:
+        resume.supersede(earlier)
     return run, path, tuple(records)
+
+
+class Engine(Protocol):
+    """Runs cases and gives a record for each, as they end; `interrupted` says that some were not tried."""
+
+    @property
+    def interrupted(self) -> bool: ...
+    def records(self, cases: Sequence[Case]) -> Iterator[Record]: ...
+
+
+def _engine(asked: Settings, stamp: Stamp, whole: Planned, progress: Progress, world: World, path: Path) -> Engine:
+    from harness.engines.local import LocalEngine
+
+    chosen = asked.engine
+    if chosen.name == "slurm":
+        from harness.engines.slurm import SlurmEngine
+
+        return SlurmEngine(stamp, whole.places, progress, chosen, path.with_suffix(".jobs"), world.worker_module)
+    gpus = max((len(place.gpu_uuids) for place in whole.places.values()), default=0)
+    workers = max(1, gpus) if chosen.workers == "auto" else chosen.workers
+    return LocalEngine(stamp, whole.places, progress, path.parent, world.worker_module, workers, world.mutants)
 
 
 def _agreed(jobs: Sequence[Settings]) -> Settings:
@@ -96,6 +180,4 @@ def _agreed(jobs: Sequence[Settings]) -> Settings:
     for field in SHARED:
         if any(getattr(job, field) != getattr(first, field) for job in jobs):
             raise UserError(f"'{field}' is swept, but a run has one: only the first would be obeyed")
-    if first.engine.name != "local":
-        raise UnknownName("engine", first.engine.name, ["local"])
     return first

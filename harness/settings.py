@@ -22,6 +22,26 @@ class Nothing(Frozen):
     """An option whose name says it all."""
 
 
+class LocalEngineSettings(Frozen):
+    name: Literal["local"]
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"]
+    """Cases at a time; `auto` is one for each GPU that the plan may use, and one on a CPU."""
+
+
+class SlurmEngineSettings(Frozen):
+    name: Literal["slurm"]
+    partition: str | None
+    account: str | None
+    setup: tuple[str, ...]
+    """Shell lines of a job before its case, such as `module load cuda`."""
+    cpus_per_gpu: int = Field(ge=1)
+    memory_gib_per_gpu: float | None
+    """None leaves the partition's default."""
+    pending_s: float = Field(gt=0)
+    """A job that has waited so long is given up, and its case is lost."""
+    poll_s: float = Field(gt=0)
+
+
 class Auto(Frozen):
     name: Literal["auto"]
 
@@ -103,6 +123,9 @@ WorkloadChoice = Annotated[
 ]
 
 
+EngineChoice = Annotated[LocalEngineSettings | SlurmEngineSettings, Field(discriminator="name")]
+
+
 class Settings(Frozen):
     """One composed job. Jobs of one sweep share everything below `weights`."""
 
@@ -116,7 +139,10 @@ class Settings(Frozen):
     seed: int
     deadline_s: float = Field(gt=0)
     weights: str | None
-    engine: Named
+    engine: EngineChoice
+    shard: str | None
+    resume: str
+    """`auto` goes on with an interrupted run of the same plan, `off` starts anew, a path names the run."""
     plan: Literal["run", "only"]
     out: str
     reports: str
@@ -167,7 +193,7 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str, str, Any]]:
 
 def _explained(error: ValidationError, composed: Mapping[str, Any]) -> ConfigError | UnknownName:
     first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"] if part not in ("auto", "fixed"))
+    dotted = ".".join(str(part) for part in first["loc"] if part not in ("auto", "fixed", "local", "slurm"))
     if first["type"] == "extra_forbidden":
         return UnknownName("setting", dotted, set(dotted_keys(composed)) | set(Settings.model_fields) - {dotted})
     return ConfigError(f"setting '{dotted}': {first['msg'].lower()}, not {first['input']!r}")

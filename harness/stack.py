@@ -5,18 +5,54 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from harness.errors import UnknownName, UserError
+from harness.errors import UnknownName
 from harness.spec import Menu
 
 
 @dataclass(frozen=True)
 class Stack:
     """`left_out`: what `full` holds and this machine cannot run, with reasons. `unable`: why what was asked for by
-    name cannot run here."""
+    name cannot run here. `wrong`: why it could run nowhere, a conflict or a missing requirement."""
 
     names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     unable: str | None = None
+    wrong: str | None = None
+
+
+FAMILIES = ("each", "growing", "less_one")
+"""Choices that stand for several stacks, computed from the model's menu."""
+
+
+def family(name: str, menu: Menu, capabilities: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """The stacks of a family, in the menu's order: `each` optimization alone with what it requires, the full stack
+    `growing` one at a time, the full stack `less_one` at a time (and less what required it)."""
+    left_out = _left_out(menu, capabilities)
+    full = [item for item in menu.names() if item in menu.full and item not in left_out]
+    if name == "each":
+        return tuple(dict.fromkeys(_with_required(menu, item) for item in menu.names()))
+    if name == "growing":
+        return tuple(tuple(full[: count + 1]) for count in range(len(full)))
+    return tuple(dict.fromkeys(_without(menu, full, item) for item in full))
+
+
+def _with_required(menu: Menu, name: str) -> tuple[str, ...]:
+    chosen, open_names = set[str](), [name]
+    while open_names:
+        item = menu[open_names.pop()]
+        chosen.add(item.name)
+        if item.requires and not chosen & set(item.requires):
+            open_names.append(item.requires[0])
+    return tuple(other for other in menu.names() if other in chosen)
+
+
+def _without(menu: Menu, full: Sequence[str], name: str) -> tuple[str, ...]:
+    kept: list[str] = []
+    for other in full:
+        requires = menu[other].requires
+        if other != name and (not requires or set(requires) & set(kept)):
+            kept.append(other)
+    return tuple(kept)
 
 
 def resolve(
@@ -25,8 +61,7 @@ def resolve(
     """Expand `full` to what the machine can run, keep what was asked for by name, order both by the menu.
 
     A name that only other models of the plan offer (`elsewhere`) makes the stack unable, so that a sweep over models
-    states it and goes on. Raises UnknownName for a name that nobody offers, UserError for a conflict or a missing
-    requirement.
+    states it and goes on. Raises UnknownName for a name that nobody offers.
     """
     explicit = [name for name in asked if name != "full"]
     for name in explicit:
@@ -37,9 +72,8 @@ def resolve(
     reasons = _left_out(menu, capabilities) if "full" in asked else {}
     chosen = {*explicit, *(name for name in menu.full if "full" in asked and name not in reasons)}
     names = tuple(name for name in menu.names() if name in chosen)
-    _check(model, menu, names)
     notes = tuple(f"{name} ({reason})" for name, reason in reasons.items() if name not in chosen)
-    return Stack(names, notes, _unable(menu, names, capabilities))
+    return Stack(names, notes, _unable(menu, names, capabilities), _wrong(model, menu, names))
 
 
 def _left_out(menu: Menu, capabilities: Collection[str]) -> dict[str, str]:
@@ -54,20 +88,21 @@ def _left_out(menu: Menu, capabilities: Collection[str]) -> dict[str, str]:
     return reasons
 
 
-def _check(model: str, menu: Menu, names: Sequence[str]) -> None:
+def _wrong(model: str, menu: Menu, names: Sequence[str]) -> str | None:
     for name in names:
         item = menu[name]
         clash = [other for other in names if other in item.conflicts or name in menu[other].conflicts]
         if clash:
-            raise UserError(
+            return (
                 f"{model}: optimizations '{name}' and '{clash[0]}' conflict: both replace the same part, and only the "
                 "last would be measured; ask for one of them"
             )
         if item.requires and not set(item.requires) & set(names):
-            raise UserError(
+            return (
                 f"{model}: optimization '{name}' requires {' or '.join(item.requires)}, which the stack lacks: "
                 f"ask for optimization=[{','.join((item.requires[0], *names))}]"
             )
+    return None
 
 
 def _unable(menu: Menu, names: Sequence[str], capabilities: Collection[str]) -> str | None:

@@ -5,12 +5,14 @@ A run is written to `NAME.jsonl.partial`, every line forced to disk, so that a k
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import os
 import re
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Noun = TypeVar("Noun", Plan, Record)
+PARTIAL = ".partial"
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 
 
@@ -43,13 +46,19 @@ class RunWriter:
     """Appends the records of one run. A second writer of the same name is refused.
 
     As a context manager it links the finished file into place on a clean exit and leaves the partial one otherwise.
+    `shard` is `2/8` when the run is one part of the plan; `sources` are other runs of which it holds records.
     """
 
-    def __init__(self, path: Path, run: str, plan: Plan) -> None:
+    def __init__(
+        self, path: Path, run: str, plan: Plan, shard: str | None = None, sources: tuple[str, ...] = ()
+    ) -> None:
         self.path = path
-        self.partial = path.with_name(f"{path.name}.partial")
+        self.partial = path.with_name(f"{path.name}{PARTIAL}")
+        self.interrupted = False
+        """Set to leave the partial file, so that the run can be gone on with."""
         self._file = self._open()
-        header = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
+        header: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
+        header |= ({"shard": shard} if shard else {}) | ({"sources": list(sources)} if sources else {})
         self._write({"hash": _digest(header), "header": header})
 
     def append(self, record: Record) -> None:
@@ -70,7 +79,7 @@ class RunWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
+        if kind is None and not self.interrupted:
             self.finish()
         else:
             os.close(self._file)
@@ -80,7 +89,9 @@ class RunWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 raise FileExistsError(self.path)
-            return os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            file = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return file
         except FileExistsError as error:
             raise UserError(f"{error.filename or self.path} exists: another run has written or is writing it") from None
         except OSError as error:
@@ -97,28 +108,69 @@ class RunWriter:
             raise UserError(f"cannot go on writing: {error.strerror}; {kept}") from None
 
 
-def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
-    """The plan and the records of a run file, every hash verified.
+@dataclass(frozen=True)
+class RunFile:
+    """A run file as it was read, every hash verified."""
 
-    RecordError names the line that is truncated, edited, not finite, of an unknown schema or of another run.
+    path: Path
+    run: str
+    plan: Plan
+    plan_hash: str
+    shard: str | None
+    sources: tuple[str, ...]
+    """Other runs of which it holds records: what it went on with, or what was merged."""
+    records: tuple[Record, ...]
+    hashes: tuple[str, ...]
+    """Of the records, in their order."""
+
+
+def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
+    """The plan and the records of a run file; RecordError as `read_file` raises it."""
+    found = read_file(path)
+    return found.plan, found.records
+
+
+def read_file(path: Path) -> RunFile:
+    """A run file, every hash verified.
+
+    RecordError names the line that is truncated, edited, not finite, of an unknown schema or of another run. The last
+    line of a partial file may have no end: its writer was killed before it was recorded.
     """
     if path.is_symlink():
         raise RecordError(f"{path} is a symlink: what it points to may change between readings")
-    lines = path.read_text().split("\n")
-    if lines.pop():
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path.name} cannot be read: {error}") from None
+    if lines.pop() and path.suffix != PARTIAL:
         raise RecordError(f"{path.name} line {len(lines) + 1}: truncated, it has no end of line")
     if not lines:
         raise RecordError(f"{path.name}: empty, it has no header")
-    header = _content(lines[0], "header", f"{path.name} line 1")
+    header = _content(lines[0], "header", f"{path.name} line 1")[1]
     plan = _valid(Plan, header["plan"], f"{path.name} line 1")
-    records = []
+    run, plan_hash, sources = header["run"], plan.hash, tuple(header.get("sources", ()))
+    records, hashes = [], []
     for number, line in enumerate(lines[1:], start=2):
         where = f"{path.name} line {number}"
-        record = _valid(Record, _content(line, "record", where), where)
-        if record.run != header["run"] or record.plan != plan.hash:
+        digest, content = _content(line, "record", where)
+        record = _valid(Record, content, where)
+        if record.run not in (run, *sources) or record.plan != plan_hash:
             raise RecordError(f"{where}: a record of another run or plan")
         records.append(record)
-    return plan, tuple(records)
+        hashes.append(digest)
+    return RunFile(path, run, plan, plan_hash, header.get("shard"), sources, tuple(records), tuple(hashes))
+
+
+def is_written_now(path: Path) -> bool:
+    """Whether a process of this machine holds the file open as its writer."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def load(where: Path) -> pd.DataFrame:
@@ -167,7 +219,8 @@ def _rows(record: Record) -> list[dict[str, Any]]:
     return timed or [common | {"phase": None, "arm": None, "samples": 0, "median_ms": None}]
 
 
-def _content(line: str, kind: str, where: str) -> dict[str, Any]:
+def _content(line: str, kind: str, where: str) -> tuple[str, dict[str, Any]]:
+    """The hash of a line and what it holds, the one proven by the other."""
     try:
         envelope = json.loads(line, parse_constant=_not_finite, parse_float=_finite)
     except ValueError as error:
@@ -181,9 +234,10 @@ def _content(line: str, kind: str, where: str) -> dict[str, Any]:
             f"{where}: schema version {content.get('schema_version')!r}, this build reads {known}: "
             "guessing would misread it"
         )
-    if envelope["hash"] != _digest(content):
+    digest = _digest(content)
+    if envelope["hash"] != digest:
         raise RecordError(f"{where}: edited, its content does not have the hash it was written with")
-    return content
+    return digest, content
 
 
 def _valid(noun: type[Noun], content: Any, where: str) -> Noun:

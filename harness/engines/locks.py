@@ -7,11 +7,14 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import UserError
+
+RETRY_S = 0.5
 
 
 def lock_folder() -> Path:
@@ -30,8 +33,11 @@ def lock_folder() -> Path:
 
 
 @contextmanager
-def hold(devices: Sequence[str], count: int, waiting: Callable[[str], None]) -> Iterator[tuple[str, ...]]:
-    """Hold `count` of the devices: free ones if there are enough, else wait for the first ones, in a fixed order."""
+def hold(
+    devices: Sequence[str], count: int, waiting: Callable[[str], None], rest: Callable[[float], None] = time.sleep
+) -> Iterator[tuple[str, ...]]:
+    """Hold `count` of the devices: free ones if there are enough, else wait for the first ones, in a fixed order.
+    `rest` passes the time between two tries, and ends the waiting by raising."""
     with ExitStack() as stack:
         taken = _take_free(stack, devices, count)
         if len(taken) < count:
@@ -39,7 +45,9 @@ def hold(devices: Sequence[str], count: int, waiting: Callable[[str], None]) -> 
             taken = sorted(devices)[:count]
             waiting(", ".join(taken))
             for device in taken:
-                fcntl.flock(_open(stack, device), fcntl.LOCK_EX)
+                file = _open(stack, device)
+                while not _lock(file):
+                    rest(RETRY_S)
         yield tuple(taken)
 
 
@@ -48,12 +56,17 @@ def _take_free(stack: ExitStack, devices: Sequence[str], count: int) -> list[str
     for device in devices:
         if len(taken) == count:
             break
-        try:
-            fcntl.flock(_open(stack, device), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        taken.append(device)
+        if _lock(_open(stack, device)):
+            taken.append(device)
     return taken
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open(stack: ExitStack, device: str) -> int:

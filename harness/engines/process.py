@@ -6,16 +6,51 @@ The parent sleeps in one `select` on the child's output and its pidfd: it never 
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 TAIL_BYTES = 8000
+BOUND = str(Path(__file__).with_name("bound.py"))
+
+
+class Stopped(Exception):
+    """A run was told to stop, from another thread."""
+
+
+class Stop:
+    """Told once, heard by every thread that waits: in a `select` as a file, or in `rest`."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0)
+
+    def fire(self) -> None:
+        os.eventfd_write(self._event, 1)
+
+    def fired(self) -> bool:
+        return self._heard(0.0)
+
+    def rest(self, seconds: float) -> None:
+        """Wait; raise Stopped as soon as it is told."""
+        if self._heard(seconds):
+            raise Stopped
+
+    def fileno(self) -> int:
+        return self._event
+
+    def close(self) -> None:
+        os.close(self._event)
+
+    def _heard(self, seconds: float) -> bool:
+        return bool(select.select([self._event], [], [], seconds)[0])
 
 
 @dataclass(frozen=True)
@@ -26,12 +61,14 @@ class Ended:
     """The end of what it wrote to stderr."""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], limit_s: float, listen: Callable[[str], None]) -> Ended:
+def run(
+    command: Sequence[str], environment: Mapping[str, str], limit_s: float, listen: Callable[[str], None], stop: Stop
+) -> Ended:
     """Run to the end or to the limit; `listen` gets each line of its stdout. Whatever ends this call, the end of the
-    process, the limit or an exception such as KeyboardInterrupt, kills what is left of the process group."""
+    process, the limit or an exception, such as Stopped, kills what is left of the process group."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", BOUND, str(os.getpid()), *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -40,7 +77,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], limit_s: float, 
         )
         assert child.stdout is not None
         try:
-            within = _follow(child, child.stdout, time.monotonic() + limit_s, listen)
+            within = _follow(child, child.stdout, time.monotonic() + limit_s, listen, stop)
         finally:
             _kill_group(child)
             child.stdout.close()
@@ -48,7 +85,9 @@ def run(command: Sequence[str], environment: Mapping[str, str], limit_s: float, 
         return Ended(code if within else None, _tail(errors))
 
 
-def _follow(child: subprocess.Popen[bytes], output: IO[bytes], deadline: float, listen: Callable[[str], None]) -> bool:
+def _follow(
+    child: subprocess.Popen[bytes], output: IO[bytes], deadline: float, listen: Callable[[str], None], stop: Stop
+) -> bool:
     """Pass on lines until the process ends; False when the deadline came first."""
     pidfd = os.pidfd_open(child.pid)
     os.set_blocking(output.fileno(), False)
@@ -57,8 +96,11 @@ def _follow(child: subprocess.Popen[bytes], output: IO[bytes], deadline: float, 
         with selectors.DefaultSelector() as selector:
             selector.register(output, selectors.EVENT_READ)
             selector.register(pidfd, selectors.EVENT_READ)
+            selector.register(stop, selectors.EVENT_READ)
             while True:
                 ready = {key.fd for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+                if stop.fileno() in ready:
+                    raise Stopped
                 if output.fileno() in ready and not lines.drain(output):
                     selector.unregister(output)
                 if pidfd in ready:

@@ -30,13 +30,12 @@ def report(path: Path, out: Path, formats: Sequence[str]) -> list[Path]:
     """Render a run file; its name without the suffix is the run's."""
     from harness.errors import UserError
     from harness.report import render
-    from harness.store import read_run
+    from harness.store import read_file
 
     if not path.is_file():
         raise UserError(f"no run file {path}: give one under benchmark_results")
-    plan, records = read_run(path)
-    run = records[0].run if records else path.stem
-    return render.write(records, plan, run, out, formats)
+    found = read_file(path)
+    return render.write(found.records, found.plan, found.run, out, formats)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from harness import cli
+from harness import cli, compose
 from harness.compare import ArmComparison, Estimate, PhaseComparison
 from harness.session import World
 from harness.store import read_run
@@ -28,13 +28,15 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     conf = tmp_path / "conf"
-    shutil.copytree(cli.CONF, conf)
+    shutil.copytree(compose.CONF, conf)
+    for path in (conf / "model").glob("*.yaml"):
+        path.unlink()
     for name in ("glm_4_7", "qwen3_vl_2b"):
         (conf / "model" / f"{name}.yaml").write_text(f"name: {name}\n")
-    (conf / "model" / "qwen3_4b_instruct_2507.yaml").unlink()
-    monkeypatch.setattr(cli, "CONF", conf)
+    monkeypatch.setattr(compose, "CONF", conf)
 
-    seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in model.sizes})
+    sizes = {path.stem for path in (conf / "size").glob("*.yaml")} - {"auto"}
+    seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in sorted(sizes)})
 
     def report(records, plan, run, out, formats):
         assert formats == ("html", "markdown")
@@ -107,6 +109,7 @@ def with_judge(world, verdict):
         (["+model=glm_4_7", "optimization=linear"], "unknown optimization of glm_4_7 'linear'"),
         (["+model=glm_4_7", "optimization=none,full"], "'optimization=none,full' is a sweep: add -m"),
         (["+model=glm_4_7", "+sweep=ablation"], "'+sweep=ablation' is a sweep: add -m"),
+        (["+model=glm_4_7", "optimization=each"], "'optimization=each' is a sweep: add -m"),
         (["+model=glm_4_7", "size=[tiny,full]"], "one size per case"),
         (["+model=glm_4_7", "workload=images"], "shows images and glm_4_7 reads text only"),
         (["+model=glm_4_7", "+x._target_=os.system"], "'x._target_' would have code named by the configuration called"),
@@ -211,12 +214,36 @@ def test_cfg_job_prints_what_would_be_asked(ask):
 
 
 def test_a_named_sweep_multiplies_with_a_glob(ask):
-    code, out, _ = ask("-m", "+model=glob(glm*)", "+sweep=ablation", "--cfg", "job")
+    code, out, _ = ask("-m", "+model=choice(glm_4_7,qwen3_vl_2b)", "+sweep=ablation", "--cfg", "job")
     assert code == 0
-    assert out.count("\nmodel:\n") == 12
+    assert out.count("\nmodel:\n") == 8
 
 
-CHOICES = [path for group in ("size", "timing", "workload") for path in sorted((cli.CONF / group).glob("*.yaml"))]
+def test_the_ablation_is_computed_for_each_model_and_states_what_it_skips(ask):
+    code, out, err = ask("-m", "+model=glm_4_7", "+sweep=ablation", "plan=only")
+    assert (code, err) == (0, "")
+    assert "9 cases, 1 skipped" in out
+    assert "skipped: glm_4_7/tiny kv_cache+cuda_graph cpu smoke: optimization 'cuda_graph' needs cuda" in out
+
+
+def test_a_crossed_sweep_gives_what_composing_every_job_gives():
+    from hydra import compose as hydra_compose
+
+    sweep = ["+model=qwen3_coder_30b", "workload=smoke,standard", "workload.batch=1,3", "seed=1,2", "size=tiny"]
+    crossed = compose.texts(sweep, multirun=True)
+    with compose._hydra():
+        each = [
+            OmegaConf.to_yaml(
+                hydra_compose("config", [sweep[0], f"workload={w}", f"workload.batch={b}", f"seed={s}", "size=tiny"])
+            )
+            for w in ("smoke", "standard")
+            for b in (1, 3)
+            for s in (1, 2)
+        ]
+    assert crossed == each
+
+
+CHOICES = [path for group in ("size", "timing", "workload") for path in sorted((compose.CONF / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -226,15 +253,15 @@ def test_every_choice_is_known_to_the_settings_by_the_name_of_its_file(ask, path
     assert out.count("1 cases") == 1
 
 
-@pytest.mark.parametrize("group", cli.STACKS)
+@pytest.mark.parametrize("group", compose.STACKS)
 def test_what_stacks_keeps_its_content_under_its_own_name(group):
-    for path in (cli.CONF / group).glob("*.yaml"):
+    for path in (compose.CONF / group).glob("*.yaml"):
         assert set(OmegaConf.load(path)) == {path.stem} - {"none"}
 
 
 def test_hardware_files_are_named_as_their_entries():
-    known = cli.known_hardware()
-    assert {path.stem for path in (cli.CONF / "hardware").glob("*.yaml")} - {"auto"} == set(known)
+    known = compose.known_hardware()
+    assert {path.stem for path in (compose.CONF / "hardware").glob("*.yaml")} - {"auto"} == set(known)
     assert known["h200_x8"].gpu_count == 8
 
 
@@ -245,7 +272,7 @@ def test_help_is_light():
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cli.CONF.parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=compose.CONF.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "optimization=[rotary,attention]" in done.stdout

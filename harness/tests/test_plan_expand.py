@@ -34,7 +34,9 @@ def job(**changes: Any) -> Settings:
         "seed": 0,
         "deadline_s": 600,
         "weights": None,
-        "engine": {"name": "local"},
+        "engine": {"name": "local", "workers": "auto"},
+        "shard": None,
+        "resume": "auto",
         "plan": "run",
         "out": "benchmark_results",
         "reports": "reports",
@@ -51,8 +53,8 @@ def named(hardware: str, known: Any) -> Settings:
     return job(hardware=known[hardware].model_dump())
 
 
-def expand(jobs: Any, specs: Any, site: Any, weights: int = GIB) -> Any:
-    return plan.expand(jobs, specs, site, lambda model, size, dtype: weights)
+def expand(jobs: Any, specs: Any, site: Any, weights: int = GIB, sweep: bool = False) -> Any:
+    return plan.expand(jobs, specs, site, lambda model, size, dtype: weights, sweep)
 
 
 def test_auto_on_a_cpu_is_tiny_float16_and_leaves_out_what_needs_cuda_with_a_note(model, cpu_site):
@@ -173,3 +175,53 @@ def test_a_recorded_duration_replaces_the_estimate_which_never_passes_the_deadli
     assert cost.estimate_s(case, {}) == 15.0
     assert cost.estimate_s(case, {case.label(): 3.5}) == 3.5
     assert cost.estimate_s(make_case(deadline_s=1e4), {}) < cost.estimate_s(make_case(deadline_s=1e4, size="full"), {})
+
+
+def test_a_sweep_skips_a_stack_that_contradicts_itself_and_runs_the_rest(model, cpu_site):
+    jobs = [stacked("rotary"), stacked("kv_cache_paged"), stacked("attention", "kv_cache", "kv_cache_paged")]
+    result = expand(jobs, {"toy": model}, cpu_site, sweep=True)
+    assert [case.optimizations for case in result.cases] == [("rotary",)]
+    lacking, clashing = (skip.reason for skip in result.skipped)
+    assert "'kv_cache_paged' requires attention" in lacking
+    assert "'kv_cache' and 'kv_cache_paged' conflict" in clashing
+
+
+@pytest.mark.parametrize(
+    ("family", "stacks"),
+    [
+        ("each", ["rotary", "attention", "kv_cache", "attention+kv_cache_paged", "kv_cache+cuda_graph"]),
+        (
+            "growing",
+            ["rotary", "rotary+attention", "rotary+attention+kv_cache", "rotary+attention+kv_cache+cuda_graph"],
+        ),
+        (
+            "less_one",
+            [
+                "attention+kv_cache+cuda_graph",
+                "rotary+kv_cache+cuda_graph",
+                "rotary+attention",
+                "rotary+attention+kv_cache",
+            ],
+        ),
+    ],
+)
+def test_a_family_of_stacks_is_computed_from_the_menu(model, gpu_site, family, stacks):
+    result = expand([stacked(family)], {"toy": model}, gpu_site, sweep=True)
+    assert [case.stack() for case in result.cases] == stacks
+
+
+def test_a_family_leaves_out_what_the_machine_cannot_run(model, cpu_site):
+    result = expand([stacked("growing")], {"toy": model}, cpu_site, sweep=True)
+    assert [case.stack() for case in result.cases] == ["rotary", "rotary+attention", "rotary+attention+kv_cache"]
+
+
+def test_a_family_cannot_be_a_part_of_a_stack(model, cpu_site):
+    with pytest.raises(UserError, match="'each' stands for several stacks"):
+        expand([stacked("each", "rotary")], {"toy": model}, cpu_site, sweep=True)
+
+
+def test_the_weights_of_a_model_are_counted_once_however_many_cases_there_are(model, gpu_site):
+    counted = []
+    jobs = [job(seed=seed) for seed in range(5)]
+    plan.expand(jobs, {"toy": model}, gpu_site, lambda *what: counted.append(what) or GIB, True)
+    assert len(counted) == len(set(counted))

@@ -12,10 +12,22 @@ from harness.engines.fragment import Fragment
 from harness.record import Check, Failure, Parity, ReceiptNote, Series
 
 WRONG_SEED = 7
+HANG_ONCE_SEED = 8
 
 
 def parity(error: float) -> Parity:
     return Parity(checks=(Check(level="op", subject="k", name="out", rule="max", error=error, noise=1.0, limit=2.0),))
+
+
+def meet(folder: Path) -> None:
+    """Go on only once another case is here too."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    limit = time.monotonic() + 45
+    while len(list(folder.iterdir())) < 2:
+        if time.monotonic() > limit:
+            raise TimeoutError("alone")
+        time.sleep(0.02)
 
 
 def prove(how: str, out: Path) -> None:
@@ -31,6 +43,8 @@ def prove(how: str, out: Path) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         Path(os.environ["STAND_IN_PIDS"]).write_text(json.dumps([os.getpid(), child.pid]))
         time.sleep(60)
+    if how == "together":
+        meet(Path(os.environ["STAND_IN_PIDS"]).with_name("meeting"))
     if how == "garbage":
         out.write_text('{"status": "passed", "series": 3}')
         return
@@ -62,7 +76,8 @@ def measure(how: str, process: int, out: Path) -> None:
 
 if __name__ == "__main__":
     case, part, left = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], Path(sys.argv[3])
-    manner = "wrong" if case["seed"] == WRONG_SEED else case["optimizations"][0]
+    hang_once = case["seed"] == HANG_ONCE_SEED and not Path(os.environ["STAND_IN_PIDS"]).exists()
+    manner = "hang" if hang_once else "wrong" if case["seed"] == WRONG_SEED else case["optimizations"][0]
     if part == "prove":
         prove(manner, left)
     else:

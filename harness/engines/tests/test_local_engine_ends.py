@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.case import Plan, Skip
 from harness.engines.local import LocalEngine
+from harness.engines.stamp import Stamp
 from harness.place import Place
 
 CPU = Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
@@ -43,9 +43,11 @@ def run(monkeypatch, tmp_path, environment):
     monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
 
-    def run(*cases, heard=None, places=None, skipped=()):
-        engine = LocalEngine("run", environment, places or {"cpu": CPU}, heard or Heard(), "stand_in_worker")
-        return list(engine.records(Plan(cases=cases, skipped=skipped)))
+    def run(*cases, heard=None, places=None, workers=1):
+        stamp = Stamp("run", "0123456789abcdef", None, environment)
+        engine = LocalEngine(stamp, places or {"cpu": CPU}, heard or Heard(), tmp_path, "stand_in_worker", workers)
+        found = {record.key: record for record in engine.records(cases)}
+        return [found[case.key] for case in cases]
 
     return run
 
@@ -162,6 +164,30 @@ def test_an_interrupt_kills_the_group_records_the_case_and_states_the_rest_as_lo
     assert all(ends(pid) for pid in pids(tmp_path))
 
 
-def test_a_skip_is_a_record_with_its_reason(run, make_case):
-    (record,) = run(skipped=(Skip(case=make_case(), reason="no GPU"),))
-    assert (record.status, record.reason) == ("skipped", "no GPU")
+def test_a_pool_runs_as_many_cases_at_a_time_as_it_has_gpus_each_on_its_own(run, make_case, tmp_path):
+    gpus = Place("h200", "cuda", 1, ("GPU-a", "GPU-b"), 2**37, frozenset({"cuda"}))
+    cases = [make_case(optimizations=("together",), hardware="h200", seed=seed) for seed in (0, 1)]
+    records = run(*cases, places={"h200": gpus}, workers=2)
+    assert [record.status for record in records] == ["passed", "passed"]
+    assert {record.receipts[0].notes[1] for record in records} == {
+        "CUDA_VISIBLE_DEVICES=GPU-a",
+        "CUDA_VISIBLE_DEVICES=GPU-b",
+    }
+
+
+def test_cases_that_need_the_same_gpu_take_turns(run, make_case):
+    gpu = Place("h200", "cuda", 1, ("GPU-a",), 2**37, frozenset({"cuda"}))
+    heard = Heard()
+    cases = [make_case(optimizations=("fine",), hardware="h200", seed=seed) for seed in (0, 1)]
+    assert [record.status for record in run(*cases, places={"h200": gpu}, workers=2, heard=heard)] == ["passed"] * 2
+    assert any("waiting: GPU-a is held by another case" in part for part in heard.parts)
+
+
+def test_leaving_the_records_early_ends_what_runs(make_case, run, environment, tmp_path):
+    stamp = Stamp("run", "0123456789abcdef", None, environment)
+    engine = LocalEngine(stamp, {"cpu": CPU}, Heard(), tmp_path, "stand_in_worker")
+    records = engine.records([make_case(optimizations=("fine",)), make_case(optimizations=("hang",))])
+    assert next(records).status == "passed"
+    pids(tmp_path)
+    records.close()
+    assert all(ends(pid) for pid in pids(tmp_path))

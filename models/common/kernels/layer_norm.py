@@ -55,7 +55,8 @@ def layer_norm_kernel(
         x += tl.load(delta_ptr + row * stride_delta + column, mask=inside, other=0.0).to(tl.float32)
         x = x.to(dtype).to(tl.float32)
         tl.store(total_ptr + row * H + column, x.to(dtype), mask=inside)
-    mean = tl.sum(x, 1) / H
+    # Rounded division: a constant row must center to zeros, which a reciprocal's last place would spoil.
+    mean = tl.math.div_rn(tl.sum(x, 1), tl.full((ROWS,), 1.0, tl.float32) * H)
     # Centered before it is squared: the difference of two large sums would lose what an offset hides.
     centered = tl.where(inside, x - mean[:, None], 0.0)
     scale = tl.rsqrt(tl.sum(centered * centered, 1) / H + eps)

@@ -207,7 +207,13 @@ def _tile_compilation(swiglu: bool) -> Callable[[Bank, str, torch.dtype], Compil
         shape = moe_tiles.default_shape(outputs, k, dtype.itemsize)
         signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
         signature |= dict.fromkeys(("pairs", "N", "K", "stride_x", "stride_expert", "stride_w"), "i32")
-        fixed = {"SHARE": chosen if swiglu else 1, "SWIGLU": swiglu, "PDL": True, "WIDEN": False}
+        fixed = {
+            "SHARE": chosen if swiglu else 1,
+            "SWIGLU": swiglu,
+            "PDL": True,
+            "WIDEN": False,
+            "TREE": dtype == torch.float32,
+        }
         fixed |= moe_tiles.constants(shape, k, 32 * chosen)
         return Compilation(moe_tiles.tiles_kernel, signature, fixed, shape.num_warps)
 

@@ -30,10 +30,12 @@ class TileShape:
 
 
 def default_shape(outputs: int, k: int, element_size: int) -> TileShape:
+    """Half types: the fastest of a sweep on an H200 at 8 to 32 tokens, 8 of 128 experts."""
     if interpreted():
         return TileShape(16, min(2048, triton.next_power_of_2(outputs)), max(16, min(1024, k & -k)), 4, 1)
-    wide = element_size > 2
-    return TileShape(16, 32, 32 if wide else 128, 4, 2 if wide else 4)
+    if element_size > 2:
+        return TileShape(16, 16, 32, 4, 1)
+    return TileShape(16, 64, 128, 4, 5) if k > outputs else TileShape(16, 128, 128, 4, 3)
 
 
 @triton.jit
@@ -58,10 +60,11 @@ def tiles_kernel(
     EVEN_K: tl.constexpr,
     PDL: tl.constexpr,
     WIDEN: tl.constexpr,
+    TREE: tl.constexpr,
 ):
     """Grid (blocks of N, E): out [pairs, N] = x [pair // SHARE] times the rows of each pair's expert, weight [E, N, K],
-    or with SWIGLU [E, 2 N, K] and silu(gate) * up. In float32 each step is summed by itself before it is added: one
-    chain through all of K would err more than separate operations do."""
+    or with SWIGLU [E, 2 N, K] and silu(gate) * up. With TREE, for float32, products are summed as a tree: the
+    chain that a matrix unit adds them in errs more than separate operations do."""
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     start, expert = tl.program_id(0) * BLOCK_N, tl.program_id(1)
     if PDL:
@@ -93,18 +96,18 @@ def tiles_kernel(
             if WIDEN:
                 x = x.to(tl.float32)
                 rows = rows.to(tl.float32)
-            if dtype == tl.float32:
-                gate += tl.dot(x, tl.trans(rows), input_precision="ieee")
+            if TREE:
+                gate += tl.sum(x[:, None, :] * rows[None, :, :], 2)
             else:
-                gate = tl.dot(x, tl.trans(rows), gate)
+                gate = tl.dot(x, tl.trans(rows), gate, input_precision="ieee")
             if SWIGLU:
                 rows = tl.load(at + half) if EVEN_K else tl.load(at + half, mask=k < K, other=0.0)
                 if WIDEN:
                     rows = rows.to(tl.float32)
-                if dtype == tl.float32:
-                    up += tl.dot(x, tl.trans(rows), input_precision="ieee")
+                if TREE:
+                    up += tl.sum(x[:, None, :] * rows[None, :, :], 2)
                 else:
-                    up = tl.dot(x, tl.trans(rows), up)
+                    up = tl.dot(x, tl.trans(rows), up, input_precision="ieee")
         out = gate.to(dtype)
         if SWIGLU:
             out = (silu(out.to(tl.float32), dtype) * up.to(dtype).to(tl.float32)).to(dtype)
@@ -147,6 +150,7 @@ def _launch(
         **constants(shape, k, ids.numel()),
         **early_start(x),
         WIDEN=interpreted(),
+        TREE=x.dtype == torch.float32 and not interpreted(),
         num_warps=shape.num_warps,
     )
     return out

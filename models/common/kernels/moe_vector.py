@@ -28,16 +28,16 @@ class ExpertShape:
 
 
 def gate_up_shape(outputs: int, k: int) -> ExpertShape:
+    """The fastest of a sweep on an H200 for one token, 8 of 128 experts; so is down_shape."""
     if interpreted():
         return ExpertShape(min(2048, triton.next_power_of_2(outputs)), max(16, min(1024, k & -k)), 4, 1)
-    block_k = min(512, max(16, k & -k))
-    return ExpertShape(2, block_k, max(1, block_k // 256))
+    return ExpertShape(1, min(512, max(16, k & -k)), 4)
 
 
 def down_shape(outputs: int, k: int) -> ExpertShape:
     if interpreted():
         return ExpertShape(min(512, triton.next_power_of_2(outputs)), max(16, min(1024, k & -k)), 4, 1)
-    return ExpertShape(2, min(256, max(16, k & -k)), 4)
+    return ExpertShape(2, min(128, max(16, k & -k)), 4, 3)
 
 
 @triton.jit

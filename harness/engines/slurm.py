@@ -1,0 +1,208 @@
+"""Cases as Slurm jobs: one job a case, in arrays of equal resources, each with its GPUs to itself.
+
+The record that a job leaves is the truth. What Slurm says of a job is asked only to know that no record will come.
+submitit writes the scripts and submits the arrays; its own watching needs accounting to see a killed job end, so the
+watching is done here, over squeue and sacct.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.case import Case
+from harness.engines import job
+from harness.engines.progress import Progress
+from harness.engines.stamp import Stamp
+from harness.errors import RecordError, UserError
+from harness.place import Place
+from harness.record import Failure, Record
+from harness.settings import SlurmEngineSettings
+
+GRACE_S = 10.0
+"""From the end of a job to its record being seen on a shared file system."""
+ENDED_BADLY = ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
+SLACK_S = 120.0
+"""On top of a case's deadline: the start of the job and the writing of its record."""
+
+
+@dataclass
+class _Job:
+    case: Case
+    number: str
+    """Slurm's job id, `123_4` in an array."""
+    out: Path
+    submitted: float
+    gone: float | None = None
+    """When the queue was first seen without it."""
+
+
+class SlurmEngine:
+    """Runs cases of a plan on a cluster; `folder` holds scripts, logs and records until they are read, on a file
+    system that the nodes share."""
+
+    def __init__(
+        self,
+        stamp: Stamp,
+        places: Mapping[str, Place],
+        progress: Progress,
+        settings: SlurmEngineSettings,
+        folder: Path,
+        worker_module: str,
+    ) -> None:
+        self._stamp = stamp
+        self._places = places
+        self._progress = progress
+        self._settings = settings
+        self._folder = folder
+        self._worker = worker_module
+        self.interrupted = False
+
+    def records(self, cases: Sequence[Case]) -> Iterator[Record]:
+        """One record per case, as they end. After an interrupt every job is cancelled and its case is `lost`, and so
+        is whatever is still in the queue when the iterator is left."""
+        self._folder.mkdir(parents=True, mode=0o700)
+        waiting: list[_Job] = []
+        try:
+            for shape in dict.fromkeys(map(self._shape, cases)):
+                waiting += self._submit(shape, [case for case in cases if self._shape(case) == shape])
+            while waiting:
+                try:
+                    yield from self._ended(waiting)
+                    if waiting:
+                        time.sleep(self._settings.poll_s)
+                except KeyboardInterrupt:
+                    self.interrupted = True
+                    _cancel(waiting)
+                    for left in waiting:
+                        yield self._stamp.lost(left.case, f"interrupted; its Slurm job {left.number} was cancelled")
+                    waiting = []
+        finally:
+            _cancel(waiting)
+
+    def _shape(self, case: Case) -> tuple[int, float]:
+        """What a case asks of Slurm: GPUs and seconds."""
+        return self._places[case.hardware].gpu_count, case.deadline_s
+
+    def _submit(self, shape: tuple[int, float], cases: Sequence[Case]) -> list[_Job]:
+        executor = self._executor(shape)
+        kept = self._folder.parent
+        calls = [
+            (case, self._stamp, self._places[case.hardware], self._worker, self._folder / f"{case.key}.json", kept)
+            for case in cases
+        ]
+        jobs = executor.map_array(job.run, *zip(*calls, strict=True))
+        for case in cases:
+            self._progress.begin(case)
+        now = time.monotonic()
+        return [_Job(call[0], str(made.job_id), call[4], now) for call, made in zip(calls, jobs, strict=True)]
+
+    def _executor(self, shape: tuple[int, float]) -> Any:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError("engine=slurm needs submitit: pip install 'inference-pio[slurm]'") from None
+        if shutil.which("sbatch") is None:
+            raise UserError("engine=slurm needs Slurm's commands, and sbatch is not on the path")
+        gpus, deadline_s = shape
+        asked = self._settings
+        executor = submitit.SlurmExecutor(folder=self._folder / "submitit", max_num_timeout=0)
+        memory = asked.memory_gib_per_gpu
+        options: dict[str, Any] = {
+            "job_name": "inference-pio",
+            "time": int((deadline_s + SLACK_S) // 60 + 1),
+            "nodes": 1,
+            "ntasks_per_node": 1,
+            "cpus_per_task": asked.cpus_per_gpu * max(1, gpus),
+            "setup": list(asked.setup),
+            "array_parallelism": 10_000,
+        }
+        options |= {"partition": asked.partition} if asked.partition else {}
+        options |= {"account": asked.account} if asked.account else {}
+        options |= {"mem": f"{round(memory * max(1, gpus) * 1024)}M"} if memory else {}
+        options |= {"gres": f"gpu:{gpus}"} if gpus else {}
+        executor.update_parameters(**options)
+        return executor
+
+    def _ended(self, waiting: list[_Job]) -> Iterator[Record]:
+        """The records of the jobs that have ended, which leave `waiting`."""
+        queue = _queue()
+        if queue is None:
+            return
+        for held in list(waiting):
+            record = self._record(held, queue)
+            if record is not None:
+                waiting.remove(held)
+                self._progress.end(record)
+                yield record
+
+    def _record(self, held: _Job, queue: Mapping[str, tuple[str, str]]) -> Record | None:
+        if held.out.exists():
+            return self._left(held)
+        now = time.monotonic()
+        state, reason = queue.get(held.number, ("", ""))
+        if state == "PENDING" and now - held.submitted > self._settings.pending_s:
+            _cancel([held])
+            waited = f"waited {self._settings.pending_s:g} s in the queue ({reason})"
+            return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
+        if state:
+            held.gone = None
+            return None
+        held.gone = held.gone or now
+        state = _accounted(held.number)
+        if now - held.gone < GRACE_S and not state.startswith(
+            ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF")
+        ):
+            return None
+        return self._left(held) if held.out.exists() else self._recordless(held, state)
+
+    def _left(self, held: _Job) -> Record:
+        try:
+            record = Record.model_validate_json(held.out.read_text())
+        except (ValidationError, RecordError) as error:
+            return self._stamp.lost(held.case, f"Slurm job {held.number} left a record that cannot be read: {error}")
+        if (record.run, record.plan, record.key) != (self._stamp.run, self._stamp.plan, held.case.key):
+            return self._stamp.lost(held.case, f"Slurm job {held.number} left the record of another case")
+        return record
+
+    def _recordless(self, held: _Job, state: str) -> Record:
+        said = f"Slurm job {held.number} ended {state or 'unknown to accounting'} and left no record"
+        ends = {"TIMEOUT": "timed_out", "OUT_OF_MEMORY": "out_of_memory"}
+        status = ends.get(state, "killed")
+        return self._stamp.record(held.case, 0.0, status=status, error=Failure(kind=state or "gone", message=said))
+
+
+def _queue() -> dict[str, tuple[str, str]] | None:
+    """Job id -> state and reason, of this user's jobs that are waiting or running; None when Slurm does not answer."""
+    said = _said("squeue", "--noheader", "--me", "--array", "--format", "%i|%T|%r")
+    if said is None:
+        return None
+    rows = (line.split("|", 2) for line in said.splitlines() if line.count("|") == 2)
+    return {number: (state, reason) for number, state, reason in rows}
+
+
+def _accounted(number: str) -> str:
+    """How a job ended; empty where accounting is off or has not heard of it yet."""
+    said = _said("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", number, "--format", "State")
+    return said.split()[0] if said and said.strip() else ""
+
+
+def _cancel(jobs: Sequence[_Job]) -> None:
+    if jobs:
+        _said("scancel", *(held.number for held in jobs))
+
+
+def _said(*command: str) -> str | None:
+    """What a command of Slurm prints; None when it fails, as while the controller restarts: it is asked again."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

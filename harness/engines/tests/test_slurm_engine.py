@@ -1,0 +1,141 @@
+"""Jobs on a real Slurm of one node, with accounting and two fake GPUs, started here on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.engines.slurm import SlurmEngine
+from harness.engines.stamp import Stamp
+from harness.place import Place
+from harness.settings import SlurmEngineSettings
+
+pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+SCRIPT = Path(__file__).with_name("slurm_loopback.sh")
+ROOT = SCRIPT.parents[3]
+COMMANDS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "mariadb-install-db")
+LACKING = [name for name in COMMANDS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+pytestmark = [
+    pytest.mark.skipif(bool(LACKING), reason=f"Slurm on loopback needs {', '.join(LACKING)}"),
+    pytest.mark.skipif(os.getuid() != 0, reason="Slurm on loopback needs root, to make its fake GPUs"),
+]
+PLACES = {
+    "cpu": Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"})),
+    "h200": Place("h200", "cuda", 1, (), 2**37, frozenset({"triton", "cuda"})),
+    "h200_x2": Place("h200_x2", "cuda", 2, (), 2**37, frozenset({"triton", "cuda"})),
+}
+
+
+class Quiet:
+    def begin(self, case): ...
+    def part(self, name): ...
+    def say(self, fraction, text): ...
+    def end(self, record): ...
+
+
+@pytest.fixture(scope="module")
+def loopback(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slurm")
+    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    with (folder / "start").open("w") as said:
+        began = subprocess.run(
+            [SCRIPT, "start", folder], stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environment, check=False
+        )
+    try:
+        assert began.returncode == 0, (folder / "start").read_text()
+        yield folder / "slurm.conf"
+    finally:
+        subprocess.run([SCRIPT, "stop", folder], env=environment, check=True)
+
+
+@pytest.fixture
+def run(loopback, monkeypatch, tmp_path, environment):
+    monkeypatch.setenv("SLURM_CONF", str(loopback))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(SCRIPT.parent))))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
+
+    def run(*cases, pending_s=120.0):
+        settings = SlurmEngineSettings(
+            name="slurm",
+            partition=None,
+            account=None,
+            setup=(),
+            cpus_per_gpu=1,
+            memory_gib_per_gpu=None,
+            pending_s=pending_s,
+            poll_s=0.5,
+        )
+        stamp = Stamp("run", "0123456789abcdef", "1/2", environment)
+        engine = SlurmEngine(stamp, PLACES, Quiet(), settings, tmp_path / "jobs", "stand_in_worker")
+        found = {record.key: record for record in engine.records(cases)}
+        return [found[case.key] for case in cases]
+
+    return run
+
+
+def when_running(tmp_path, act):
+    """Act once the worker of a hanging case is up."""
+
+    def wait():
+        limit = time.monotonic() + 90
+        while not (tmp_path / "pids").exists() and time.monotonic() < limit:
+            time.sleep(0.1)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_each_job_has_gpus_of_its_own_and_leaves_the_record_that_a_local_run_leaves(run, make_case):
+    together = [make_case(optimizations=("together",), hardware="h200", seed=seed, deadline_s=60.0) for seed in (0, 1)]
+    both = make_case(optimizations=("fine",), hardware="h200_x2", deadline_s=60.0)
+    plain = make_case(optimizations=("fine",), deadline_s=60.0)
+    wrong = make_case(optimizations=("wrong",), deadline_s=60.0)
+    *paired, of_two, on_cpu, broken = run(*together, both, plain, wrong)
+    assert [record.status for record in (*paired, of_two, on_cpu, broken)] == ["passed"] * 4 + ["failed"]
+    seen = {record.receipts[0].notes[1] for record in paired}
+    assert seen == {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"}
+    assert of_two.receipts[0].notes[1] == "CUDA_VISIBLE_DEVICES=0,1"
+    assert (on_cpu.shard, on_cpu.plan, len(on_cpu.series)) == ("1/2", "0123456789abcdef", 1)
+
+
+def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make_case, tmp_path):
+    def kill():
+        subprocess.run(["scancel", "--full", "--signal=KILL", "--name=inference-pio", "--state=RUNNING"], check=True)
+
+    killer = when_running(tmp_path, kill)
+    begun = time.monotonic()
+    hanging = make_case(optimizations=("hang",), hardware="h200_x2", deadline_s=300.0)
+    late = make_case(optimizations=("fine",), hardware="h200", deadline_s=60.0)
+    killed, fine = run(hanging, late)
+    killer.join()
+    assert (killed.status, fine.status) == ("killed", "passed")
+    assert "left no record" in killed.error.message
+    assert time.monotonic() - begun < 60
+
+
+def test_a_case_past_its_deadline_is_timed_out_by_its_job(run, make_case):
+    (record,) = run(make_case(optimizations=("hang",), deadline_s=5.0))
+    assert record.status == "timed_out"
+
+
+def test_jobs_that_wait_for_a_drained_node_are_given_up_and_lost(run, make_case):
+    node = f"NodeName={socket.gethostname().partition('.')[0]}"
+    subprocess.run(["scontrol", "update", node, "State=DRAIN", "Reason=test"], check=True)
+    try:
+        (record,) = run(make_case(optimizations=("fine",)), pending_s=4.0)
+    finally:
+        subprocess.run(["scontrol", "update", node, "State=RESUME"], check=True)
+    assert record.status == "lost"
+    assert "waited 4 s in the queue" in record.reason
+    queue = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True)
+    assert "PENDING" not in queue.stdout

@@ -1,0 +1,142 @@
+"""`python -m harness.merge RUN...`: the shards of a plan as one run, with proof that nothing is missing or twice."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from harness.case import Case, Plan
+from harness.errors import HarnessError, RecordError, UserError
+from harness.outcome import Outcome
+from harness.record import INCONCLUSIVE, Record
+from harness.store import RunFile, RunWriter, read_file, run_path
+
+MERGED = "merged-"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One record for each case and each skip of the plan, in the plan's order."""
+
+    run: str
+    plan: Plan
+    sources: tuple[str, ...]
+    records: tuple[Record, ...]
+
+
+def merge(files: Sequence[RunFile]) -> Merged:
+    """Unite the runs of one plan, in whatever order they come; merging a merged run again gives the same.
+
+    What no file says of a case is `lost`. RecordError names the files of different plans, and the case of which two
+    files each hold a conclusive record; a record that two files share is one record.
+    """
+    if not files:
+        raise UserError("no run was named: nothing would be merged")
+    first = files[0]
+    for file in files[1:]:
+        if file.plan_hash != first.plan_hash:
+            raise RecordError(
+                f"{file.path.name} ran plan {file.plan_hash} and {first.path.name} plan {first.plan_hash}: they are "
+                "not shards of one plan"
+            )
+    kept = _kept(files, first.plan)
+    digests = sorted(digest for digest, _, _ in kept.values())
+    run = f"{MERGED}{first.plan_hash[:8]}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:12]}"
+    last = max((record.started_at for _, record, _ in kept.values()), default="")
+
+    def stated(case: Case, status: str, reason: str) -> Record:
+        fields = {"run": run, "plan": first.plan_hash, "key": case.key, "started_at": last, "wall_s": 0.0}
+        return Record.model_validate(fields | {"case": case, "status": status, "reason": reason})
+
+    records = [
+        kept[case.key][1] if case.key in kept else stated(case, "lost", "no shard recorded it")
+        for case in first.plan.cases
+    ]
+    skips = [
+        kept[skip.case.key][1] if skip.case.key in kept else stated(skip.case, "skipped", skip.reason)
+        for skip in first.plan.skipped
+    ]
+    return Merged(run, first.plan, tuple(sorted({record.run for _, record, _ in kept.values()})), (*records, *skips))
+
+
+def write(merged: Merged, out: Path) -> Path:
+    """The merged run as a run file. One that is there already holds the same, by its name."""
+    path = run_path(out, "-".join(sorted({case.hardware for case in merged.plan.cases})), merged.run)
+    if path.exists():
+        return path
+    with RunWriter(path, merged.run, merged.plan, sources=merged.sources) as writer:
+        for record in merged.records:
+            writer.append(record)
+    return path
+
+
+_Kept = tuple[str, Record, str]
+
+
+def _kept(files: Sequence[RunFile], plan: Plan) -> dict[str, _Kept]:
+    """Case key -> hash, record and file name of the one record that stands. What an earlier merge stated is dropped:
+    it is stated again where it still holds."""
+    planned = {case.key for case in plan.cases} | {skip.case.key for skip in plan.skipped}
+    kept: dict[str, _Kept] = {}
+    for file in files:
+        for digest, record in zip(file.hashes, file.records, strict=True):
+            if record.run.startswith(MERGED):
+                continue
+            if record.key not in planned:
+                raise RecordError(f"{file.path.name}: case {record.key} ({record.case.label()}) is not in the plan")
+            here = (digest, record, file.path.name)
+            kept[record.key] = _one(kept[record.key], here) if record.key in kept else here
+    return kept
+
+
+def _one(old: _Kept, new: _Kept) -> _Kept:
+    both_conclude = not {old[1].status, new[1].status} & INCONCLUSIVE
+    same = old[0] == new[0] or old[1].status == new[1].status == "skipped"
+    if both_conclude and not same:
+        raise RecordError(
+            f"case {new[1].key} ({new[1].case.label()}) has a record in {old[2]} and another in {new[2]}: counted "
+            "twice, or chosen between, the result would be neither's"
+        )
+    return min(old, new, key=lambda held: (_rank(held[1]), held[0]))
+
+
+def _rank(record: Record) -> int:
+    """Conclusive before killed, killed before lost."""
+    return {"lost": 2, "killed": 1}.get(record.status, 0)
+
+
+def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    """0: complete, right and not slower. 1: refused, or a case is lost. 2: files that cannot be united."""
+    parser = argparse.ArgumentParser(prog="python -m harness.merge", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run files, or folders that hold them")
+    parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the merged run")
+    chosen = parser.parse_args(arguments)
+    try:
+        merged = merge([read_file(path) for path in run_files(chosen.runs)])
+        path = write(merged, chosen.out)
+    except HarnessError as error:
+        print(f"error: {' '.join(str(error).split())}", file=err)
+        return 2
+    from harness import compare, console
+
+    outcome = Outcome(merged.records, {record.key: compare.arms(record) for record in merged.records if record.series})
+    console.print_outcome(outcome, path, (), out)
+    return outcome.exit_code
+
+
+def run_files(paths: Sequence[Path]) -> list[Path]:
+    """Files as named; a folder stands for the finished and partial runs under it."""
+    found: list[Path] = []
+    for path in paths:
+        inside = [file for pattern in ("*.jsonl", "*.jsonl.partial") for file in sorted(path.rglob(pattern))]
+        found += inside if path.is_dir() else [path]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

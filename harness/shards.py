@@ -1,0 +1,74 @@
+"""`python -m harness.shards`: how a plan divides into shards, and whether shards of the tests ran every test once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from harness.errors import HarnessError, UserError
+
+
+def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    """0: shown or proven. 1: a test ran in no shard or in two. 2: a mistake in what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m harness.shards", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("show", help="the cases of each shard of a sweep, and the balance")
+    show.add_argument("count", type=int, help="how many shards")
+    show.add_argument("overrides", nargs="+", help="the sweep, as after `python -m harness -m`")
+    verify = commands.add_parser("verify", help="every collected test ran in exactly one shard")
+    verify.add_argument("collected", type=Path, help="node ids, one a line, as of `pytest --collect-only -q`")
+    verify.add_argument("executed", type=Path, nargs="+", help="node ids that a shard ran, one file a shard")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "show":
+            return _show(chosen.count, chosen.overrides, out)
+        return _verify(_node_ids(chosen.collected), [_node_ids(path) for path in chosen.executed], out)
+    except HarnessError as error:
+        print(f"error: {' '.join(str(error).split())}", file=err)
+        return 2
+
+
+def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
+    from harness import compose, session
+    from harness.__main__ import world
+    from harness.split import imbalance
+
+    if count < 1:
+        raise UserError(f"{count} shards: there must be one at least")
+    whole = session.planned(compose.jobs(overrides, multirun=True), compose.known_hardware(), world(), sweep=True)
+    groups = session.groups(whole, count)
+    labels = {case.key: case.label() for case in whole.plan.cases}
+    for index, group in enumerate(groups, start=1):
+        print(f"shard {index}/{count}: {len(group.keys)} cases, about {group.load_s:.0f} s", file=out)
+        for key in group.keys:
+            print(f"  {key} {whole.costs_s[key]:6.0f} s  {labels[key]}", file=out)
+    print(f"plan {whole.plan.hash}: longest shard over the mean {imbalance(groups):.3f}", file=out)
+    return 0
+
+
+def _node_ids(path: Path) -> list[str]:
+    """Lines that are node ids; pytest's summary lines are not."""
+    if not path.is_file():
+        raise UserError(f"no list of tests at {path}: its shard never reported")
+    return [line for line in path.read_text().splitlines() if "::" in line]
+
+
+def _verify(collected: Sequence[str], shards: Sequence[Sequence[str]], out: TextIO) -> int:
+    if not collected:
+        raise UserError("no test was collected: nothing would be proven")
+    ran = Counter(test for shard in shards for test in shard)
+    wrong = [f"never ran: {test}" for test in collected if not ran[test]]
+    wrong += [f"ran {times} times: {test}" for test, times in ran.items() if times > 1]
+    wrong += [f"ran and was not collected: {test}" for test in ran.keys() - set(collected)]
+    for line in sorted(wrong):
+        print(line, file=out)
+    print(f"{len(collected)} collected, {len(ran)} ran in {len(shards)} shard(s), {len(wrong)} wrong", file=out)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
