@@ -128,6 +128,9 @@ def gather(pages: Tensor, table: Tensor, bound: int) -> Tensor:
 class KVCache:
     """Base of the three layouts: who is where, and how long each row is."""
 
+    replayable = True
+    """Whether a call's memory outlives it, so that a graph captured over it may be replayed."""
+
     def __init__(self, table: Tensor, starts: Sequence[int] | None, layers: list[LayerCache], in_order: bool) -> None:
         batch, device = table.shape[0], table.device
         self.table = table
@@ -162,9 +165,11 @@ class KVCache:
         return self.claim(tokens)
 
     def claim(self, tokens: int) -> Slots:
-        # One query token may be captured in a graph and replayed at any later length, hence the whole capacity.
-        bound = self.capacity if tokens == 1 else self.length
-        masked = self.padded or bound > self.length
+        # One query token may be captured in a graph and replayed at any other length: the whole capacity, and always
+        # under a mask, even where this call happens to fill it.
+        replayed = self.replayable and tokens == 1
+        bound = self.capacity if replayed else self.length
+        masked = self.padded or replayed
         page_tokens = self.layers[0].keys.shape[2]
         return Slots(
             self.table, self.starts, self.lengths, tokens, bound, masked, page_tokens, self.in_order, self.offsets
@@ -186,6 +191,8 @@ class KVCache:
 
 class GrowingCache(KVCache):
     """Exactly as long as its content: every call copies what is there into new memory, as concatenation does."""
+
+    replayable = False
 
     def __init__(
         self,

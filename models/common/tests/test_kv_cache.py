@@ -121,6 +121,20 @@ def test_one_token_may_see_any_later_length_because_a_graph_replays_it() -> None
     )
 
 
+@pytest.mark.parametrize("layout", ["static", "paged"])
+def test_the_token_that_fills_a_cache_is_masked_because_a_graph_replays_it_at_a_shorter_length(layout: str) -> None:
+    cache = empty(layout)
+    cache.extend(CAPACITY - 1)
+    assert cache.extend(1).masked
+
+
+def test_a_growing_cache_needs_no_mask_for_one_token() -> None:
+    cache = empty("growing")
+    cache.extend(5)
+    slots = cache.extend(1)
+    assert (slots.bound, slots.masked) == (6, False)
+
+
 def test_a_prompt_needs_no_mask_unless_a_row_is_padded() -> None:
     assert not empty("static").extend(5).masked
     assert not empty("static", starts=(0, 0, 0)).extend(5).masked
