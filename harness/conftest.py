@@ -30,6 +30,7 @@ class FakeMachine:
     gpu_uuids: tuple[str, ...] = ()
     gpu_memory_bytes: int | None = None
     memory_bytes: int = 16 * GIB
+    capability: tuple[int, int] | None = None
 
 
 def optimization(name: str, **fields: Any) -> Optimization:
@@ -73,13 +74,13 @@ def model() -> FakeModel:
 
 @pytest.fixture
 def cpu_site() -> Site:
-    return Site(FakeMachine(), KNOWN, cxx=True)
+    return Site(FakeMachine(), KNOWN, cxx=True, nvcc=True)
 
 
 @pytest.fixture
 def gpu_site() -> Site:
     names = ("NVIDIA H200", "NVIDIA H200")
-    return Site(FakeMachine("cuda", names, ("GPU-a", "GPU-b"), 140 * GIB), KNOWN, cxx=True)
+    return Site(FakeMachine("cuda", names, ("GPU-a", "GPU-b"), 140 * GIB), KNOWN, cxx=True, nvcc=True)
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from typing import Literal, Protocol
 from harness.errors import UserError
 from harness.settings import Auto, Hardware, Kind
 
+CLUSTERS = (9, 0)
+"""The first compute capability with thread block clusters."""
+
 
 class MachineFacts(Protocol):
     """What a probe of the machine tells; `gpu_memory_bytes` is of one GPU, `gpu_names` and `gpu_uuids` are parallel."""
@@ -24,6 +27,8 @@ class MachineFacts(Protocol):
     def gpu_memory_bytes(self) -> int | None: ...
     @property
     def memory_bytes(self) -> int: ...
+    @property
+    def capability(self) -> tuple[int, int] | None: ...
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,12 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Site:
-    """The machine, the hardware that is known by name, and whether a C++ compiler is found."""
+    """The machine, the hardware that is known by name, and whether compilers of C++ and of CUDA C++ are found."""
 
     machine: MachineFacts
     known: Mapping[str, Hardware]
     cxx: bool
+    nvcc: bool
 
     def place(self, choice: Hardware | Auto) -> Place:
         """Resolve a choice of hardware. `auto` is one GPU, or the CPU where there is none."""
@@ -120,7 +126,14 @@ class Site:
         )
 
     def _capabilities(self, kind: Kind, gpu_count: int) -> frozenset[str]:
-        offered = {"triton": True, "cuda": kind == "cuda", "c++": self.cxx, "ranks": kind == "cpu" or gpu_count > 1}
+        offered = {
+            "triton": True,
+            "cuda": kind == "cuda",
+            "clusters": kind == "cuda" and (self.machine.capability or (0, 0)) >= CLUSTERS,
+            "nvcc": kind == "cuda" and self.nvcc,
+            "c++": self.cxx,
+            "ranks": kind == "cpu" or gpu_count > 1,
+        }
         return frozenset(name for name, here in offered.items() if here)
 
     def _missing(self, hardware: Hardware, found: int) -> str:

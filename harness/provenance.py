@@ -30,6 +30,7 @@ def kernel_sources(spec: ModelSpec) -> str:
 
 def _sources(*folders: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in folder.rglob("*.py") if "tests" not in path.parts):
+    sources = (path for folder in folders for ending in ("*.py", "*.cu") for path in folder.rglob(ending))
+    for path in sorted(path for path in sources if "tests" not in path.parts):
         digest.update(path.relative_to(MODELS).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -63,7 +63,7 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
         if weights is not None:
             world.check_weights(model, Path(weights))
     machine = world.probe()
-    here = Site(machine, known, cxx=shutil.which("g++") is not None)
+    here = Site(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
     sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
     plan = expand(jobs, specs, sites, world.weights_bytes, sweep)
     durations = cost.read_durations(DURATIONS)

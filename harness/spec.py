@@ -115,6 +115,13 @@ class Kernel:
     """Real shapes to time on a device; None when the kernel has no speed of its own."""
     mutants: tuple[Mutant, ...] = ()
     """Faults of this kind of kernel, beside those that are planted in every kernel."""
+    dtypes: tuple[torch.dtype, ...] | None = None
+    """Element types that it computes; None is all of them."""
+    launches: Callable[[], int] | None = None
+    """How often this process has launched it, for a kernel that is not a Triton function and cannot be watched."""
+
+    def computes(self, dtype: torch.dtype) -> bool:
+        return self.dtypes is None or dtype in self.dtypes
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,8 @@ class Optimization:
     """At least one of these must stand before it in the same stack."""
     conflicts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    """Capabilities of the machine: `cuda`, `triton` (compiled or interpreted), `c++`, `ranks` (several devices, or
-    several processes on a CPU)."""
+    """Capabilities of the machine: `cuda`, `clusters` (a GPU with thread block clusters), `triton` (compiled or
+    interpreted), `c++`, `nvcc` (a compiler of CUDA C++), `ranks` (several devices, or several processes on a CPU)."""
     shard: Callable[[nn.Module, Target], None] | None = None
     """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
     every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
@@ -199,6 +206,11 @@ class ModelInputs:
         first = ends[index - 1] if index else 0
         pixels = self.pixels[first : ends[index]] if ends[index] > first else None
         return replace(self, tokens=tokens, pixels=pixels, grids=(self.grids[index],))
+
+    def twice(self) -> ModelInputs:
+        """Every row again, after all of them."""
+        pixels = None if self.pixels is None else self.pixels.tile(2, 1)
+        return replace(self, tokens=self.tokens.tile(2, 1), pixels=pixels, grids=self.grids * 2)
 
     def first(self, rows: int) -> ModelInputs:
         """The first `rows` rows."""

@@ -76,7 +76,7 @@ def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
     target = trial.target
     if subject != MODEL:
         kernel = next(kernel for kernel in kernels_of(spec, trial.stack) if kernel.name == subject)
-        dtypes = tuple(dict.fromkeys((torch.float32, target.dtype)))
+        dtypes = tuple(filter(kernel.computes, dict.fromkeys((torch.float32, target.dtype))))
         return list(judge_kernel(kernel, dtypes, target.device, seed_after_code(spec, trial.seed)))
     stack = without(spec, trial.stack, SHARED)
     if target.kernels == "interpreted":

@@ -110,7 +110,7 @@ def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> li
     return [
         check
         for kernel in kernels_of(spec, stack)
-        for dtype in dtypes
+        for dtype in filter(kernel.computes, dtypes)
         for check in check_kernel(kernel, dtype, target.device, drawn)
     ]
 

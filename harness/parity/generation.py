@@ -48,6 +48,14 @@ class Generated:
         new_tokens = min(new_tokens, self.new_tokens)
         return Generated(self.inputs, self.logits[:, -new_tokens:], self.tokens.shape[1] - new_tokens)
 
+    def alone(self) -> Generated:
+        """The first row."""
+        return Generated(self.inputs.row(0), self.logits[:1], self.prompt_tokens)
+
+    def twice(self) -> Generated:
+        """Every row again, after all of them."""
+        return Generated(self.inputs.twice(), self.logits.tile(2, 1, 1), self.prompt_tokens)
+
 
 def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
     """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""

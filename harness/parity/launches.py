@@ -1,10 +1,11 @@
-"""Whether what an optimization put in place ever ran: the modules it swapped in, the Triton functions it declares."""
+"""Whether what an optimization put in place ever ran: the modules it swapped in, the kernels it declares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ from harness.spec import Kernel, Receipt
 class Ran:
     """Filled while a model runs."""
 
-    kernels: dict[str, int] = field(default_factory=dict)
-    """Kernel name -> launches of its Triton functions."""
+    kernels: dict[str, Callable[[], int]] = field(default_factory=dict)
+    """Kernel name -> launches so far."""
     modules: dict[tuple[str, str], int] = field(default_factory=dict)
     """(optimization, path) of every module that was swapped in and is still there -> calls."""
 
     def checks(self) -> list[Check]:
         """Two per build that has something to show: a kernel or a module that never ran was proven for nothing."""
-        idle = [name for name, calls in self.kernels.items() if not calls]
+        idle = [name for name, launches in self.kernels.items() if not launches()]
         dead = [f"{path} ({name})" for (name, path), calls in self.modules.items() if not calls]
         return [
             Check(level="path", subject=subject, name=f"{total} in place", rule="never ran", error=len(found), noise=0,
@@ -46,10 +47,14 @@ def watched(model: Any, receipts: Sequence[Receipt], kernels: Sequence[Kernel], 
             for path in receipt.touched:
                 if path in modules:
                     stack.callback(_count_calls(ran, (receipt.optimization, path), modules[path]).remove)
-        for kernel in kernels:
-            ran.kernels[kernel.name] = 0
+        for kernel in (kernel for kernel in kernels if kernel.computes(dtype)):
+            if kernel.launches is not None:
+                ran.kernels[kernel.name] = partial(_since, kernel.launches, kernel.launches())
+                continue
+            calls: list[None] = []
+            ran.kernels[kernel.name] = partial(len, calls)
             for function in {id(c.function): c.function for c in kernel.compilations(dtype)}.values():
-                _count_launches(ran, kernel.name, function, stack)
+                _count_launches(calls, function, stack)
         yield ran
 
 
@@ -62,13 +67,17 @@ def _count_calls(ran: Ran, key: tuple[str, str], module: Any) -> Any:
     return module.register_forward_pre_hook(hook)
 
 
-def _count_launches(ran: Ran, name: str, function: Any, stack: ExitStack) -> None:
+def _since(launches: Callable[[], int], before: int) -> int:
+    return launches() - before
+
+
+def _count_launches(calls: list[None], function: Any, stack: ExitStack) -> None:
     # Decorators such as triton.autotune hold the function that is launched.
     while not hasattr(function, "pre_run_hooks"):
         function = function.fn
 
     def hook(*_: Any, **__: Any) -> None:
-        ran.kernels[name] += 1
+        calls.append(None)
 
     function.add_pre_run_hook(hook)
     stack.callback(function.pre_run_hooks.remove, hook)

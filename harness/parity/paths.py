@@ -20,6 +20,8 @@ from harness.spec import ModelInputs, ModelSpec, Target
 
 PATH_TOKENS = 16
 """New tokens that each path goes over; generation goes over all of them."""
+COMPANY_TOKENS = 4
+"""New tokens that another number of rows goes over."""
 CHUNKS = (7, 1, 16)
 """Prefill chunk lengths, repeated: short, single, longer."""
 
@@ -49,6 +51,7 @@ def check_paths(
         _check("chunked prefill", _chunked(model, generated.inputs), whole),
         _check("left-padded batch", _padded(model, generated.inputs), whole),
         _check("one row alone", _prefill(model, generated.inputs.row(0)), _all(wide[:1], plain[:1])),
+        _company(model, generated.first(COMPANY_TOKENS), wide, stepwise),
     ]
     for item in spec.menu.items:
         if item.name.startswith("kv_cache") and item.name not in stack:
@@ -61,6 +64,18 @@ def check_paths(
     if "prefixes" in vars(model):
         checks += check_prefixes(model, generated, wide, plain, stepwise)
     return checks
+
+
+def _company(model: Any, generated: Generated, wide: Tensor, stepwise: Tensor) -> Check:
+    """Steps of another number of rows, which may take other kernels: the first row of several, or one beside a copy."""
+    start, new = generated.prompt_tokens, generated.new_tokens
+    wide, plain = wide[:, start - 1 : start + new - 1], stepwise[:, :new]
+    if len(generated.tokens) > 1:
+        return _check(
+            "one row decoded alone", forced(model, generated.alone(), model.decode), _all(wide[:1], plain[:1])
+        )
+    ours = forced(model, generated.twice(), model.decode)
+    return _check("one row decoded beside its copy", ours, _all(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
 
 
 def _check(path: str, ours: Tensor, reference: Reference) -> Check:

@@ -110,8 +110,9 @@ def _follow(layer: nn.Module, gate: nn.Module, replay: Route | None, made: Calla
             made(Route(ids.view(*positions.shape, -1), weights.view(*positions.shape, -1)))
         if replay is None:
             return None
-        rows = torch.arange(positions.shape[0], device=positions.device).unsqueeze(1)
-        # Padding behind a row's end is routed too, and nobody looks at it.
+        # A row more than was replayed is a copy of the last one. Padding behind a row's end is routed too, and nobody
+        # looks at it.
+        rows = torch.arange(positions.shape[0], device=positions.device).clamp_max(replay.ids.shape[0] - 1).unsqueeze(1)
         positions = positions.clamp_max(replay.ids.shape[1] - 1)
         chosen, weighted = replay.ids[rows, positions], replay.weights[rows, positions]
         return chosen.flatten(0, 1).to(ids.dtype), weighted.flatten(0, 1).to(weights.dtype)

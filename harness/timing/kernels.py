@@ -51,7 +51,7 @@ def time_kernels(
     """Every real shape of every kernel that has a speed of its own (`Kernel.bench`)."""
     times: list[KernelTime] = []
     for kernel in kernels:
-        if kernel.bench is None:
+        if kernel.bench is None or not kernel.computes(dtype):
             continue
         generator = torch.Generator(device=device).manual_seed(seed)
         times.extend(time_kernel(kernel, case, device, note) for case in kernel.bench(dtype, device, generator))

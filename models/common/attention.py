@@ -56,6 +56,28 @@ def norm_rotate_write(
     return {"q": rotate(rms_norm(q, q_weight, eps), cos, sin), "k_pages": k_pages, "v_pages": v_pages}
 
 
+def decode_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    eps: float,
+    scale: float,
+) -> dict[str, Tensor]:
+    """norm_rotate_write and paged_attention after it: {"out": like q, "k_pages", "v_pages"}, the pages in place."""
+    done = norm_rotate_write(q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, table, lengths, eps)
+    out = paged_attention(done["q"], k_pages, v_pages, table, starts, lengths, scale)["out"]
+    return {"out": out, "k_pages": k_pages, "v_pages": v_pages}
+
+
 class NormRotateWrite(nn.Module):
     """QK-norm, rotation, and the write of the new keys and values into the cache."""
 
@@ -81,8 +103,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         """x [B, T, H] -> [B, T, H]; the keys and values of x go into the cache first."""
         q, k, v = self.qkv(x)
-        q = self.rotary(q, k, v, cos, sin, cache, slots)
-        return self.o_proj(self.attend(q, cache, slots).flatten(2))
+        return self.o_proj(self.mix(q, k, v, cos, sin, cache, slots).flatten(2))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        """q [B, T, heads, D], k and v [B, T, kv_heads, D] -> [B, T, heads, D]."""
+        return self.attend(self.rotary(q, k, v, cos, sin, cache, slots), cache, slots)
 
 
 class Attend(nn.Module):

@@ -6,6 +6,7 @@ from harness.spec import Menu
 from models.common.compiled import COMPILE
 from models.common.graphs import CUDA_GRAPH
 from models.glm_4_7.attention import ATTENTION
+from models.glm_4_7.cuda_kernels import CUDA_KERNELS
 from models.glm_4_7.fused_layers import FUSED_LAYERS
 from models.glm_4_7.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.glm_4_7.linear import LINEAR
@@ -23,10 +24,21 @@ MENU = Menu(
         LINEAR,
         ROTARY,
         ATTENTION,
+        CUDA_KERNELS,
         EXPERTS,
         FUSED_LAYERS,
         COMPILE,
         CUDA_GRAPH,
     ),
-    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "experts", "fused_layers", "cuda_graph"),
+    full=(
+        "kv_cache",
+        "prefix_caching",
+        "linear",
+        "rotary",
+        "attention",
+        "cuda_kernels",
+        "experts",
+        "fused_layers",
+        "cuda_graph",
+    ),
 )

@@ -6,6 +6,7 @@ from harness.spec import Menu
 from models.common.compiled import COMPILE
 from models.common.graphs import CUDA_GRAPH
 from models.qwen3_4b_instruct_2507.attention import ATTENTION
+from models.qwen3_4b_instruct_2507.cuda_kernels import CUDA_KERNELS
 from models.qwen3_4b_instruct_2507.fused_layers import FUSED_LAYERS
 from models.qwen3_4b_instruct_2507.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.qwen3_4b_instruct_2507.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
@@ -25,9 +26,10 @@ MENU = Menu(
         LINEAR_INT4,
         ROTARY,
         ATTENTION,
+        CUDA_KERNELS,
         FUSED_LAYERS,
         COMPILE,
         CUDA_GRAPH,
     ),
-    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "cuda_kernels", "fused_layers", "cuda_graph"),
 )

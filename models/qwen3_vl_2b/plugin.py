@@ -6,6 +6,7 @@ from harness.spec import Menu
 from models.common.compiled import COMPILE
 from models.common.graphs import CUDA_GRAPH
 from models.qwen3_vl_2b.attention import ATTENTION
+from models.qwen3_vl_2b.cuda_kernels import CUDA_KERNELS
 from models.qwen3_vl_2b.fused_layers import FUSED_LAYERS
 from models.qwen3_vl_2b.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.qwen3_vl_2b.linear import LINEAR
@@ -22,9 +23,10 @@ MENU = Menu(
         LINEAR,
         ROTARY,
         ATTENTION,
+        CUDA_KERNELS,
         FUSED_LAYERS,
         COMPILE,
         CUDA_GRAPH,
     ),
-    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "fused_layers", "cuda_graph"),
+    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "cuda_kernels", "fused_layers", "cuda_graph"),
 )

@@ -1,0 +1,48 @@
+"""Attention whose decode steps are one CUDA launch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.common.attention import Attention
+from models.common.kernels import cluster_attention
+from models.common.kernels.cuda_library import library
+from models.common.kv_cache import LayerCache, Slots
+from models.common.swap import swap
+
+
+class ClusterAttention(Attention):
+    """As the Attention it is made from: one token a row of at most `rows` rows goes through the kernel, all else
+    the way it went before."""
+
+    def __init__(self, eager: Attention, rows: int) -> None:
+        super().__init__(eager.qkv, eager.rotary, eager.attend, eager.o_proj)
+        self.rows = rows
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        batch, tokens, heads, size = q.shape
+        kv_heads = k.shape[2]
+        if batch > self.rows or not cluster_attention.serves(q.dtype, tokens, heads, kv_heads, size):
+            return super().mix(q, k, v, cos, sin, cache, slots)
+        return cluster_attention.launch(
+            q,
+            k,
+            v,
+            self.rotary.q_norm.weight,
+            self.rotary.k_norm.weight,
+            cos,
+            sin,
+            cache.keys,
+            cache.values,
+            slots.table,
+            slots.starts,
+            slots.lengths,
+            self.rotary.q_norm.eps,
+            self.attend.scale,
+        )["out"]
+
+
+def cluster(model: nn.Module, rows: int) -> tuple[str, ...]:
+    """Every Attention of `model` through the kernel, which is compiled now. Returns the paths replaced."""
+    library("cluster_attention")
+    return swap(model, Attention, lambda m: ClusterAttention(m, rows))

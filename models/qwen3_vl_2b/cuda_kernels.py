@@ -1,0 +1,28 @@
+"""What CUDA C++ does that Triton cannot: which decode steps take a thread block cluster for each key-value head."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.cluster import cluster
+from models.common.kernels.cluster_attention_cases import CLUSTER_ATTENTION
+
+ROWS = 1
+"""Sequences up to which a step is one launch; more fill the device without clusters."""
+
+
+def launch_once(model: nn.Module, target: Target) -> Receipt:
+    """QK-norm, rotation, cache write and attention of one new token in one launch."""
+    return Receipt("cuda_kernels", cluster(model, ROWS), (f"one launch up to {ROWS} sequence(s)",))
+
+
+CUDA_KERNELS = Optimization(
+    name="cuda_kernels",
+    summary="decode attention from projections to heads' outputs in one CUDA launch",
+    numerics="reordered",
+    apply=launch_once,
+    kernels=(CLUSTER_ATTENTION,),
+    conflicts=("compile",),
+    needs=("clusters", "cuda", "nvcc"),
+)
