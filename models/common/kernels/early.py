@@ -8,6 +8,8 @@ from functools import cache
 from typing import Any
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted
@@ -25,3 +27,27 @@ def early_start(x: Tensor) -> dict[str, Any]:
     if interpreted() or not offers(x.device):
         return {"PDL": False}
     return {"PDL": True, "launch_pdl": True}
+
+
+def ahead(weight: Tensor) -> int:
+    """Bytes of one row [..., K] of `weight` that `prefetch_rows` may ask for: all of them, or 0 where rows do not begin
+    and end at multiples of 16 bytes."""
+    size = weight.element_size()
+    begins = [weight.data_ptr(), *(stride * size for stride in weight.stride()[:-1])]
+    row = weight.shape[-1] * size
+    return 0 if any(place % 16 for place in (*begins, row)) else row
+
+
+@triton.jit
+def prefetch_rows(at, stride, ROWS: tl.constexpr, BYTES: tl.constexpr):
+    """Ask the L2 cache for the first BYTES of ROWS rows; no thread waits for them."""
+    for row in tl.static_range(ROWS):
+        tl.inline_asm_elementwise(
+            "{ .reg .pred p; .reg .u32 t; mov.u32 t, %tid.x; setp.eq.u32 p, t, 0;"
+            " @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
+            "=r,l,r",
+            [(at + row * stride).to(tl.int64), BYTES],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )

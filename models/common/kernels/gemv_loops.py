@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from models.common.kernels.arithmetic import product, silu
+from models.common.kernels.early import prefetch_rows
 
 
 @triton.jit
@@ -35,21 +36,6 @@ def finish(first, second, extra_at, mask, dtype: tl.constexpr, EPILOGUE: tl.cons
         gate = silu(out.to(tl.float32), dtype)
         out = (gate * second.to(dtype).to(tl.float32)).to(dtype)
     return out
-
-
-@triton.jit
-def prefetch_rows(at, stride, ROWS: tl.constexpr, BYTES: tl.constexpr):
-    """Ask the L2 cache for the first BYTES of ROWS rows; no thread waits for them."""
-    for row in tl.static_range(ROWS):
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; .reg .u32 t; mov.u32 t, %tid.x; setp.eq.u32 p, t, 0;"
-            " @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
-            "=r,l,r",
-            [(at + row * stride).to(tl.int64), BYTES],
-            dtype=tl.int32,
-            is_pure=False,
-            pack=1,
-        )
 
 
 @triton.jit

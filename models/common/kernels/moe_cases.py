@@ -194,6 +194,7 @@ def _vector_compilation(down: bool) -> Callable[[Bank, str, torch.dtype], Compil
         signature |= {"K": "i32", "stride_expert": "i32", "stride_w": "i32"}
         signature |= {"H": "i32", "weights_ptr": weights} if down else {"I": "i32", "stride_x": "i32"}
         fixed = {**moe_vector.constants(shape, k), "SLOTS": chosen, "PDL": True}
+        fixed |= {"AHEAD": k * dtype.itemsize} if down else {}
         function = moe_vector.down_kernel if down else moe_vector.gate_up_kernel
         return Compilation(function, signature, fixed, shape.num_warps)
 

@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted
+from models.common.kernels.early import ahead
 
 BLOCK_E, WARPS = 2, 4
 MAX_BLOCK_K, MIN_BLOCK_K = 2048, 256
@@ -53,11 +54,18 @@ def needs(tokens: int, experts: int) -> tuple[int, int]:
     return tokens * experts, tokens
 
 
-def constants(experts: int, k: int) -> dict[str, int]:
-    """The compile-time values of one launch, apart from how many are chosen."""
+def constants(weight: Tensor) -> dict[str, int]:
+    """The compile-time values of one launch over weight [E, K], apart from how many are chosen."""
+    experts, k = weight.shape
     block_e = triton.next_power_of_2(experts) if interpreted() else BLOCK_E
     block_k = max(16 if interpreted() else MIN_BLOCK_K, min(MAX_BLOCK_K, k & -k))
-    return {"BLOCK_E": block_e, "BLOCK_K": block_k, "ALL": triton.next_power_of_2(experts), "EVEN_K": k % block_k == 0}
+    return {
+        "BLOCK_E": block_e,
+        "BLOCK_K": block_k,
+        "ALL": triton.next_power_of_2(experts),
+        "EVEN_K": k % block_k == 0,
+        "AHEAD": ahead(weight) if experts % block_e == 0 else 0,
+    }
 
 
 def check(x: Tensor, weight: Tensor, chosen: int) -> None:

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import exp
-from models.common.kernels.early import early_start
+from models.common.kernels.early import early_start, prefetch_rows
 from models.common.kernels.router_loops import WARPS, check, constants, needs, score, take_best
 from models.common.kernels.workspace import Workspace
 
@@ -32,6 +32,7 @@ def router_kernel(
     BLOCK_K: tl.constexpr,
     ALL: tl.constexpr,
     EVEN_K: tl.constexpr,
+    AHEAD: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Grid (blocks of E, N): x [N, K], weight [E, K], correction [E] -> ids and weights [N, SLOTS]; scores [N, E] and
@@ -40,6 +41,8 @@ def router_kernel(
     experts = start + tl.arange(0, BLOCK_E)
     rows = tl.minimum(experts, E - 1)[:, None]
     if PDL:
+        if AHEAD > 0:
+            prefetch_rows(weight_ptr + start * K, K, BLOCK_E, AHEAD)
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     logits = score(x_ptr + token * stride_x, weight_ptr, rows, K, BLOCK_E, BLOCK_K, EVEN_K)
@@ -74,7 +77,7 @@ def route(
     workspace.require(*size)
     ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
     weights = torch.empty(tokens, chosen, dtype=torch.float32, device=x.device)
-    fixed = constants(experts, k)
+    fixed = constants(weight)
     router_kernel[(triton.cdiv(experts, fixed["BLOCK_E"]), tokens)](
         x,
         weight,

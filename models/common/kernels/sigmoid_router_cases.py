@@ -78,7 +78,7 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     signature |= dict.fromkeys(("correction_ptr", "weights_ptr", "scores_ptr"), "*fp32")
     signature |= {"ids_ptr": "*i64", "tickets_ptr": "*i32", "scale": "fp32"}
     signature |= dict.fromkeys(("E", "K", "stride_x"), "i32")
-    fixed = {**router_loops.constants(bank, hidden), "SLOTS": chosen, "PDL": True}
+    fixed = {**router_loops.constants(torch.empty(bank, hidden, dtype=dtype)), "SLOTS": chosen, "PDL": True}
     return (Compilation(sigmoid_router.router_kernel, signature, fixed, router_loops.WARPS),)
 
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import exp
-from models.common.kernels.early import early_start
+from models.common.kernels.early import early_start, prefetch_rows
 from models.common.kernels.router_loops import WARPS, check, constants, needs, score, take_best
 from models.common.kernels.workspace import Workspace
 
@@ -33,6 +33,7 @@ def router_kernel(
     BLOCK_K: tl.constexpr,
     ALL: tl.constexpr,
     EVEN_K: tl.constexpr,
+    AHEAD: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Grid (blocks of E, N): x [N, K], weight [E, K] -> ids and weights [N, SLOTS]; scores [N, E] and tickets [N] are
@@ -41,6 +42,8 @@ def router_kernel(
     experts = start + tl.arange(0, BLOCK_E)
     rows = tl.minimum(experts, E - 1)[:, None]
     if PDL:
+        if AHEAD > 0:
+            prefetch_rows(weight_ptr + start * K, K, BLOCK_E, AHEAD)
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     found = score(x_ptr + token * stride_x, weight_ptr, rows, K, BLOCK_E, BLOCK_K, EVEN_K)
@@ -71,7 +74,7 @@ def route(x: Tensor, weight: Tensor, chosen: int, workspace: Workspace | None = 
     workspace.require(*size)
     ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
     weights = torch.empty(tokens, chosen, dtype=x.dtype, device=x.device)
-    fixed = constants(experts, k)
+    fixed = constants(weight)
     router_kernel[(triton.cdiv(experts, fixed["BLOCK_E"]), tokens)](
         x,
         weight,

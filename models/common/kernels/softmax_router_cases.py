@@ -62,7 +62,7 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     signature = dict.fromkeys(("x_ptr", "weight_ptr", "weights_ptr"), pointer(dtype))
     signature |= {"ids_ptr": "*i64", "scores_ptr": "*fp32", "tickets_ptr": "*i32"}
     signature |= dict.fromkeys(("E", "K", "stride_x"), "i32")
-    fixed = {**router_loops.constants(128, 2048), "SLOTS": 8, "PDL": True}
+    fixed = {**router_loops.constants(torch.empty(128, 2048, dtype=dtype)), "SLOTS": 8, "PDL": True}
     return (Compilation(softmax_router.router_kernel, signature, fixed, router_loops.WARPS),)
 
 
