@@ -12,17 +12,18 @@ from models.common.swap import swap
 
 
 class ClusterAttention(Attention):
-    """As the Attention it is made from: one token a row of at most `rows` rows goes through the kernel, all else
-    the way it went before."""
+    """As the Attention it is made from: one token of at most `rows` rows over at most `keys` keys goes through the
+    kernel, all else the way it went before."""
 
-    def __init__(self, eager: Attention, rows: int) -> None:
+    def __init__(self, eager: Attention, rows: int, keys: int) -> None:
         super().__init__(eager.qkv, eager.rotary, eager.attend, eager.o_proj)
-        self.rows = rows
+        self.rows, self.keys = rows, keys
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         batch, tokens, heads, size = q.shape
         kv_heads = k.shape[2]
-        if batch > self.rows or not cluster_attention.serves(q.dtype, tokens, heads, kv_heads, size):
+        fits = batch <= self.rows and slots.bound <= self.keys
+        if not fits or not cluster_attention.serves(q.dtype, tokens, heads, kv_heads, size):
             return super().mix(q, k, v, cos, sin, cache, slots)
         return cluster_attention.launch(
             q,
@@ -42,7 +43,7 @@ class ClusterAttention(Attention):
         )["out"]
 
 
-def cluster(model: nn.Module, rows: int) -> tuple[str, ...]:
+def cluster(model: nn.Module, rows: int, keys: int) -> tuple[str, ...]:
     """Every Attention of `model` through the kernel, which is compiled now. Returns the paths replaced."""
     library("cluster_attention")
-    return swap(model, Attention, lambda m: ClusterAttention(m, rows))
+    return swap(model, Attention, lambda m: ClusterAttention(m, rows, keys))

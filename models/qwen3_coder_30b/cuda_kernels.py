@@ -10,11 +10,15 @@ from models.common.kernels.cluster_attention_cases import CLUSTER_ATTENTION
 
 ROWS = 1
 """Sequences up to which a step is one launch; more fill the device without clusters."""
+KEYS = 4096
+"""Keys that a cache may hold for that: past these, more blocks than a cluster has read them faster."""
 
 
 def launch_once(model: nn.Module, target: Target) -> Receipt:
     """QK-norm, rotation, cache write and attention of one new token in one launch."""
-    return Receipt("cuda_kernels", cluster(model, ROWS), (f"one launch up to {ROWS} sequence(s)",))
+    return Receipt(
+        "cuda_kernels", cluster(model, ROWS, KEYS), (f"one launch for {ROWS} sequence of up to {KEYS} tokens",)
+    )
 
 
 CUDA_KERNELS = Optimization(
