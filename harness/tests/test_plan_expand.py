@@ -137,6 +137,21 @@ def test_ranks_need_several_devices_and_a_cpu_offers_processes(model, gpu_site):
     assert result.skipped[0].reason == "optimization 'split' needs ranks, which this hardware does not offer"
 
 
+@pytest.mark.parametrize(
+    ("capability", "nvcc", "lacking"), [((9, 0), True, ""), ((9, 0), False, "nvcc"), ((8, 0), True, "clusters")]
+)
+def test_a_stack_leaves_out_what_the_gpu_or_its_compiler_cannot_do(model, gpu_site, capability, nvcc, lacking):
+    item = dataclasses.replace(model.menu["rotary"], name="cuda_kernels", needs=("clusters", "cuda", "nvcc"))
+    menu = dataclasses.replace(model.menu, items=(item, *model.menu.items), full=("cuda_kernels", "kv_cache"))
+    site = dataclasses.replace(
+        gpu_site, machine=dataclasses.replace(gpu_site.machine, capability=capability), nvcc=nvcc
+    )
+    result = expand([job()], {"toy": dataclasses.replace(model, menu=menu)}, site)
+    notes = (f"toy on h200: `full` leaves out cuda_kernels (needs {lacking})",) if lacking else ()
+    assert result.cases[0].optimizations == (("kv_cache",) if lacking else ("cuda_kernels", "kv_cache"))
+    assert result.notes == notes
+
+
 def test_an_optimization_that_only_another_model_offers_is_skipped(model, cpu_site):
     poorer = dataclasses.replace(model, menu=dataclasses.replace(model.menu, items=model.menu.items[1:], full=()))
     jobs = [stacked("rotary"), job(model={"name": "poor"}, optimization={"rotary": {}})]

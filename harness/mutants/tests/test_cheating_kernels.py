@@ -164,3 +164,25 @@ def test_a_declared_kernel_that_is_never_launched_is_refused(called: bool) -> No
     (check,) = ran.checks()
     assert check.passed is called
     assert function.pre_run_hooks == []
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_a_declared_kernel_that_is_not_written_in_triton_is_watched_too(called: bool) -> None:
+    launched = [None] * 3
+    kernel = Kernel(
+        "declared",
+        doubled,
+        doubled,
+        menu,
+        lambda **_: Cost(0, 0),
+        lambda _: (),
+        dtypes=(torch.float16,),
+        launches=lambda: len(launched),
+    )
+    with watched(nn.Identity(), (), (kernel,), torch.float16) as ran:
+        launched += [None] * called
+    (check,) = ran.checks()
+    assert check.passed is called
+    with watched(nn.Identity(), (), (kernel,), torch.float32) as ran:
+        pass
+    assert ran.checks() == [], "a kernel has nothing to do in a dtype that it does not compute"
