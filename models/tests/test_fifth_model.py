@@ -1,5 +1,5 @@
-"""Adding a model is one directory and one line of configuration: a fifth one, added to a copy of the project in which no
-other file changes, is listed, planned, proven, and refused when it is wrong."""
+"""Adding a model is one directory and one line of configuration: a fifth one, added to a copy of the project in which
+no other file changes, is listed, proven, and refused when it is wrong."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from harness.store import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small_llama"
-RUN = (f"+model={NAME}", "hardware=cpu", "timing=off", "report=[markdown]")
+RUN = ("harness", f"+model={NAME}", "hardware=cpu", "timing=off", "report=[markdown]")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,9 @@ def with_fifth(root: Path) -> Path:
     return root
 
 
-def ask(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
+        [sys.executable, "-m", *arguments],
         cwd=project,
         # The copy comes before an installed project; nothing is timed, so nobody's lock on the device need be awaited.
         env=os.environ | {"PYTHONPATH": str(project), "XDG_RUNTIME_DIR": str(project)},
@@ -45,15 +45,24 @@ def ask(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_is_listed_beside_the_others(project: Path) -> None:
-    done = ask(project)
+    done = run(project, "harness")
     assert done.returncode == 2
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
     assert [NAME, "tiny", "kv_cache kv_cache_paged linear"] in rows, done.stdout + done.stderr
     assert len(rows) == 1 + len(registry.names()) + 1
 
 
+def test_it_is_self_contained_by_the_test_that_holds_the_others(project: Path) -> None:
+    (project / "models" / "tests").mkdir()
+    for file in ("models/tests/test_self_contained.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, project / file)
+    done = run(project, "pytest", "models/tests/test_self_contained.py", "-rA")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"test_no_model_is_imported_from_elsewhere[{NAME}]" in done.stdout
+
+
 def test_the_public_command_proves_it(project: Path) -> None:
-    done = ask(project, *RUN)
+    done = run(project, *RUN)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (project / "benchmark_results").rglob("*.jsonl")
     _, (record,) = read_run(path)
@@ -72,6 +81,6 @@ def test_it_is_refused_when_it_is_wrong_and_the_place_is_named(tmp_path: Path) -
     exchanged = source.replace("mlp.gate_up.up_proj", "mlp.gate_up.gate_proj").replace(right, wrong)
     assert exchanged.count("mlp.gate_up") == 2
     weights.write_text(exchanged)
-    done = ask(tmp_path, *RUN, "optimization=none")
+    done = run(tmp_path, *RUN, "optimization=none")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "layer 0, gated (gate, up and SwiGLU)" in done.stdout

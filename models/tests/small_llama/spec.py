@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.spec import ModelSpec, Stage
 from models.common.mutants.cache import CACHE_MUTANTS
 from models.common.mutants.gated import GATED_MUTANTS
+from models.common.mutants.heads import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
 from models.common.mutants.residual import RESIDUAL_MUTANTS
 from models.small_llama.config import SIZES
 from models.small_llama.model import build
@@ -13,6 +14,7 @@ from models.small_llama.reference import reference
 from models.small_llama.weights import perturb, rename
 from models.small_llama.work import work
 
+HEAD_MUTANTS = (*ROTARY_MUTANTS, *ATTEND_MUTANTS, *PROJECTION_MUTANTS)
 STAGES = (
     Stage("input_norm", "RMSNorm", "input_norm[0]", "input_layernorm"),
     Stage("query", "q projection", "attention.qkv[0]", "self_attn.q_proj"),
@@ -40,5 +42,5 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
-    mutants=(*CACHE_MUTANTS, *RESIDUAL_MUTANTS, *GATED_MUTANTS),
+    mutants=(*HEAD_MUTANTS, *CACHE_MUTANTS, *RESIDUAL_MUTANTS, *GATED_MUTANTS),
 )
