@@ -304,6 +304,8 @@ class Provenance(Frozen):
     kernel_sources: str
     aot_compiled: tuple[str, ...] = ()
     """Kernels compiled ahead of time for sm_90 in this run, without running them."""
+    fresh_caches: bool = False
+    """Whether every kernel of this run was compiled in it, none taken from a cache."""
 
 
 class Record(Frozen):
