@@ -1,5 +1,6 @@
 """Samples go out in pytest-benchmark's format, its own command reads them, and they come back."""
 
+import io
 import json
 import os
 import subprocess
@@ -45,15 +46,17 @@ def test_what_is_exported_is_read_back_in_milliseconds(exported):
     assert candidate["commit"].startswith("43a021e0")
 
 
-def test_a_file_that_exists_is_not_replaced(exported, capsys):
-    assert main([str(RUN), str(exported)]) == 2
-    assert "File exists" in capsys.readouterr().err
+def test_a_file_that_exists_is_not_replaced(exported):
+    err = io.StringIO()
+    assert main([str(RUN), str(exported)], err) == 2
+    assert "File exists" in err.getvalue()
 
 
-def test_a_run_without_timing_is_refused(tmp_path, capsys):
+def test_a_run_without_timing_is_refused(tmp_path):
+    err = io.StringIO()
     untimed = RUN.parents[1] / "cpu" / "20261123-007f1691-19ef39.jsonl"
-    assert main([str(untimed), str(tmp_path / "out.json")]) == 2
-    assert "nothing was timed" in capsys.readouterr().err
+    assert main([str(untimed), str(tmp_path / "out.json")], err) == 2
+    assert "nothing was timed" in err.getvalue()
     assert not (tmp_path / "out.json").exists()
 
 
