@@ -161,11 +161,14 @@ def _verdict(series: Series, points: tuple[Point, ...], tests: Sequence[Finding]
 
 
 def _dated(found: Finding) -> Finding:
-    """With the last point before the step and the first after it: the split of least absolute deviation."""
+    """With the last point before the step and the first after it: the split of least absolute deviation.
+
+    A step in the older half of the baseline would be its median, and no alarm.
+    """
     values = np.array([point.log_speedup for point in found.points])
     if found.rule == "nightly":
-        start, values = values.size - RECENT, values[max(0, values.size - RECENT - BASELINE) :]
-        first = start + _split(values, values.size - RECENT) - (values.size - RECENT)
+        window = values[-RECENT - BASELINE :]
+        first = values.size - window.size + _split(window, (window.size - RECENT) // 2)
     else:
         medians = np.median(np.lib.stride_tricks.sliding_window_view(values[:-RATCHET_RECENT], RATCHET_WINDOW), axis=1)
         first = _split(values, int(np.argmax(medians)) + RATCHET_WINDOW // 2)
