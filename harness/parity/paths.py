@@ -20,6 +20,8 @@ from harness.spec import ModelInputs, ModelSpec, Target
 
 PATH_TOKENS = 16
 """New tokens that each path goes over; generation goes over all of them."""
+LATE_TOKENS = 6
+"""New tokens that another cache layout decodes, at the end of the longest sequence."""
 COMPANY_TOKENS = 4
 """New tokens that another number of rows goes over."""
 CHUNKS = (7, 1, 16)
@@ -39,7 +41,7 @@ def check_paths(
     """wide and plain [B, T, vocab] on `generated.tokens` [B, T], `stepwise` [B, new, vocab] the plain model's when it
     decodes; one check a path, its worst rule. Other cache layouts decode the end of the longest sequence: the beginning
     fits into one page."""
-    late = generated.last(PATH_TOKENS)
+    late = generated.last(LATE_TOKENS)
     end = _all(wide[:, late.prompt_tokens - 1 : -1], stepwise[:, -late.new_tokens :])
     generated = generated.first(PATH_TOKENS)
     tokens, start = generated.tokens, generated.prompt_tokens

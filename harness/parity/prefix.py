@@ -68,7 +68,16 @@ class _Bench:
         cut += cut % PAGE_TOKENS == 0
         others = torch.cat((self.tokens[:, :cut], self.other(1)[:, cut:]), dim=1)
         self.warm(prefixes, others)
-        return self.rest(prefixes, "rows that part inside a block", cut)
+        return [self.moved(prefixes, others), *self.rest(prefixes, "rows that part inside a block", cut)]
+
+    def moved(self, prefixes: Any, cached: Tensor) -> Check:
+        """What is cached as a later block begins another prompt: it was computed at other positions."""
+        later = torch.cat((cached[:, PAGE_TOKENS:], cached[:, :2]), dim=1)
+        cache, matched = prefixes.open(later, self.length)
+        prefixes.close(cache)
+        alike = (later == cached[:, : later.shape[1]]).int().cumprod(1).sum(1)
+        wrong = abs(matched - min(int(alike.min()), later.shape[1] - 1))
+        return _count("later block at the beginning", "reused tokens", wrong, f"{matched} reused")
 
     def evicted(self) -> list[Check]:
         """Others pass through a pool that cannot keep both; whatever is left of ours is reused, the rest computed."""

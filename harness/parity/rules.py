@@ -44,7 +44,9 @@ class Factors:
     """Least noise of any element, in half units in the last place: 0 or 1."""
 
 
-REDUCED = Factors(maximum=2.0, rms=1.25, slice=2.0, floor=0.0)
+REDUCED = Factors(maximum=2.2, rms=1.25, slice=2.0, floor=0.0)
+"""The largest error of a whole layer reached 0.76 of twice the noise in 30 seeds of right answers of four models
+(benchmark_results/calibration): 2.2 leaves the room that calibration asks for."""
 SINGLE = Factors(maximum=4.0, rms=3.0, slice=6.0, floor=1.0)
 FACTORS = {torch.bfloat16: REDUCED, torch.float16: REDUCED, torch.float32: SINGLE}
 

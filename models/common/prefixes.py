@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import SharedSlots
-from harness.spec import Optimization, Receipt, Target
+from harness.spec import Mutant, Optimization, Receipt, Target
 from models.common.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.prefix_tree import Lease, PrefixTree, Symbol
 
@@ -123,7 +123,9 @@ class Prefixes:
             layer.values[targets] = layer.values[sources]
 
 
-def prefix_caching(symbols: Callable[..., list[list[Symbol]]], page_tokens: int, pool_tokens: int) -> Optimization:
+def prefix_caching(
+    symbols: Callable[..., list[list[Symbol]]], page_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
+) -> Optimization:
     """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are."""
 
     def apply(model: nn.Module, target: Target) -> Receipt:
@@ -137,4 +139,5 @@ def prefix_caching(symbols: Callable[..., list[list[Symbol]]], page_tokens: int,
         # The pages are the same bits; the rest of a prompt is a shorter product, whose sums may be cut otherwise.
         numerics="reordered",
         apply=apply,
+        mutants=mutants,
     )

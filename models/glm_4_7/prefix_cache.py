@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from models.common.mutants.prefix import PREFIX_MUTANTS
 from models.common.prefix_tree import Symbol
 from models.common.prefixes import prefix_caching
 from models.glm_4_7.kv_cache import PAGE_TOKENS
@@ -17,4 +18,4 @@ def symbols(tokens: Tensor) -> list[list[Symbol]]:
     return tokens.tolist()
 
 
-PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS)
+PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS, PREFIX_MUTANTS)

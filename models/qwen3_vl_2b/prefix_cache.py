@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Grid, ModelInputs
+from models.common.mutants.prefix import IMAGE_PREFIX_MUTANTS
 from models.common.prefix_tree import Symbol
 from models.common.prefixes import prefix_caching
 from models.qwen3_vl_2b.kv_cache import PAGE_TOKENS
@@ -53,4 +54,4 @@ def _digests(pixels: Tensor, grids: tuple[tuple[Grid, ...], ...]) -> list[list[s
     ]
 
 
-PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS)
+PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS, IMAGE_PREFIX_MUTANTS)

@@ -171,20 +171,20 @@ def matrix_kernel(
     half = tl.cast(N, tl.int64) * stride_w
     begin(weight_at + split * share * BLOCK_K, half, stride_w, EPILOGUE == "swiglu", BLOCK_N, AHEAD, PDL)
     # Rows past the end repeat the last one, in place of a mask on every load; they are never stored.
-    tokens = tl.minimum(tl.arange(0, BLOCK_M), M - 1)[:, None]
-    rows = tl.minimum(tl.arange(0, BLOCK_N), N - 1 - start)[:, None]
+    tokens_at = x_ptr + tl.minimum(tl.arange(0, BLOCK_M), M - 1)[:, None] * stride_x
+    rows_at = weight_at + tl.minimum(tl.arange(0, BLOCK_N), N - 1 - start)[:, None] * stride_w
     first = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     second = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for chunk in tl.range(split * share, tl.minimum((split + 1) * share, tl.cdiv(K, BLOCK_K)), num_stages=STAGES):
         k = chunk * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
-        at = weight_at + rows * stride_w + k
+        at = rows_at + k
         # Written out rather than called: the interpreter takes a millisecond for every call of a Triton function.
         if EVEN_K:
             weight = tl.load(at, eviction_policy="evict_first")
-            x = tl.load(x_ptr + tokens * stride_x + k)
+            x = tl.load(tokens_at + k)
         else:
             weight = tl.load(at, mask=k < K, other=0.0, eviction_policy="evict_first")
-            x = tl.load(x_ptr + tokens * stride_x + k, mask=k < K, other=0.0)
+            x = tl.load(tokens_at + k, mask=k < K, other=0.0)
         if WIDEN:
             weight = weight.to(tl.float32)
             x = x.to(tl.float32)

@@ -185,7 +185,7 @@ def launch(
 
 def rows_per_program(vectors: int) -> int:
     if interpreted():
-        return INTERPRETED_ROWS
+        return int(min(INTERPRETED_ROWS, triton.next_power_of_2(vectors)))
     return MANY_ROWS if vectors >= BUSY else FEW_ROWS
 
 
