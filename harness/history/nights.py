@@ -18,9 +18,9 @@ WHERE: dict[str, Any] = {"arm": REFERENCE, "status": "passed", "provisional": Fa
 def series(frame: pd.DataFrame) -> tuple[Series, ...]:
     """From rows of `harness.store.load(folder, **WHERE)`, by label and phase.
 
-    A row whose blocks were all dropped has no speed-up and is no point.
+    A row whose blocks were all dropped has no speed-up and is no point. A record that a merged run holds, too, is one.
     """
-    timed = frame[frame["speedup"].notna()].sort_values(["started_at", "run"])
+    timed = frame[frame["speedup"].notna()].drop_duplicates(["hash", "phase"]).sort_values(["started_at", "run"])
     made = [_one(rows) for _, rows in timed.groupby(["key", "phase"], sort=False)]
     return tuple(sorted(made, key=lambda each: (each.label, each.phase, each.key)))
 

@@ -9,7 +9,7 @@ import pytest
 from harness.case import Plan
 from harness.history import __main__ as command
 from harness.record import Check, Parity, Record, Series
-from harness.store import RunWriter, run_path
+from harness.store import RunWriter, read_file, run_path
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 NIGHTS, SLOW_FROM = 34, 30
@@ -142,6 +142,17 @@ def test_a_short_history_is_told_and_is_no_pass(night, run):
     code, out, _ = run()
     assert code == 3
     assert out.startswith("INSUFFICIENT HISTORY")
+
+
+def test_a_record_that_a_merged_run_repeats_is_one_point(night, run, tmp_path):
+    for number in range(6):
+        night(number, 2.0)
+    files = [read_file(path) for path in sorted(tmp_path.glob("cpu/*.jsonl"))]
+    sources = tuple(file.run for file in files)
+    with RunWriter(run_path(tmp_path, "cpu", "merged"), "merged", files[0].plan, sources=sources) as writer:
+        for file in files:
+            writer.append(file.records[0])
+    assert "6 points of this machine" in run()[1]
 
 
 def test_records_of_dirty_trees_are_no_points(night, run):
