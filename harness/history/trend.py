@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.history.rules import MAD_TO_SIGMA, Point, Series
 
 PENALTY = 4.0
-"""Of one more change, in noise times log(n). On 100 series of 60 points with 0.7 % noise: no change where there was none,
+"""Of one more change, in noise times log(n). On 100 series of 60 points with 0.7 % noise: none where there was none,
 and each step of 3, 5 and 10 % dated within a point."""
 SHORTEST = 3
 """Points of a level."""
