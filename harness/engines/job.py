@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.case import Case
-from harness.engines.local import LocalEngine
+from harness.engines.local import ROOT, LocalEngine
 from harness.engines.stamp import Stamp
+from harness.environment import capture
 from harness.place import Place
 from harness.record import Record
 
@@ -35,10 +36,8 @@ class Lines:
 
 def run(case: Case, stamp: Stamp, place: Place, worker_module: str, out: Path, folder: Path) -> str:
     """Run the case and leave its record at `out`, whole or not at all, and a reproducer of a failure in `folder`.
-    Returns its status.
-
-    The stamp's environment is the submitting machine's, and so is that of the record.
-    """
+    Returns its status. The record's environment is that of the node, with the command that was given elsewhere."""
+    stamp = replace(stamp, environment=capture(ROOT, stamp.environment.command))
     given = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
     if place.kind == "cuda" and len(given) < place.gpu_count:
         record = stamp.lost(case, f"Slurm gave {len(given)} of the {place.gpu_count} GPU(s) that {place.name} has")

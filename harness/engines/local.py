@@ -30,6 +30,12 @@ from harness.record import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FROM_OUTSIDE = {
+    -signal.SIGKILL: ("SIGKILL", "for want of memory"),
+    -signal.SIGTERM: ("SIGTERM", "by a scheduler or a shutdown"),
+}
+"""Exit codes that no worker gives itself: the signal, and who mostly sends it."""
+
 
 class LocalEngine:
     """Runs cases of a plan, `workers` at a time. `places` says for each hardware name which devices fit it. A failing
@@ -131,10 +137,9 @@ class LocalEngine:
             return fragment.ended(
                 "timed_out", "Deadline", f"{name}: past the {case.deadline_s:g} s of its case", end.tail
             )
-        if end.code == -signal.SIGKILL:
-            return fragment.ended(
-                "killed", "SIGKILL", f"{name}: killed from outside, often for want of memory", end.tail
-            )
+        if end.code in FROM_OUTSIDE:
+            sent, why = FROM_OUTSIDE[end.code]
+            return fragment.ended("killed", sent, f"{name}: killed from outside, often {why}", end.tail)
         written = fragment.read(left) if left.exists() else None
         if written is None or (end.code != 0 and written.status == "passed"):
             return fragment.ended("crashed", _how(end.code), f"{name}: {_last_line(end.tail)}", end.tail)

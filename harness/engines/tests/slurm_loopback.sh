@@ -80,6 +80,7 @@ ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
+SlurmdParameters=config_overrides
 MinJobAge=10
 KillWait=2
 JobRequeue=0
@@ -89,7 +90,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((port + 2))
 AccountingStoragePass=$folder/run/munge
 JobAcctGatherType=jobacct_gather/none
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Gres=gpu:2 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 Gres=gpu:2 State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE OverSubscribe=NO
 CONF
     printf 'Name=gpu File=%s/gpu0\nName=gpu File=%s/gpu1\n' "$folder" "$folder" >"$folder/gres.conf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -95,7 +96,7 @@ def when_running(tmp_path, act):
     return thread
 
 
-def test_each_job_has_gpus_of_its_own_and_leaves_the_record_that_a_local_run_leaves(run, make_case):
+def test_each_job_has_gpus_of_its_own_and_leaves_the_record_that_a_local_run_leaves(run, make_case, environment):
     together = [make_case(optimizations=("together",), hardware="h200", seed=seed, deadline_s=60.0) for seed in (0, 1)]
     both = make_case(optimizations=("fine",), hardware="h200_x2", deadline_s=60.0)
     plain = make_case(optimizations=("fine",), deadline_s=60.0)
@@ -106,6 +107,9 @@ def test_each_job_has_gpus_of_its_own_and_leaves_the_record_that_a_local_run_lea
     assert seen == {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"}
     assert of_two.receipts[0].notes[1] == "CUDA_VISIBLE_DEVICES=0,1"
     assert (on_cpu.shard, on_cpu.plan, len(on_cpu.series)) == ("1/2", "0123456789abcdef", 1)
+    node = {record.environment.platform for record in (*paired, of_two, on_cpu, broken)}
+    assert node == {f"{platform.system()} {platform.release()} {platform.machine()}"}, "not of the submitting machine"
+    assert {record.environment.command for record in paired} == {environment.command}
 
 
 def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make_case, tmp_path):
@@ -118,8 +122,9 @@ def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make
     late = make_case(optimizations=("fine",), hardware="h200", deadline_s=60.0)
     killed, fine = run(hanging, late)
     killer.join()
-    assert (killed.status, fine.status) == ("killed", "passed")
-    assert "left no record" in killed.error.message
+    assert (killed.status, fine.status) == ("killed", "passed"), killed.error
+    said = killed.error.message
+    assert "left no record" in said or "killed from outside" in said, "the job or its worker, whichever died first"
     assert time.monotonic() - begun < 60
 
 
