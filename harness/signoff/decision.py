@@ -13,7 +13,7 @@ from harness import compare
 from harness.case import Case, Frozen
 from harness.errors import RecordError
 from harness.outcome import against_strongest, why
-from harness.record import CANDIDATE, REFERENCE, Level, Phase, Record, SignOffEvidence
+from harness.record import CANDIDATE, KERNELS_IN_PLACE, REFERENCE, Level, Phase, Record, SignOffEvidence
 from harness.signoff.evidence import Evidence
 from harness.signoff.policy import Policy, Waiver
 
@@ -130,12 +130,16 @@ def _findings(evidence: Evidence, policy: Policy) -> Iterator[Finding]:
 
 
 def _parity(record: Record, measure: str) -> Finding:
+    """A stack without kernels has no op level; the path level tells whether there are any in place."""
+    checks = record.parity.checks if record.parity else ()
     levels = record.parity.levels() if record.parity else ()
-    lacking = [level for level in LEVELS if level not in levels]
-    passed = record.parity is not None and record.parity.passed and not lacking
-    count = len(record.parity.checks) if record.parity else 0
-    found = f"{count} checks on {', '.join(levels) or 'no level'}"
+    kernels = any(check.subject == KERNELS_IN_PLACE for check in checks)
+    lacking = [level for level in LEVELS if level not in levels and (kernels or level != "op")]
+    left = sorted({item.subject for item in record.parity.not_judged}) if record.parity else []
+    passed = record.parity is not None and record.parity.passed and not lacking and not left
+    found = f"{len(checks)} checks on {', '.join(levels) or 'no level'}"
     found += f"; nothing was judged on {', '.join(lacking)}" if lacking else ""
+    found += f"; not judged: {', '.join(left)}" if left else ""
     return Finding(requirement="parity", met=passed, found=found, supply=measure)
 
 

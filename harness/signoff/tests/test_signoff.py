@@ -20,6 +20,7 @@ from harness.record import (
     Failure,
     KillMatrix,
     MutantOutcome,
+    NotJudged,
     Parity,
     Provenance,
     Record,
@@ -42,12 +43,13 @@ def case():
     return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, sweep=False).cases[0]
 
 
-def parity(levels=("op", "layer", "logits", "generation", "path"), error=1.0):
+def parity(levels=("op", "layer", "logits", "generation", "path"), error=1.0, not_judged=()):
     return Parity(
+        not_judged=not_judged,
         checks=tuple(
             Check(level=level, subject="gemv", name="out", rule="max", error=error, noise=1.0, limit=2.0)
             for level in levels
-        )
+        ),
     )
 
 
@@ -157,11 +159,13 @@ def _without(arm):
 
 
 FOUR_LEVELS = ("op", "layer", "logits", "generation")
+UNJUDGED = (NotJudged(level="logits", subject="loss", reason="no checkpoint"),)
 OLD_CACHES = Provenance(hf_config="c", kernel_sources="s")
 REFUSED = {
     "record": ("no run of this case", lambda c, e: []),
     "outcome": ("failed: gemv, out", lambda c, e: [record(c, e), _failed(c, e)]),
     "parity": ("nothing was judged on path", lambda c, e: [record(c, e, parity=parity(FOUR_LEVELS))]),
+    "parity unjudged": ("not judged: loss", lambda c, e: [record(c, e, parity=parity(not_judged=UNJUDGED))]),
     "source": ("in no commit", lambda c, e: [record(c, e.model_copy(update={"dirty": True}))]),
     "source unknown": ("does not say what", lambda c, e: [record(c, e.model_copy(update={"commit": "unknown"}))]),
     "versions": ("no version of triton", lambda c, e: [record(c, e, packages={"torch": "2", "transformers": "5"})]),
