@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _help() -> str:
-    groups = (path for path in sorted(compose.CONF.iterdir()) if path.is_dir())
+    groups = (path for path in sorted(compose.CONF.iterdir()) if path.is_dir() and path != compose.CONF / "policy")
     options = [
         f"  {group.name:<13} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}" for group in groups
     ]

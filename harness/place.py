@@ -65,14 +65,20 @@ class Cluster:
         """Raises UserError for `auto`, which only a machine at hand can resolve."""
         if isinstance(choice, Auto):
             raise UserError("hardware=auto is the machine at hand: name the cluster's hardware, such as hardware=h200")
-        gpus = {"cuda"} if choice.gpu_count else set()
+        offered = {"triton", "c++"}
+        if choice.gpu_count:
+            offered |= {"cuda", "nvcc"}
+        if choice.gpu_count and choice.capability and _version(choice.capability) >= CLUSTERS:
+            offered.add("clusters")
+        if choice.gpu_count != 1:
+            offered.add("ranks")
         return Place(
             name=choice.name,
             kind=choice.kind,
             gpu_count=choice.gpu_count,
             gpu_uuids=(),
             memory_bytes=choice.memory_bytes or self.memory_bytes,
-            capabilities=frozenset({"triton", "c++"} | gpus),
+            capabilities=frozenset(offered),
         )
 
 
@@ -139,6 +145,11 @@ class Site:
     def _missing(self, hardware: Hardware, found: int) -> str:
         here = ", ".join(self.machine.gpu_names) or "no GPU"
         return f"hardware '{hardware.name}' needs {hardware.gpu_count} GPU(s) of its kind, {found} found (here: {here})"
+
+
+def _version(capability: str) -> tuple[int, ...]:
+    """`9.0` -> (9, 0); () for a name that is no compute capability."""
+    return tuple(map(int, capability.split("."))) if re.fullmatch(r"\d+\.\d+", capability) else ()
 
 
 def _fits(hardware: Hardware, device: str) -> bool:

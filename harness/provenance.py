@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from harness.build import Source
 from harness.record import Provenance
 from harness.spec import ModelSpec
 
+FRESH = "INFERENCE_PIO_FRESH_CACHES"
+"""Set by the engine for a worker whose kernel caches it has just made, empty."""
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -20,6 +23,7 @@ def provenance(spec: ModelSpec, source: Source, aot_compiled: Iterable[str] = ()
         hf_config=hashlib.sha256(config).hexdigest()[:16],
         kernel_sources=kernel_sources(spec),
         aot_compiled=tuple(aot_compiled),
+        fresh_caches=FRESH in os.environ,
     )
 
 

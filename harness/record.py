@@ -23,6 +23,8 @@ CANDIDATE = "candidate"
 AGAIN = "again"
 """The arm that is the candidate once more: what differs between the two is the measurement's own error."""
 REFERENCE = "reference"
+KERNELS_IN_PLACE = "kernels of the stack"
+"""Subject of the check that every kernel of a stack ran; there is none where the stack has no kernel."""
 
 Level = Literal["op", "layer", "logits", "generation", "path"]
 Phase = Literal["prefill", "decode"]
@@ -304,6 +306,8 @@ class Provenance(Frozen):
     kernel_sources: str
     aot_compiled: tuple[str, ...] = ()
     """Kernels compiled ahead of time for sm_90 in this run, without running them."""
+    fresh_caches: bool = False
+    """Whether every kernel of this run was compiled in it, none taken from a cache."""
 
 
 class Record(Frozen):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.record import Check
+from harness.record import KERNELS_IN_PLACE, Check
 from harness.spec import Kernel, Receipt
 
 
@@ -31,7 +31,7 @@ class Ran:
             Check(level="path", subject=subject, name=f"{total} in place", rule="never ran", error=len(found), noise=0,
                   limit=0, where=", ".join(found[:4]))
             for subject, found, total in (
-                ("kernels of the stack", idle, len(self.kernels)), ("swapped modules", dead, len(self.modules)))
+                (KERNELS_IN_PLACE, idle, len(self.kernels)), ("swapped modules", dead, len(self.modules)))
             if total
         ]  # fmt: skip
 

@@ -80,8 +80,28 @@ def estimate(log_ratios: Sequence[float], margin: float) -> Estimate:
     if not log_ratios:
         return Estimate(math.nan, 0.0, math.inf, 0, math.inf, "inconclusive", ("no pair of samples was kept",))
     interval = stats.location(log_ratios)
-    edge = math.log1p(margin)
     few = f"{interval.n} pairs are too few for a 99 % interval, which needs {stats.FEWEST}"
+    return replace(judge(interval, margin), reasons=(few,) if interval.n < stats.FEWEST else ())
+
+
+def arms(record: Record) -> tuple[PhaseComparison, ...]:
+    """Compare the candidate of each timed phase with every other arm, paired by block; () without series."""
+    return tuple(_compare(record, phase) for phase in get_args(Phase) if _times(record, phase, CANDIDATE))
+
+
+def log_ratios_by_process(record: Record, phase: Phase, other: str) -> dict[int, list[float]]:
+    """log(other time / candidate time) of each kept block in time order, by process; {} when either was not timed."""
+    dropped = {(block.process, block.index) for block in record.blocks if block.phase == phase and block.dropped}
+    ours, theirs = _times(record, phase, CANDIDATE), _times(record, phase, other)
+    ratios: dict[int, list[float]] = {}
+    for at in sorted(ours.keys() & theirs.keys() - dropped):
+        ratios.setdefault(at[0], []).append(math.log(theirs[at] / ours[at]))
+    return ratios
+
+
+def judge(interval: stats.Interval, margin: float) -> Estimate:
+    """The verdict on an interval of a log ratio, as `estimate` gives it."""
+    edge = math.log1p(margin)
     return Estimate(
         speedup=math.exp(interval.center),
         low=math.exp(interval.low),
@@ -89,13 +109,7 @@ def estimate(log_ratios: Sequence[float], margin: float) -> Estimate:
         n=interval.n,
         minimum_detectable_effect=math.expm1(stats.detectable_shift(interval.half_width, edge)),
         verdict=_verdict(interval.low, interval.high, edge),
-        reasons=(few,) if interval.n < stats.FEWEST else (),
     )
-
-
-def arms(record: Record) -> tuple[PhaseComparison, ...]:
-    """Compare the candidate of each timed phase with every other arm, paired by block; () without series."""
-    return tuple(_compare(record, phase) for phase in get_args(Phase) if _times(record, phase, CANDIDATE))
 
 
 def _compare(record: Record, phase: Phase) -> PhaseComparison:

@@ -1,0 +1,48 @@
+"""The store as series of nights, one for each case and phase that was timed beside the reference."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.history.rules import Point, Series
+from harness.record import REFERENCE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WHERE: dict[str, Any] = {"arm": REFERENCE, "status": "passed", "provisional": False}
+"""Filters of `harness.store.load`: a record from a dirty tree is no point of a history."""
+
+
+def series(frame: pd.DataFrame) -> tuple[Series, ...]:
+    """From rows of `harness.store.load(folder, **WHERE)`, by label and phase.
+
+    A row whose blocks were all dropped has no speed-up and is no point. A record that a merged run holds, too, is one.
+    """
+    timed = frame[frame["speedup"].notna()].drop_duplicates(["hash", "phase"]).sort_values(["started_at", "run"])
+    made = [_one(rows) for _, rows in timed.groupby(["key", "phase"], sort=False)]
+    return tuple(sorted(made, key=lambda each: (each.label, each.phase, each.key)))
+
+
+def _one(rows: pd.DataFrame) -> Series:
+    last = rows.iloc[-1]
+    stack = last["stack"].replace("+", ",")
+    return Series(
+        key=last["key"],
+        label=f"{last['model']}/{last['size']} {last['stack']} {last['hardware']} {last['workload']}",
+        phase=last["phase"],
+        margin=float(last["margin"]),
+        points=tuple(
+            Point(row.started_at, row.run, row.commit, row.fingerprint, math.log(row.speedup))
+            for row in rows.itertuples()
+        ),
+        ask=(
+            f"+model={last['model']}",
+            f"size={last['size']}",
+            f"optimization=[{stack}]",
+            f"workload={last['workload']}",
+            f"hardware={last['hardware']}",
+            "timing=quick",
+        ),
+    )

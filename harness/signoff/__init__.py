@@ -1,0 +1,1 @@
+"""One decision from all evidence on record: may this optimization ship?"""

@@ -1,0 +1,262 @@
+"""Evidence and policy to one decision. Pure: the same records at the same time give the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from statistics import median
+from typing import Literal, Self, get_args
+
+from pydantic import model_validator
+
+from harness import compare
+from harness.case import Case, Frozen
+from harness.errors import RecordError
+from harness.outcome import against_strongest, why
+from harness.record import CANDIDATE, KERNELS_IN_PLACE, REFERENCE, Level, Phase, Record, SignOffEvidence
+from harness.signoff.evidence import Evidence
+from harness.signoff.policy import Policy, Waiver
+
+Requirement = Literal[
+    "record", "outcome", "parity", "faults", "source", "versions",
+    "caches", "processes", "peers", "prefill", "decode", "memory", "history",
+]  # fmt: skip
+LEVELS: tuple[str, ...] = tuple(level for level in get_args(Level))
+
+
+class Finding(Frozen):
+    """One requirement against the evidence."""
+
+    requirement: Requirement
+    met: bool
+    found: str
+    supply: str = ""
+    """The command that would supply what is missing."""
+    waived: str = ""
+    """Who answers for it, and why, where it is not met."""
+
+
+class Reference(Frozen):
+    """A record that the decision rests on."""
+
+    path: str
+    content: str
+    """Hash of the record's content."""
+    run: str
+    key: str
+
+
+class Decision(Frozen):
+    """Signed only where every requirement is met or waived, and then with the evidence that no waiver replaces."""
+
+    case: Case
+    policy: Policy
+    waivers: tuple[Waiver, ...]
+    decided_at: datetime
+    findings: tuple[Finding, ...]
+    records: tuple[Reference, ...]
+    proof: SignOffEvidence | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.proof is None and all(finding.met or finding.waived for finding in self.findings):
+            raise RecordError("a sign-off without parity and a complete kill matrix")
+        return self
+
+    @property
+    def signed(self) -> bool:
+        return self.proof is not None and all(finding.met or finding.waived for finding in self.findings)
+
+    def refusals(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not (finding.met or finding.waived))
+
+
+def decide(evidence: Evidence, policy: Policy, waivers: Sequence[Waiver], now: datetime) -> Decision:
+    findings = tuple(_waived(finding, evidence.case, policy, waivers, now) for finding in _findings(evidence, policy))
+    return Decision(
+        case=evidence.case,
+        policy=policy,
+        waivers=tuple(waivers),
+        decided_at=now,
+        findings=findings,
+        records=tuple(
+            Reference(path=source.path, content=source.digest, run=source.record.run, key=source.record.key)
+            for source in evidence.used()
+        ),
+        proof=_proof(evidence),
+    )
+
+
+def _proof(evidence: Evidence) -> SignOffEvidence | None:
+    newest, matrix = evidence.newest, evidence.matrix
+    if newest is None or matrix is None or newest.record.parity is None or matrix.record.kill_matrix is None:
+        return None
+    if newest.record.status != "passed" or not matrix.record.kill_matrix.complete:
+        return None
+    return SignOffEvidence(parity=newest.record.parity, kill_matrix=matrix.record.kill_matrix)
+
+
+def _waived(finding: Finding, case: Case, policy: Policy, waivers: Sequence[Waiver], now: datetime) -> Finding:
+    if finding.met or finding.requirement not in policy.waivable:
+        return finding
+    for waiver in waivers:
+        if waiver.covers(case, finding.requirement):
+            if now.date() > waiver.expires:
+                return finding.model_copy(update={"found": f"{finding.found}; the waiver of {waiver.owner} has expired "
+                                                           f"on {waiver.expires}"})  # fmt: skip
+            return finding.model_copy(update={"waived": f"{waiver.owner}, until {waiver.expires}: {waiver.reason}"})
+    return finding
+
+
+def _findings(evidence: Evidence, policy: Policy) -> Iterator[Finding]:
+    measure = f"{command(evidence.case)} timing=signoff 'arm=[{','.join(policy.arms)}]'"
+    if evidence.newest is None:
+        yield Finding(requirement="record", met=False, found="no run of this case is on record", supply=measure)
+        return
+    record = evidence.newest.record
+    yield Finding(requirement="record", met=True, found=f"run {record.run} of {record.started_at}")
+    ended = record.status if record.status == "passed" else f"{record.status}: {why(record)}"
+    yield Finding(requirement="outcome", met=record.status == "passed", found=ended, supply=measure)
+    yield _parity(record, measure)
+    yield _faults(evidence)
+    yield _source(record, measure)
+    yield _versions(record, policy, measure)
+    yield _caches(record, policy, measure)
+    yield _processes(record, policy, measure)
+    yield _peers(record, policy, measure)
+    yield from _speed(record, policy, measure)
+    yield _memory(record, policy, measure)
+    yield _history(evidence, policy)
+
+
+def _parity(record: Record, measure: str) -> Finding:
+    """A stack without kernels has no op level; the path level tells whether there are any in place."""
+    checks = record.parity.checks if record.parity else ()
+    levels = record.parity.levels() if record.parity else ()
+    kernels = any(check.subject == KERNELS_IN_PLACE for check in checks)
+    lacking = [level for level in LEVELS if level not in levels and (kernels or level != "op")]
+    left = sorted({item.subject for item in record.parity.not_judged}) if record.parity else []
+    passed = record.parity is not None and record.parity.passed and not lacking and not left
+    found = f"{len(checks)} checks on {', '.join(levels) or 'no level'}"
+    found += f"; nothing was judged on {', '.join(lacking)}" if lacking else ""
+    found += f"; not judged: {', '.join(left)}" if left else ""
+    return Finding(requirement="parity", met=passed, found=found, supply=measure)
+
+
+def _faults(evidence: Evidence) -> Finding:
+    case = evidence.case
+    plant = f"python -m harness.mutants +model={case.model} hardware={case.hardware}"
+    if evidence.matrix is None or evidence.matrix.record.kill_matrix is None:
+        found = "no kill matrix of these sources is on record: nothing shows that the gate can fail"
+        return Finding(requirement="faults", met=False, found=found, supply=plant)
+    matrix, where = evidence.matrix.record.kill_matrix, evidence.matrix.record.case
+    found = f"{matrix.sentence()}, at size {where.size} on {where.hardware}"
+    unplanted = _kernels(evidence) - {item.subject for item in matrix.outcomes}
+    found += f"; none was planted in {', '.join(sorted(unplanted))}" if unplanted else ""
+    return Finding(requirement="faults", met=matrix.complete and not unplanted, found=found, supply=plant)
+
+
+def _kernels(evidence: Evidence) -> set[str]:
+    """Every kernel that the record judged."""
+    parity = evidence.newest.record.parity if evidence.newest else None
+    return {check.subject for check in parity.checks if check.level == "op"} if parity else set()
+
+
+def _source(record: Record, measure: str) -> Finding:
+    environment = record.environment
+    if environment is None or environment.commit == "unknown":
+        found = "the record does not say what was run"
+    else:
+        state = "with changes that are in no commit: it cannot be run again" if record.provisional else "clean"
+        found = f"commit {environment.commit[:12]}, {state}"
+    met = not record.provisional and environment is not None and environment.commit != "unknown"
+    return Finding(requirement="source", met=met, found=found, supply=measure)
+
+
+def _versions(record: Record, policy: Policy, measure: str) -> Finding:
+    packages = record.environment.packages if record.environment else {}
+    lacking = [name for name in policy.versions if name not in packages]
+    named = ", ".join(f"{name} {packages[name]}" for name in policy.versions if name in packages)
+    found = f"no version of {', '.join(lacking)}" if lacking else named
+    return Finding(requirement="versions", met=not lacking, found=found, supply=measure)
+
+
+def _caches(record: Record, policy: Policy, measure: str) -> Finding:
+    fresh = record.provenance is not None and record.provenance.fresh_caches
+    found = "kernels were compiled anew" if fresh else "kernels may be from a cache that another build filled"
+    return Finding(requirement="caches", met=fresh or not policy.fresh_caches, found=found, supply=measure)
+
+
+def _processes(record: Record, policy: Policy, measure: str) -> Finding:
+    count = len({series.process for series in record.series})
+    found = f"timed in {count} of at least {policy.processes} fresh processes"
+    return Finding(requirement="processes", met=count >= policy.processes, found=found, supply=measure)
+
+
+def _peers(record: Record, policy: Policy, measure: str) -> Finding:
+    ran = {series.arm for series in record.series}
+    lacking = [arm for arm in policy.arms if arm not in ran]
+    found = f"not timed against {', '.join(lacking)}" if lacking else f"timed against {', '.join(policy.arms)}"
+    return Finding(requirement="peers", met=not lacking, found=found, supply=measure)
+
+
+def _speed(record: Record, policy: Policy, measure: str) -> Iterator[Finding]:
+    phases = {phase.phase: phase for phase in compare.arms(record)}
+    for name in (name for name in get_args(Phase) if name in policy.phases):
+        phase, least = phases.get(name), policy.phases[name]
+        estimate = against_strongest(phase) if phase else None
+        if phase is None or estimate is None:
+            yield Finding(requirement=name, met=False, found="not timed", supply=measure)
+            continue
+        enough = {"faster": ("faster",), "same": ("faster", "same")}[least]
+        doubts = f" ({'; '.join(estimate.reasons)})" if estimate.reasons else ""
+        found = (
+            f"{estimate.verdict}: {estimate.speedup:.3f}x [{estimate.low:.3f}, {estimate.high:.3f}] against "
+            f"{phase.strongest}, {estimate.n} pairs{doubts}"
+        )
+        yield Finding(requirement=name, met=estimate.verdict in enough, found=found, supply=measure)
+
+
+def _memory(record: Record, policy: Policy, measure: str) -> Finding:
+    peaks = {
+        name: max((arm.peak_memory_bytes for arm in record.arms if arm.name == name), default=0)
+        for name in (CANDIDATE, REFERENCE)
+    }
+    if not all(peaks.values()):
+        return Finding(requirement="memory", met=False, found="no peak memory on record", supply=measure)
+    ratio = peaks[CANDIDATE] / peaks[REFERENCE]
+    found = f"peak beside the weights {ratio:.2f} of the reference's, {policy.memory_ratio:g} allowed"
+    return Finding(requirement="memory", met=ratio <= policy.memory_ratio, found=found, supply=measure)
+
+
+def _history(evidence: Evidence, policy: Policy) -> Finding:
+    count = len(evidence.earlier)
+    if count < policy.history_points:
+        found = f"insufficient history: {count} of {policy.history_points} earlier runs on equal machines"
+        again = f"{command(evidence.case)} timing=signoff"
+        return Finding(requirement="history", met=False, found=found, supply=again)
+    assert evidence.newest is not None
+    margin, worse = evidence.case.timing.margin, []
+    for phase, now in _medians(evidence.newest.record).items():
+        best = min((times[phase] for times in map(_medians, (s.record for s in evidence.earlier)) if phase in times),
+                   default=now)  # fmt: skip
+        if now > best * (1 + margin):
+            worse.append(f"{phase} {now:.4g} ms, the best was {best:.4g}")
+    found = "; ".join(worse) or f"not slower than the best of {count} earlier runs"
+    return Finding(requirement="history", met=not worse, found=found)
+
+
+def _medians(record: Record) -> dict[str, float]:
+    times: dict[str, list[float]] = {}
+    for series in record.series:
+        if series.arm == CANDIDATE:
+            times.setdefault(series.phase, []).extend(series.samples_ms)
+    return {phase: median(samples) for phase, samples in times.items()}
+
+
+def command(case: Case) -> str:
+    """The command that runs the case."""
+    parts = [f"+model={case.model}", f"size={case.size}", f"'optimization=[{','.join(case.optimizations)}]'"]
+    parts += [f"hardware={case.hardware}", f"workload={case.workload.name}"]
+    parts += [f"weights={case.weights}"] if case.weights else []
+    return " ".join(("python -m harness", *parts))

@@ -1,0 +1,91 @@
+"""What is on record about one case: its newest run, the newest kill matrix of its sources, and what came before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from harness.case import Case
+from harness.record import Record
+from harness.store import read_file
+
+ENDS = frozenset({"lost", "skipped"})
+"""Of records that say nothing about a case."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A record where it lies."""
+
+    path: str
+    """Under the folder of records."""
+    digest: str
+    """Of the record's content."""
+    record: Record
+
+
+@dataclass(frozen=True)
+class Evidence:
+    case: Case
+    newest: Source | None
+    """The last run of the case that said anything, passed or not. Parity and speed are taken from this one record."""
+    matrix: Source | None
+    """The newest record with a kill matrix of the same model, from the same sources."""
+    earlier: tuple[Source, ...]
+    """Passed and timed runs of the case before, on machines with the same fingerprint, oldest first."""
+
+    def used(self) -> tuple[Source, ...]:
+        sources = (*self.earlier, *(source for source in (self.newest, self.matrix) if source))
+        return tuple({source.digest: source for source in sources}.values())
+
+
+def read(folder: Path) -> list[Source]:
+    """Every record under `folder`, oldest first. RecordError names a file that is not what was written."""
+    found = []
+    for path in sorted(folder.rglob("*.jsonl")):
+        file = read_file(path)
+        name = path.relative_to(folder).as_posix()
+        found += [Source(name, digest, record) for digest, record in zip(file.hashes, file.records, strict=True)]
+    return sorted(found, key=lambda source: (source.record.started_at, source.path))
+
+
+def gather(case: Case, sources: Sequence[Source], until: datetime) -> Evidence:
+    """What `sources`, oldest first, said about the case at the time `until`."""
+    sources = [source for source in sources if datetime.fromisoformat(source.record.started_at) <= until]
+    mine = [source for source in sources if _same(source.record.case, case) and source.record.status not in ENDS]
+    newest = mine[-1] if mine else None
+    return Evidence(
+        case=case,
+        newest=newest,
+        matrix=_matrix(newest, sources) if newest else None,
+        earlier=tuple(source for source in mine[:-1] if newest and _comparable(source.record, newest.record)),
+    )
+
+
+def _same(one: Case, other: Case) -> bool:
+    """Whether two cases ask for the same build doing the same work; how long they were timed is no part of that."""
+    fields = ("model", "size", "optimizations", "hardware", "workload", "weights")
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def _matrix(newest: Source, sources: Sequence[Source]) -> Source | None:
+    wanted = newest.record.provenance
+    if wanted is None:
+        return None
+    for source in reversed(sources):
+        record, held = source.record, source.record.provenance
+        if not record.kill_matrix or held is None or record.provisional:
+            continue
+        if record.case.model == newest.record.case.model and held.kernel_sources == wanted.kernel_sources:
+            return source
+    return None
+
+
+def _comparable(earlier: Record, newest: Record) -> bool:
+    """Times may be compared: both timed, both reproducible, on machines that are alike."""
+    timed = earlier.status == "passed" and earlier.series and not earlier.provisional
+    if not timed or earlier.environment is None or newest.environment is None:
+        return False
+    return earlier.environment.fingerprint() == newest.environment.fingerprint()

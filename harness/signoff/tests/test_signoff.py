@@ -1,0 +1,311 @@
+"""A sign-off through its command: what signs, each single thing that refuses, waivers, and bytes that were edited."""
+
+from __future__ import annotations
+
+import io
+import random
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+
+import pytest
+
+from harness import compose, registry
+from harness.case import Plan
+from harness.place import Cluster
+from harness.plan import expand
+from harness.record import (
+    ArmReport,
+    Block,
+    Check,
+    Failure,
+    KillMatrix,
+    MutantOutcome,
+    NotJudged,
+    Parity,
+    Provenance,
+    Record,
+    Series,
+)
+from harness.signoff.__main__ import main
+from harness.store import RunWriter, run_path
+
+ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
+ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}
+"""Milliseconds."""
+PROCESSES, BLOCKS = 5, 12
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def case():
+    jobs = compose.jobs(ASKED, multirun=False)
+    specs = {job.model.name: registry.load(job.model.name) for job in jobs}
+    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, sweep=False).cases[0]
+
+
+def parity(levels=("op", "layer", "logits", "generation", "path"), error=1.0, not_judged=()):
+    return Parity(
+        not_judged=not_judged,
+        checks=tuple(
+            Check(level=level, subject="gemv", name="out", rule="max", error=error, noise=1.0, limit=2.0)
+            for level in levels
+        ),
+    )
+
+
+def matrix(subjects=("gemv", "model"), end="killed"):
+    return KillMatrix(
+        outcomes=tuple(
+            MutantOutcome(
+                subject=subject, name="halved", kind="scale", end=end, level="op" if end == "killed" else None
+            )
+            for subject in subjects
+        )
+    )
+
+
+def series(arms, processes=PROCESSES):
+    """A little noise, paired alike in all arms, so that ratios are clear."""
+    noise = random.Random(0)
+    made = []
+    for phase in ("prefill", "decode"):
+        for process in range(processes):
+            weather = [1 + 0.002 * noise.random() for _ in range(BLOCKS)]
+            for arm, ms in arms.items():
+                times = tuple(ms * w * (1 + 0.0005 * noise.random()) for w in weather)
+                made.append(
+                    Series(arm=arm, phase=phase, process=process, samples_ms=times, blocks=tuple(range(BLOCKS)))
+                )
+    return tuple(made)
+
+
+def record(case, environment, hours_ago=1, **changes):
+    peaks = changes.pop("peaks", dict.fromkeys(ARMS, 100))
+    packages = changes.pop("packages", {"torch": "2.11.0", "triton": "3.6.0", "transformers": "5.17.0"})
+    fields = {
+        "status": "passed",
+        "parity": parity(),
+        "series": series(ARMS),
+        "blocks": tuple(
+            Block(process=process, index=index, phase=phase)
+            for phase in ("prefill", "decode")
+            for process in range(PROCESSES)
+            for index in range(BLOCKS)
+        ),
+        "arms": tuple(ArmReport(name=n, label=n, process=0, peak_memory_bytes=b) for n, b in peaks.items()),
+        "provenance": Provenance(hf_config="c", kernel_sources="s", fresh_caches=True),
+        "environment": environment.model_copy(update={"packages": packages}),
+    }
+    return Record(
+        run=f"run-{hours_ago}",
+        plan=Plan(cases=(case,), skipped=()).hash,
+        case=case,
+        key=case.key,
+        started_at=(NOW - timedelta(hours=hours_ago)).isoformat(timespec="seconds"),
+        wall_s=1.0,
+        **(fields | changes),
+    )
+
+
+def history(case, environment, count=8, arms=ARMS):
+    return [record(case, environment, hours_ago=20 + i, series=series(arms)) for i in range(count)]
+
+
+def faults(case, environment, **changes):
+    said = {"kill_matrix": matrix(), "series": (), "blocks": ()} | changes
+    other = case.model_copy(update={"timing": case.timing.model_copy(update={"name": "off", "processes": 0})})
+    return record(other, environment, hours_ago=2, **said)
+
+
+def stored(folder, records):
+    for made in records:
+        plan = Plan(cases=(made.case,), skipped=())
+        with RunWriter(run_path(folder, "cpu", made.run), made.run, plan) as writer:
+            writer.append(made)
+
+
+def asked(tmp_path, *more):
+    out = io.StringIO()
+    err = io.StringIO()
+    code = main([*ASKED, f"out={tmp_path / 'records'}", f"reports={tmp_path / 'reports'}", *more], out, err)
+    return code, out.getvalue() + err.getvalue()
+
+
+def document(tmp_path):
+    (folder,) = (tmp_path / "reports").iterdir()
+    return folder
+
+
+def test_a_case_with_all_its_evidence_is_signed_and_verified(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment), *history(case, environment)])
+    code, said = asked(tmp_path)
+    assert code == 0, said
+    out = io.StringIO()
+    path = document(tmp_path) / "signoff.json"
+    assert main(["--verify", str(path), f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
+    assert "verified: signed, by 10 record(s)" in out.getvalue()
+
+
+def _failed(case, environment):
+    return record(case, environment, status="failed", parity=parity(error=3.0), series=(), blocks=(), hours_ago=0.5)
+
+
+def _slower(arms):
+    return lambda c, e: [record(c, e, series=series(ARMS | arms))]
+
+
+def _without(arm):
+    return {name: ms for name, ms in ARMS.items() if name != arm}
+
+
+FOUR_LEVELS = ("op", "layer", "logits", "generation")
+UNJUDGED = (NotJudged(level="logits", subject="loss", reason="no checkpoint"),)
+OLD_CACHES = Provenance(hf_config="c", kernel_sources="s")
+REFUSED = {
+    "record": ("no run of this case", lambda c, e: []),
+    "outcome": ("failed: gemv, out", lambda c, e: [record(c, e), _failed(c, e)]),
+    "parity": ("nothing was judged on path", lambda c, e: [record(c, e, parity=parity(FOUR_LEVELS))]),
+    "parity unjudged": ("not judged: loss", lambda c, e: [record(c, e, parity=parity(not_judged=UNJUDGED))]),
+    "source": ("in no commit", lambda c, e: [record(c, e.model_copy(update={"dirty": True}))]),
+    "source unknown": ("does not say what", lambda c, e: [record(c, e.model_copy(update={"commit": "unknown"}))]),
+    "versions": ("no version of triton", lambda c, e: [record(c, e, packages={"torch": "2", "transformers": "5"})]),
+    "caches": ("from a cache", lambda c, e: [record(c, e, provenance=OLD_CACHES)]),
+    "processes": ("timed in 4 of at least 5", lambda c, e: [record(c, e, series=series(ARMS, 4))]),
+    "peers": ("not timed against hf_max", lambda c, e: [record(c, e, series=series(_without("hf_max_autotune")))]),
+    "decode": ("slower: 0.667x", _slower({"hf_max_autotune": 2 / 3})),
+    "decode same": ("same: 1.000x", _slower({"hf_max_autotune": 1.0})),
+    "memory": ("1.50 of the", lambda c, e: [record(c, e, peaks=dict.fromkeys(ARMS, 100) | {"candidate": 150})]),
+}
+
+
+@pytest.mark.parametrize("missing", REFUSED)
+def test_each_single_piece_that_is_missing_refuses_and_says_so(tmp_path, case, environment, missing):
+    says, records = REFUSED[missing]
+    rest = [faults(case, environment), *history(case, environment)]
+    stored(tmp_path / "records", [*records(case, environment), *rest] if missing != "record" else [])
+    code, _ = asked(tmp_path)
+    assert code == 1
+    text = (document(tmp_path) / "signoff.md").read_text()
+    refused = [line for line in text.splitlines() if "✗ missing" in line]
+    assert any(line.startswith(f"| {missing.split()[0]} |") and says in line for line in refused), text
+    assert "python -m harness +model=" in text, "the command that would supply it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (None, "no kill matrix of these sources"),
+        ({"kill_matrix": matrix(end="survived")}, "0 of 2 planted faults seen"),
+        ({"kill_matrix": matrix(("model",))}, "none was planted in gemv"),
+        ({"provenance": Provenance(hf_config="c", kernel_sources="other")}, "no kill matrix of these sources"),
+    ],
+    ids=["none", "a survivor", "a kernel left out", "of other sources"],
+)
+def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path, case, environment, changes, says):
+    planted = [] if changes is None else [faults(case, environment, **changes)]
+    stored(tmp_path / "records", [record(case, environment), *planted, *history(case, environment)])
+    code, said = asked(tmp_path)
+    assert code == 1
+    assert says in (document(tmp_path) / "signoff.md").read_text()
+    assert "python -m harness.mutants +model=qwen3_4b_instruct_2507" in said
+
+
+def test_too_short_a_history_refuses_and_so_does_a_step_back_from_the_best(tmp_path, case, environment):
+    short = [record(case, environment), faults(case, environment), *history(case, environment, 7)]
+    stored(tmp_path / "records", short)
+    assert asked(tmp_path)[0] == 1
+    assert "insufficient history: 7 of 8" in (document(tmp_path) / "signoff.md").read_text()
+    best = record(case, environment, hours_ago=40, series=series(ARMS | {"candidate": 0.9, "again": 0.9}))
+    stored(tmp_path / "records", [best])
+    later = tmp_path / "later"
+    assert asked(tmp_path, f"reports={later}")[0] == 1
+    (text,) = (path.read_text() for path in later.rglob("signoff.md"))
+    assert "decode 1.00" in text
+    assert "the best was 0.90" in text
+
+
+@pytest.mark.parametrize(("days", "code"), [(1, 0), (-1, 1)])
+def test_a_waiver_stands_in_until_it_expires_and_only_for_its_cases(tmp_path, case, environment, days, code):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment)])
+    waiver = tmp_path / "waiver.yaml"
+    expires = (NOW + timedelta(days=days)).date()
+    waiver.write_text(
+        f"owner: performance group\nreason: first release\nexpires: {expires}\nrequirements: [history]\n"
+        f"cases: ['{case.label()}']\n"
+    )
+    assert asked(tmp_path, f"waiver={waiver}")[0] == code
+    text = (document(tmp_path) / "signoff.md").read_text()
+    assert ("waived by performance group" if days > 0 else "has expired") in text
+    waiver.write_text(waiver.read_text().replace(case.label(), "another case"))
+    assert asked(tmp_path, f"waiver={waiver}", f"reports={tmp_path / 'other'}")[0] == 1
+
+
+def test_what_is_right_cannot_be_waived(tmp_path, case, environment):
+    waiver = tmp_path / "waiver.yaml"
+    waiver.write_text("owner: x\nreason: y\nexpires: 2999-01-01\nrequirements: [parity]\ncases: [a]\n")
+    code, said = asked(tmp_path, f"waiver={waiver}")
+    assert code == 2
+    assert "requirements.0" in said
+
+
+def test_one_edited_byte_of_a_document_or_a_record_is_found(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment), *history(case, environment)])
+    assert asked(tmp_path)[0] == 0
+    folder = document(tmp_path)
+    verify = ["--verify", str(folder / "signoff.json"), f"out={tmp_path / 'records'}"]
+    for name in ("signoff.json", "signoff.md", "index.html"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text(whole.replace("faster: 1.5", "faster: 2.5", 1))
+        assert (folder / name).read_text() != whole
+        out = io.StringIO()
+        assert main(verify, out) == 1, name
+        assert name in out.getvalue()
+        (folder / name).write_text(whole)
+    assert main(verify, io.StringIO()) == 0
+    edited = next((tmp_path / "records").rglob("run-1.jsonl"))
+    edited.write_text(edited.read_text().replace('"wall_s":1.0', '"wall_s":2.0'))
+    err = io.StringIO()
+    assert main(verify, io.StringIO(), err) == 1
+    assert "edited" in err.getvalue()
+
+
+class _Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append(tag)
+
+
+def test_hostile_words_in_a_record_stay_words(tmp_path, case, environment):
+    hostile = "<script>alert(1)</script>|`$(x)`"
+    broken = record(
+        case, environment, status="crashed", series=(), blocks=(), parity=None, error=Failure(kind="x", message=hostile)
+    )
+    stored(tmp_path / "records", [broken])
+    assert asked(tmp_path)[0] == 1
+    html = (document(tmp_path) / "index.html").read_text()
+    assert "script" not in _Elements(html).found
+    assert "&lt;script&gt;" in html
+    lines = (document(tmp_path) / "signoff.md").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("| outcome"))
+    assert line.count(" | ") == 2, "a bar in a message must not open another cell"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["policy=lax"], "unknown policy 'lax'"),
+        (["hardware=auto"], "name the cluster's hardware"),
+        (["waiver=/nowhere.yaml"], "cannot be read"),
+        (["--verify"], "takes one file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(tmp_path, words, says):
+    out, err = io.StringIO(), io.StringIO()
+    arguments = words if words[0] == "--verify" else ["+model=qwen3_4b_instruct_2507", "hardware=h200", *words]
+    assert main(arguments, out, err) == 2
+    assert says in err.getvalue()
+    assert err.getvalue().count("\n") == 1

@@ -1,0 +1,78 @@
+"""`python -m harness OVERRIDES` of a repository made by a test: writes a run whose candidate takes what `candidate_ms`
+beside it says, on a machine whose state differs from one process to the next by some percent."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from harness.case import Case, Plan, TimingSettings, WorkloadShape
+from harness.record import Block, Check, Environment, Parity, Record, Series
+from harness.store import RunWriter, run_path
+
+BLOCKS = 12
+CASE = Case(
+    model="toy",
+    size="tiny",
+    optimizations=("rotary",),
+    hardware="cpu",
+    workload=WorkloadShape(name="smoke", batch=1, prompt_tokens=8, new_tokens=4, dtype="float16"),
+    arms=("reference",),
+    timing=TimingSettings(
+        name="quick", processes=1, min_blocks=3, max_blocks=20, half_width=0.01, margin=0.01, limit_s=5.0
+    ),
+    seed=0,
+    deadline_s=20.0,
+)
+HERE = Environment(
+    commit="unknown",
+    dirty=False,
+    diff_hash=None,
+    command=(),
+    python="3.11",
+    platform="Linux",
+    packages={},
+    cpu="a CPU",
+    cpu_cores=2,
+    memory_bytes=2**34,
+)
+RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
+
+
+def main(words):
+    if "+model=toy" not in words:
+        print("error: no such model", file=sys.stderr)
+        return 2
+    out = Path(next(word.removeprefix("out=") for word in words if word.startswith("out=")))
+    told = float(Path(__file__).with_name("candidate_ms").read_text())
+    rng = np.random.default_rng(sum(out.name.encode()))
+    machine, throttled = rng.normal(1, 0.05), "throttled" in words and out.name in ("head-0", "head-1", "base-2")
+    blocks = tuple(Block(process=0, index=i, phase="decode", foreign_processes=int(throttled)) for i in range(BLOCKS))
+
+    def series(arm, ms):
+        samples = ms * machine * np.exp(rng.normal(0, 0.003, BLOCKS))
+        return Series(arm=arm, phase="decode", process=0, samples_ms=tuple(samples), blocks=tuple(range(BLOCKS)))
+
+    times = {"candidate": told, "again": told, "reference": 4.0}
+    plan = Plan(cases=(CASE,), skipped=())
+    with RunWriter(run_path(out, "cpu", "r"), "r", plan) as writer:
+        writer.append(
+            Record(
+                run="r",
+                plan=plan.hash,
+                case=CASE,
+                key=CASE.key,
+                status="passed",
+                started_at="2025-01-01T00:00:00+00:00",
+                wall_s=1.0,
+                environment=HERE,
+                parity=RIGHT,
+                series=tuple(series(arm, ms) for arm, ms in times.items()),
+                blocks=blocks,
+            )
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
