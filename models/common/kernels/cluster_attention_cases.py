@@ -69,7 +69,8 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], (8, 2), 128, 80, 1, *draw)))
     length, group = values.length(20, 128, device, generator), values.length(1, 16, device, generator)
     starts = [values.length(0, 19, device, generator), 0]
-    yield OpCase("drawn shape", inputs([length, 64], starts, (2 * group, 2), 128, 64, 2, *draw))
+    blocks, columns = values.length(4, 14, device, generator), values.length(3, 8, device, generator)
+    yield OpCase("drawn shape", inputs([length, 64], starts, (2 * group, 2), 128, 16 * blocks, columns, *draw))
 
 
 def _stale(case: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("q from a packed projection", packed_query(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
     length, group = values.length(20, 128, device, generator), values.length(1, 8, device, generator)
     starts = [values.length(0, 19, device, generator), 0]
-    yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 64, 2, *draw))
+    blocks, columns = values.length(2, 7, device, generator), values.length(3, 8, device, generator)
+    yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 32 * blocks, columns, *draw))
 
 
 def _stale(case: dict[str, Any]) -> dict[str, Any]:
