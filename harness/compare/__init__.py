@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, get_args
 
+from harness.compare.agreement import dissent, standard_error
 from harness.record import AGAIN, CANDIDATE, REFERENCE, Phase, Record
 from harness.timing import stats
 
@@ -84,6 +85,23 @@ def estimate(log_ratios: Sequence[float], margin: float) -> Estimate:
     return replace(judge(interval, margin), reasons=(few,) if interval.n < stats.FEWEST else ())
 
 
+def across_processes(log_ratios: Mapping[int, Sequence[float]], margin: float) -> Estimate:
+    """Judge the pairs of all processes together, as `estimate` does.
+
+    A verdict that three or more processes do not bear out one by one is `inconclusive`, and their spread counts in the
+    minimum detectable effect.
+    """
+    found = estimate([ratio for pairs in log_ratios.values() for ratio in pairs], margin)
+    processes = [stats.location(pairs) for pairs in log_ratios.values()]
+    spread = standard_error(processes)
+    if spread and math.isfinite(found.minimum_detectable_effect):
+        half_width = math.log(found.high / found.low) / 2
+        shift = stats.detectable_shift(half_width, math.log1p(margin), spread)
+        found = replace(found, minimum_detectable_effect=math.expm1(shift))
+    reasons = dissent(found.verdict, processes, margin)
+    return replace(found, verdict="inconclusive", reasons=(*found.reasons, *reasons)) if reasons else found
+
+
 def arms(record: Record) -> tuple[PhaseComparison, ...]:
     """Compare the candidate of each timed phase with every other arm, paired by block; () without series."""
     return tuple(_compare(record, phase) for phase in get_args(Phase) if _times(record, phase, CANDIDATE))
@@ -121,7 +139,7 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
     margin = record.case.timing.margin
 
     def against(name: str) -> Estimate:
-        return estimate(_log_ratios(kept[CANDIDATE], kept[name]), margin)
+        return across_processes(log_ratios_by_process(record, phase, name), margin)
 
     again = against(AGAIN) if AGAIN in every else None
     medians = {name: median((kept[name] or every[name]).values()) for name in every}
@@ -165,10 +183,6 @@ def _times(record: Record, phase: Phase, arm: str) -> Times:
         if series.arm == arm and series.phase == phase
         for block, sample in zip(series.blocks, series.samples_ms, strict=True)
     }
-
-
-def _log_ratios(candidate: Times, other: Times) -> list[float]:
-    return [math.log(other[at] / candidate[at]) for at in sorted(candidate.keys() & other.keys())]
 
 
 def _floor(record: Record, phase: Phase) -> tuple[float | None, Bound | None]:

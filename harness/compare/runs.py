@@ -18,11 +18,9 @@ from scipy import stats as distributions
 
 from harness import compare
 from harness.compare import Estimate, PhaseComparison
+from harness.compare.agreement import PROCESSES
 from harness.record import FAILURES, REFERENCE, Phase, Record
 from harness.timing import stats
-
-PROCESSES = 3
-"""Fewer on a side say nothing of what differs between processes: no verdict."""
 
 Word = Literal["introduced", "fixed", "lost", "added", "not comparable", "held"]
 WORDS: tuple[Word, ...] = get_args(Word)

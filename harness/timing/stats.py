@@ -96,13 +96,15 @@ def median_interval(samples: ArrayLike) -> Interval:
     return Interval(center, float(values[rank - 1]), float(values[-rank]), count)
 
 
-def detectable_shift(half_width: float, margin: float) -> float:
+def detectable_shift(half_width: float, margin: float, standard_error: float = 0.0) -> float:
     """The smallest shift that an interval of this half-width would show wholly beyond the margin 80 times in 100.
 
-    The half-width is 2.58 standard errors, and the estimate must clear margin + half-width by 0.84 of them.
+    The estimate must clear margin + half-width by 0.84 standard errors: `standard_error`, where the estimate is known
+    to vary by more than its interval tells, and never less than the interval's own, which is half_width / 2.58.
     """
     normal = NormalDist()
-    return margin + half_width * (1 + normal.inv_cdf(POWER) / normal.inv_cdf(0.5 + CONFIDENCE / 2))
+    own = half_width / normal.inv_cdf(0.5 + CONFIDENCE / 2)
+    return margin + half_width + normal.inv_cdf(POWER) * max(own, standard_error)
 
 
 def _walsh_averages(values: NDArray[np.float64]) -> NDArray[np.float64]:
