@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,6 +58,11 @@ KNOWN = {
     entry.name: entry
     for entry in (hardware("cpu", 0, None), hardware("h200", 1, r"\bH200\b"), hardware("h200_x2", 2, r"\bH200\b"))
 }
+
+
+def pytest_configure() -> None:
+    # A shell without job control starts what runs behind it deaf to interrupts, and so would be all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ class Factors:
 
 
 REDUCED = Factors(maximum=2.2, rms=1.25, slice=2.0, floor=0.0)
-"""The largest error of a whole layer reached 0.76 of twice the noise in 30 seeds of right answers of four models
-(benchmark_results/calibration): 2.2 leaves the room that calibration asks for."""
+"""`maximum` is what leaves the largest error of a whole layer, over 30 seeds of right answers of four models, the room
+that calibration asks for (benchmark_results/calibration)."""
 SINGLE = Factors(maximum=4.0, rms=3.0, slice=6.0, floor=1.0)
 FACTORS = {torch.bfloat16: REDUCED, torch.float16: REDUCED, torch.float32: SINGLE}
 
