@@ -260,3 +260,36 @@ def timed_at():
         return (record(plan, case(), "passed", **speed(random.Random(3), {"decode": arms_ms})),), plan
 
     return run_of
+
+
+GAINS = {"rotary": 1.08, "attention": 1.6, "linear": 0.9, "cuda_graph": 3.1}
+
+
+@pytest.fixture(scope="session")
+def sweep():
+    """(records, plan) of an ablation whose optimizations multiply decode speed by GAINS; the second step crashed."""
+    names = tuple(GAINS)
+    grown = [names[:count] for count in range(len(names) + 1)]
+    stacks = dict.fromkeys((*grown, *((name,) for name in names), *(_less(names, name) for name in names)))
+    rng = random.Random(5)
+    cases = {stack: case(optimizations=stack) for stack in stacks}
+    plan = Plan(cases=tuple(cases.values()), skipped=())
+    failure = Failure(kind="TritonError", message="out of resource", traceback="")
+    records = tuple(
+        record(plan, of, "crashed", error=failure)
+        if stack == names[:2]
+        else record(plan, of, "passed", **speed(rng, {"decode": _times(stack)}))
+        for stack, of in cases.items()
+    )
+    return records, plan
+
+
+def _less(names, name):
+    return tuple(other for other in names if other != name)
+
+
+def _times(stack):
+    ours = 20.0
+    for name in stack:
+        ours /= GAINS[name]
+    return {"candidate": ours, "again": ours, "reference": 20.0}
