@@ -20,7 +20,7 @@ from harness.spec import ModelInputs, ModelSpec, Target
 
 PATH_TOKENS = 16
 """New tokens that each path goes over; generation goes over all of them."""
-LATE_TOKENS = 6
+LATE_TOKENS = 4
 """New tokens that another cache layout decodes, at the end of the longest sequence."""
 COMPANY_TOKENS = 4
 """New tokens that another number of rows goes over."""

@@ -57,7 +57,7 @@ def _stale(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
-    yield OpCase("two tokens", _case(1, 2, 0, 32, 8, 16, (0,), *draw))
+    yield OpCase("two tokens", _case(1, 2, 0, 16, 4, 16, (0,), *draw))
     yield OpCase("block and one", _case(1, 65, 0, 4, 1, 80, (0,), *draw))
     yield OpCase("chunk after a past", _case(1, 37, 91, 8, 1, 128, (0,), *draw))
     yield OpCase("paged chunk", _case(1, 19, 50, 4, 2, 16, (0,), *draw))
