@@ -6,10 +6,11 @@ import torch
 
 
 def allocated(device: torch.device) -> int:
-    """Held now, once the device is idle; the peak is counted from here on."""
+    """Held now, once the device is idle and what nobody uses is given back; the peak is counted from here on."""
     if device.type != "cuda":
         return 0
     torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     return torch.cuda.memory_allocated(device)
 
