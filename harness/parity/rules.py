@@ -44,7 +44,7 @@ class Factors:
     """Least noise of any element, in half units in the last place: 0 or 1."""
 
 
-REDUCED = Factors(maximum=2.2, rms=1.25, slice=2.0, floor=0.0)
+REDUCED = Factors(maximum=2.6, rms=1.25, slice=2.0, floor=0.0)
 """`maximum` is what leaves the largest error of a whole layer, over 30 seeds of right answers of four models, the room
 that calibration asks for (benchmark_results/calibration)."""
 SINGLE = Factors(maximum=4.0, rms=3.0, slice=6.0, floor=1.0)
@@ -141,7 +141,7 @@ def _maximum(about: _Subject, found: Moments, k: Factors) -> Check:
 def _rms(about: _Subject, found: Moments, k: Factors) -> Check:
     rms = found.rms()
     noise = _noise(rms, k.floor / math.sqrt(3))
-    return about.check("rms", rms[CANDIDATE], noise, k.rms * (1 + 3 / math.sqrt(max(found.count, 1))) * noise)
+    return about.check("rms", rms[CANDIDATE], noise, k.rms * (1 + 3 / math.sqrt(max(found.samples, 1))) * noise)
 
 
 def _slices(about: _Subject, found: Moments, k: Factors) -> list[Check]:
