@@ -135,7 +135,8 @@ def _noise(rows: Sequence[float], floor: float) -> float:
 
 def _maximum(about: _Subject, found: Moments, k: Factors) -> Check:
     noise = _noise(found.peak, k.floor)
-    return about.check("max", found.peak[CANDIDATE], noise, k.maximum * noise, str(found.peak_at))
+    limit = k.maximum * (1 + 3 / math.sqrt(max(found.samples, 1))) * noise
+    return about.check("max", found.peak[CANDIDATE], noise, limit, str(found.peak_at))
 
 
 def _rms(about: _Subject, found: Moments, k: Factors) -> Check:
