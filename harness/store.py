@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -148,8 +149,11 @@ def read_file(path: Path) -> RunFile:
     if not lines:
         raise RecordError(f"{path.name}: empty, it has no header")
     header = _content(lines[0], "header", f"{path.name} line 1")[1]
-    plan = _valid(Plan, header["plan"], f"{path.name} line 1")
-    run, plan_hash, sources = header["run"], plan.hash, tuple(header.get("sources", ()))
+    try:
+        plan, plan_hash = _plan(json.dumps(header["plan"]))
+    except ValidationError as error:
+        raise RecordError(f"{path.name} line 1: not a valid plan: {error}") from None
+    run, sources = header["run"], tuple(header.get("sources", ()))
     records, hashes = [], []
     for number, line in enumerate(lines[1:], start=2):
         where = f"{path.name} line {number}"
@@ -160,6 +164,13 @@ def read_file(path: Path) -> RunFile:
         records.append(record)
         hashes.append(digest)
     return RunFile(path, run, plan, plan_hash, header.get("shard"), sources, tuple(records), tuple(hashes))
+
+
+@lru_cache(maxsize=1)
+def _plan(text: str) -> tuple[Plan, str]:
+    """A plan and its hash; the shards of a sweep, read one after another, have the same."""
+    plan = Plan.model_validate_json(text)
+    return plan, plan.hash
 
 
 def is_written_now(path: Path) -> bool:
