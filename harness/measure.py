@@ -21,7 +21,7 @@ from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
-from harness.ranks import agreed, meet
+from harness.ranks import agreed, meet, summed
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -38,10 +38,11 @@ from harness.rounding import lossy, rounded, saved_bytes
 from harness.spec import ModelInputs, ModelSpec, Target, Workload
 from harness.timing import memory
 from harness.timing.clock import clock_for
+from harness.timing.energy import joules_per_call
 from harness.timing.kernels import KernelDisagreement, time_kernels
 from harness.timing.protocol import Progress, Timed, measure
 from harness.timing.roofline import ceilings
-from harness.timing.telemetry import telemetry_for
+from harness.timing.telemetry import Telemetry, telemetry_for
 
 DECODE_STEPS = 8
 """Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
@@ -82,7 +83,9 @@ def time_case(
     if process == 0:
         timing.ceilings = ceilings(target.device, target.dtype)
     bench = _Bench(case, spec, source, stack, target, process)
-    bench.open(timing)
+    # Every rank is at home: all are children of one worker.
+    telemetry = telemetry_for(target.device, os.getppid() if target.world > 1 else None)
+    bench.open(timing, telemetry)
     for phase in bench.phases():
         measured = measure(
             phase,
@@ -90,8 +93,7 @@ def time_case(
             clock_for(target.device),
             case.timing,
             process,
-            # Every rank is at home: all are children of one worker.
-            telemetry_for(target.device, os.getppid() if target.world > 1 else None),
+            telemetry,
             case.seed,
             progress,
             partial(agreed, target),
@@ -100,6 +102,7 @@ def time_case(
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
+    bench.weigh(timing, telemetry)
     bench.recheck(timing)
     if process == 0 and target.rank == 0 and target.kernels == "compiled":
         bench.close()
@@ -145,7 +148,7 @@ class _Bench:
             tokens.copy_(tokens.where(prompt.shows()[:, :shared], beginning))
         return prompt.to(self.target.device, self.target.dtype)
 
-    def open(self, timing: Timing) -> None:
+    def open(self, timing: Timing, telemetry: Telemetry) -> None:
         """Build both models and open every arm; one that cannot run here leaves its reason."""
         began = time.perf_counter()
         hf = build.reference(self.spec, self.source, self.target.dtype, self.target.device)
@@ -163,18 +166,20 @@ class _Bench:
         else:
             arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
         for arm, load_s in arms:
-            self._open(arm, load_s, timing)
+            self._open(arm, load_s, timing, telemetry)
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
 
-    def _open(self, arm: Arm, load_s: float, timing: Timing) -> None:
+    def _open(self, arm: Arm, load_s: float, timing: Timing, telemetry: Telemetry) -> None:
         before = memory.allocated(self.target.device)
+        used_before = telemetry.memory_bytes()
         absent = None
         try:
             arm.open(self.shape)
             self.arms.append(arm)
         except ArmAbsent as reason:
             absent = str(reason)
+        used = telemetry.memory_bytes()
         timing.arms.append(
             ArmReport(
                 name=arm.name,
@@ -184,6 +189,7 @@ class _Bench:
                 compile_s=arm.compile_s,
                 capture_s=arm.capture_s,
                 peak_memory_bytes=memory.peak(self.target.device) - before,
+                device_memory_bytes=None if used is None or used_before is None else max(0, used - used_before),
                 absent=absent,
             )
         )
@@ -223,6 +229,20 @@ class _Bench:
         # Ranks do their shares at the same time.
         world = self.target.world
         return Work(phase=phase, bytes=(cost.bytes - unread) // world, flops=cost.flops // world)
+
+    def weigh(self, timing: Timing, telemetry: Telemetry) -> None:
+        """The energy of a token, in the last phase: of new tokens where there are any."""
+        phase = tuple(self.phases())[-1]
+        tokens = self.shape.batch * (1 if phase == "decode" else self.shape.prompt.shape[1])
+        clock = clock_for(self.target.device)
+        spent: dict[str, float] = {}
+        for arm in self.arms:
+            joules = joules_per_call(self.timed(arm, phase), clock, telemetry, partial(agreed, self.target))
+            if joules is not None:
+                spent[arm.name] = summed(self.target, joules) / tokens
+        timing.arms = [
+            report.model_copy(update={"energy_j_per_token": spent.get(report.name)}) for report in timing.arms
+        ]
 
     def recheck(self, timing: Timing) -> None:
         """The very buffers that were timed, on inputs rewritten in place."""

@@ -85,6 +85,15 @@ def agreed(target: Target, decided: bool) -> bool:
     return bool(word.item())
 
 
+def summed(target: Target, found: float) -> float:
+    """The sum over all ranks."""
+    if target.world == 1:
+        return found
+    word = torch.tensor([found], dtype=torch.float64, device=target.device)
+    dist.all_reduce(word, dist.ReduceOp.SUM)
+    return float(word.item())
+
+
 def earliest(target: Target, found: int | None) -> int | None:
     """The least number that any rank found: one that goes on where another stops would wait for it for ever."""
     if target.world == 1:

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from harness.case import Case, Frozen
 from harness.errors import RecordError
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer."""
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)
+"""Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer, version 3 the
+memory that the GPU itself counts."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
@@ -222,7 +223,13 @@ class ArmReport(Frozen):
     compile_s: float = 0.0
     capture_s: float = 0.0
     peak_memory_bytes: int = 0
+    """The allocator's peak beside what was held before this arm was opened."""
+    device_memory_bytes: int | None = None
+    """By how much the whole GPU's memory in use grew (NVML): the allocator's reserve, captured graphs, workspaces. None
+    where the GPU does not tell."""
     energy_j_per_token: float | None = None
+    """Joules of the whole GPU, all of them where there are several: per new token of the batch where the workload asks
+    for new tokens, else per prompt token. None where the GPU does not tell."""
     rechecked: bool = False
     """The timed outputs were compared again after timing, on rewritten inputs."""
     absent: str | None = None

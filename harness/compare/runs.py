@@ -142,6 +142,11 @@ def _case(base: Record | None, head: Record | None) -> Iterator[Change | Apart]:
 def _incomparable(base: Record, head: Record) -> str | None:
     if base.provisional:
         return "BASE is from a tree that was not committed: it cannot be a baseline"
+    return unlike(base, head)
+
+
+def unlike(base: Record, head: Record) -> str | None:
+    """Why the ratios of two records to their references do not share a scale; None where they do."""
     if base.environment is None or head.environment is None:
         return "a record without its environment"
     if base.environment.fingerprint() != head.environment.fingerprint():
@@ -156,16 +161,24 @@ def _incomparable(base: Record, head: Record) -> str | None:
 
 
 def _change(base: Record, head: Record, theirs: PhaseComparison, ours: PhaseComparison) -> Change:
-    phase, margin = ours.phase, head.case.timing.margin
-    sides = [compare.log_ratios_by_process(record, phase, REFERENCE) for record in (base, head)]
     return Change(
         key=head.key,
         label=head.case.label(),
-        phase=phase,
+        phase=ours.phase,
         base_ms=theirs.candidate_ms,
         head_ms=ours.candidate_ms,
-        estimate=_qualified(difference(sides[0], sides[1], margin), sides, (theirs, ours)),
+        estimate=change(base, head, theirs, ours, ("BASE", "HEAD")),
     )
+
+
+def change(
+    base: Record, head: Record, theirs: PhaseComparison, ours: PhaseComparison, names: tuple[str, str]
+) -> Estimate:
+    """HEAD's candidate over BASE's in one phase, each by the reference of its own process. `theirs` and `ours` are the
+    judged phase of each record, `names` what its reasons call the two."""
+    phase, margin = ours.phase, head.case.timing.margin
+    sides = [compare.log_ratios_by_process(record, phase, REFERENCE) for record in (base, head)]
+    return _qualified(difference(sides[0], sides[1], margin), sides, (theirs, ours), names)
 
 
 Ratios = Mapping[int, Sequence[float]]
@@ -194,11 +207,13 @@ def _across_processes(base: Ratios, head: Ratios) -> float:
     return quantile * math.sqrt(pooled * sum(1 / len(side) for side in centers))
 
 
-def _qualified(found: Estimate, sides: Sequence[Ratios], phases: Sequence[PhaseComparison]) -> Estimate:
+def _qualified(
+    found: Estimate, sides: Sequence[Ratios], phases: Sequence[PhaseComparison], names: Sequence[str]
+) -> Estimate:
     """What disturbs a side overrides what the interval says."""
     invalid: list[str] = []
     doubts: list[str] = []
-    for name, ratios, phase in zip(("BASE", "HEAD"), sides, phases, strict=True):
+    for name, ratios, phase in zip(names, sides, phases, strict=True):
         reference = next(item.estimate for item in phase.against if item.arm == REFERENCE)
         if reference.verdict == "invalid":
             invalid += [f"{name}: {reason}" for reason in reference.reasons]

@@ -23,6 +23,7 @@ from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss, unjudged_los
 from harness.parity.op import check_kernel
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
+from harness.parity.prefix import check_prefixes
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
@@ -33,6 +34,10 @@ from harness.rounding import lossy, rounded
 from harness.spec import Kernel, ModelInputs, ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
+FP32_ROWS = 2
+"""A fault that mixes rows needs another one to show."""
+FP32_STEPS = 4
+"""Tokens at the end of the fp32 prompt that are also decoded one by one."""
 IMAGES = {"fp32": 1, "target": 2, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
 
@@ -137,12 +142,16 @@ class Bench:
         self.model: Any
         self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
         self.divergence: Divergence | None = None
+        self.lonely = False
+        """Whether the other bench has one row, whose neighbors' pages it could not mistake for its own."""
 
     @classmethod
     def fp32(cls, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent) -> Bench:
-        """The bench that proves the maths, on a smaller extent."""
-        small = Extent(min(2, extent.batch), min(64, extent.prompt_tokens))
-        return cls(spec, source, stack, replace(target, dtype=torch.float32), small)
+        """The bench that proves the maths, on few tokens of rows that have company."""
+        small = Extent(FP32_ROWS, min(64, extent.prompt_tokens))
+        bench = cls(spec, source, stack, replace(target, dtype=torch.float32), small)
+        bench.lonely = extent.batch == 1
+        return bench
 
     def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
         """Prompts of as many images as `purpose` allows, one less in each next row, down to none and from there
@@ -154,11 +163,18 @@ class Bench:
         return drawn.to(self.target.device, self.target.dtype)
 
     def in_fp32(self) -> Iterator[list[Check]]:
-        """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise)."""
+        """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise), of
+        whole prompts and of single steps."""
         known = self._single
         yield self._seen(known.inputs)
         yield self._layers(known.inputs)
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
+        start = known.inputs.tokens.shape[1] - FP32_STEPS
+        end = Generated(known.inputs, known.plain[:, start - 1 : -1], start)
+        with our_choices(self.model, self.spec.routing, known.routes):
+            yield [self._steps(known, end)]
+            if self.lonely and "prefixes" in vars(self.model):
+                yield check_prefixes(self.model, end, known.wide, known.plain, end.logits)
 
     def in_target(self) -> Iterator[list[Check]]:
         """Layers, logits, generation, paths; then that everything which the stack put in place has run, and what a
@@ -175,19 +191,16 @@ class Bench:
         yield self._loss()
 
     def _logits(self, known: _Known) -> Check:
-        noise = relative_frobenius(known.plain, known.wide)
         with our_choices(self.model, self.spec.routing, known.routes):
-            error = relative_frobenius(self._ours(known.inputs), known.plain)
+            ours = self._ours(known.inputs)
         batch, tokens = known.inputs.tokens.shape
-        return Check(
-            level="logits",
-            subject="logits float32",
-            name=f"{batch} x {tokens} tokens",
-            rule="relative Frobenius",
-            error=error if error < float("inf") else 1e9,
-            noise=noise,
-            limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
-        )
+        return _close(ours, known.plain, known.wide, f"{batch} x {tokens} tokens")
+
+    def _steps(self, known: _Known, end: Generated) -> Check:
+        """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
+        ours = forced(self.model, end, self.model.decode)
+        name = f"{len(ours)} x {end.new_tokens} tokens, one by one"
+        return _close(ours, end.logits, known.wide[:, end.prompt_tokens - 1 : -1], name)
 
     def _free(self, known: _Known, generated: Generated) -> Iterator[list[Check]]:
         wide, plain = known.wide, known.plain
@@ -288,6 +301,20 @@ class Bench:
         tokens[text] = tokens[text].flip(0)
         other = self.plain.logits(prompt.continued(tokens))
         return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
+
+
+def _close(ours: Tensor, plain: Tensor, wide: Tensor, name: str) -> Check:
+    """Logits in float32, held against the plain model's."""
+    error, noise = relative_frobenius(ours, plain), relative_frobenius(plain, wide)
+    return Check(
+        level="logits",
+        subject="logits float32",
+        name=name,
+        rule="relative Frobenius",
+        error=error if error < float("inf") else 1e9,
+        noise=noise,
+        limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
+    )
 
 
 def _rejects(ours: Tensor, reference: Reference) -> Check:

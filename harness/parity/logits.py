@@ -14,7 +14,7 @@ FP32_LIMIT = 1e-5
 FP32_NOISE_FACTOR = 3.0
 """Where depth makes the plain model's own fp32 error exceed a third of FP32_LIMIT, its multiple is the limit: two right
 builds of 36 layers at hidden size 2560 were seen 9.7e-6 apart on a GPU."""
-MAX_FACTOR, RMS_FACTOR, TOKEN_FACTOR, KL_FACTOR = 2.0, 1.25, 2.0, 1.5
+MAX_FACTOR, RMS_FACTOR, TOKEN_FACTOR, KL_FACTOR = 2.2, 1.25, 2.0, 1.5
 KL_FLOOR = 1e-6
 FP32_RMS_FACTOR = 3.0
 """In fp32 two right builds differ by summation order alone, and either may be the luckier one."""

@@ -29,6 +29,7 @@ class Moments:
 
     shape: tuple[int, ...]
     count: int
+    """Elements that are finite in the rounded reference."""
     mask_mismatches: int
     """Elements whose NaN, +Inf or -Inf differs from the rounded reference."""
     mask_at: tuple[int, ...]
@@ -39,7 +40,8 @@ class Moments:
     sums: list[Tensor]
     """Per axis, the three statistics of the four rows: (3, 4, length of the axis)."""
     counts: list[Tensor]
-    """Per axis: elements summed, (length of the axis,)."""
+    """Per axis: elements that the candidate, the plain result or rounding gets wrong, (length of the axis,). What all
+    of them get right, as pages that nobody writes, is no sample of an error."""
     along_squares: list[float]
     """<e^2, r^2>: the variance of <e, r> if errors were independent."""
     reference_square: float
@@ -49,7 +51,12 @@ class Moments:
         return [float(x) for x in self.sums[0][statistic].sum(-1)]
 
     def rms(self) -> list[float]:
-        return [math.sqrt(square / max(self.count, 1)) for square in self.total(SQUARE)]
+        return [math.sqrt(square / max(self.samples, 1)) for square in self.total(SQUARE)]
+
+    @property
+    def samples(self) -> int:
+        """Elements that somebody gets wrong."""
+        return int(self.counts[0].sum())
 
     def spread(self, statistic: int, row: int) -> float:
         """Standard deviation of the total of `ERROR` or `ALONG` when errors are alike along an axis: rows that hold
@@ -67,7 +74,7 @@ def measure(candidate: Tensor, reference: Tensor, plain: Tensor) -> Moments:
     counts = [torch.zeros(n, dtype=torch.float64, device=o.device) for n in shape]
     scalars = torch.zeros(5, dtype=torch.float64, device=o.device)
     peak, peak_at = [0.0] * 4, (0,) * len(shape)
-    mismatches, mask_at = 0, (0,) * len(shape)
+    mismatches, mask_at, finite = 0, (0,) * len(shape), 0
     for axis, start, length in _chunks(shape):
         o_, r_, p_ = (x.narrow(axis, start, length) for x in (o, r, p))
         rounded = r_.to(o.dtype)
@@ -76,7 +83,9 @@ def measure(candidate: Tensor, reference: Tensor, plain: Tensor) -> Moments:
             mask_at = mask_at if mismatches else _index(int(wrong.flatten().int().argmax()), wrong.shape, axis, start)
             mismatches += n
         keep = torch.isfinite(rounded)
+        finite += int(keep.count_nonzero())
         errors, r64 = _errors(o_, p_, rounded, r_, keep)
+        wrong_somewhere = errors[:HALF_ULP].ne(0).any(0)
         chunk_peak, at = errors.abs().flatten(1).max(1)
         if float(chunk_peak[CANDIDATE]) > peak[CANDIDATE]:
             peak_at = _index(int(at[CANDIDATE]), o_.shape, axis, start)
@@ -86,11 +95,11 @@ def measure(candidate: Tensor, reference: Tensor, plain: Tensor) -> Moments:
         for i in range(len(shape)):
             where = slice(start, start + length) if i == axis else slice(None)
             sums[i][..., where] += _sum_to(statistics, i + 2, keep_leading=2)
-            counts[i][where] += _sum_to(keep, i, keep_leading=0)
+            counts[i][where] += _sum_to(wrong_somewhere, i, keep_leading=0)
         scalars[:4] += squared.flatten(1) @ r_squared.flatten()
         scalars[4] += r_squared.sum()
-    along, count = scalars.tolist(), int(counts[0].sum())
-    return Moments(shape, count, mismatches, mask_at, peak, peak_at, sums, counts, along[:4], along[4])
+    along = scalars.tolist()
+    return Moments(shape, finite, mismatches, mask_at, peak, peak_at, sums, counts, along[:4], along[4])
 
 
 def _sum_to(tensor: Tensor, axis: int, keep_leading: int) -> Tensor:
@@ -116,14 +125,15 @@ def _mask_differs(o: Tensor, rounded: Tensor) -> Tensor:
 
 
 def _errors(o: Tensor, p: Tensor, rounded: Tensor, r: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """The four rows, zero wherever the row or the rounded reference is not finite (the mask rule counts those)."""
+    """The four rows, zero wherever the row or the rounded reference is not finite (the mask rule counts those). The
+    bound is 0 at zeros, which every right result meets exactly, and where the other three rows are 0."""
     r64 = torch.where(keep, r.double(), 0.0)
     rows = torch.stack([o.double(), p.double(), rounded.double()]) - r64
     rows = torch.where(keep & torch.isfinite(rows), rows, 0.0)
     info = torch.finfo(o.dtype)
     exponent = torch.frexp(r64.abs().clamp_min(info.tiny)).exponent
     half_ulp = info.eps / 4 * torch.exp2(exponent.double())
-    bound = torch.where(r64 == 0, 0.0, half_ulp)
+    bound = torch.where((r64 == 0) | rows.eq(0).all(0), 0.0, half_ulp)
     return torch.cat([rows, bound.unsqueeze(0)]), r64
 
 

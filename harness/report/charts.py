@@ -14,6 +14,7 @@ import vl_convert
 from markupsafe import Markup
 
 from harness.errors import HarnessError
+from harness.report.ablation import StepMark
 from harness.report.speed import IntervalMark, SampleMark
 
 INK, FAINT, GRID = "#101010", "#707070", "#e0e0e0"
@@ -77,6 +78,43 @@ def speedups(marks: Sequence[IntervalMark]) -> Markup:
         base.transform_filter("datum.note != ''").mark_text(color=FAINT, dy=8, **label).encode(text="note:N"),
     )
     return _svg(layers.properties(width=WIDTH, height=alt.Step(40)))
+
+
+def waterfall(marks: Sequence[StepMark]) -> Markup:
+    """How the speed-up over the reference grew, one bar a step from where the last one ended, on a logarithmic axis."""
+    rows = [
+        {
+            "index": index,
+            "title": mark.title,
+            "before": mark.before,
+            "after": mark.after,
+            "verdict": mark.verdict or "start",
+            "text": mark.text,
+            "right": max(mark.before, mark.after),
+        }
+        for index, mark in enumerate(marks)
+    ]
+    low = min(1.0, *(min(mark.before, mark.after) for mark in marks))
+    high = max(1.0, *(max(mark.before, mark.after) for mark in marks))
+    start, end = low / max(1.01, (high / low) ** 0.05), high * max(1.1, (high / low) ** (1.5 * ROOM))
+    scale = alt.Scale(type="log", domain=[start, end], nice=False)
+    axis = alt.Axis(values=_ticks(start, end), labelExpr="datum.value + '×'")
+    axis.title = "speed-up over the reference (logarithmic)"
+    looks = {name: color for name, (color, _) in LOOKS.items()} | {"start": QUIET}
+    color = alt.Color("verdict:N").scale(domain=list(looks), range=list(looks.values())).legend(None)
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("index:O", axis=None))
+    layers = alt.layer(
+        alt.Chart(alt.Data(values=[{"one": 1}]))
+        .mark_rule(color=INK, strokeDash=[4, 3])
+        .encode(x=alt.X("one:Q", scale=scale, axis=axis)),
+        base.mark_bar(height=14).encode(x=alt.X("before:Q", scale=scale), x2="after:Q", color=color),
+        base.mark_tick(thickness=2, size=22).encode(x=alt.X("after:Q", scale=scale), color=color),
+        base.mark_text(align="left", dx=8, color=INK, fontSize=12).encode(
+            x=alt.X("right:Q", scale=scale), text="text:N"
+        ),
+        base.mark_text(align="left", x=-LABELS, limit=LABELS - 50, color=INK, fontSize=12).encode(text="title:N"),
+    )
+    return _svg(layers.properties(width=WIDTH, height=alt.Step(28)))
 
 
 def _ticks(start: float, end: float) -> list[float]:

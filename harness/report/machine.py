@@ -14,9 +14,19 @@ from harness.report.speed import arm_labels
 
 
 def arms_table(record: Record) -> Table:
-    """Getting ready, apart from running: medians over the processes, memory the largest of them."""
+    """Getting ready, apart from running: medians over the processes, memory the largest of them.
+
+    `Peak memory` is the allocator's, `On the device` what NVML saw the whole GPU take more.
+    """
     names = columns(
-        "Arm", "Load#", "Compile#", "Capture#", "Peak memory#", "Energy per token#", "Checked again after timing"
+        "Arm",
+        "Load#",
+        "Compile#",
+        "Capture#",
+        "Peak memory#",
+        "On the device#",
+        "Energy per token#",
+        "Checked again after timing",
     )
     by_name = {name: [arm for arm in record.arms if arm.name == name] for name in arm_labels(record)}
     labels = arm_labels(record)
@@ -100,9 +110,10 @@ def _gpu(environment: Environment) -> str:
 def _arm_row(label: str, reports: Sequence[ArmReport]) -> tuple[Cell, ...]:
     ran = [report for report in reports if report.absent is None]
     if not ran:
-        return row(label, *[formats.NONE] * 5, Cell("absent", reports[0].absent or "", "quiet"))
+        return row(label, *[formats.NONE] * 6, Cell("absent", reports[0].absent or "", "quiet"))
     energy = [report.energy_j_per_token for report in ran if report.energy_j_per_token is not None]
     peak_bytes = max(report.peak_memory_bytes for report in ran)
+    device_bytes = [report.device_memory_bytes for report in ran if report.device_memory_bytes is not None]
     checked = sum(report.rechecked for report in ran)
     return row(
         Cell(label, f"{formats.number_of(len(ran), 'process', 'processes')}"),
@@ -110,6 +121,7 @@ def _arm_row(label: str, reports: Sequence[ArmReport]) -> tuple[Cell, ...]:
         formats.seconds(median(report.compile_s for report in ran)),
         formats.seconds(median(report.capture_s for report in ran)),
         formats.memory(peak_bytes) if peak_bytes else formats.NONE,
+        formats.memory(max(device_bytes)) if device_bytes else formats.NONE,
         f"{formats.significant(median(energy))} J" if energy else formats.NONE,
         Cell(f"{checked} of {len(ran)}", tone="good" if checked == len(ran) else "open"),
     )

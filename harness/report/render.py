@@ -44,7 +44,7 @@ def html(view: RunView) -> Pages:
     from harness.report import charts
 
     environment = environment_for_html()
-    environment.globals |= {"speedups": charts.speedups, "samples": charts.samples}
+    environment.globals |= {"speedups": charts.speedups, "samples": charts.samples, "waterfall": charts.waterfall}
     index, case = environment.get_template("index.html.j2"), environment.get_template("case.html.j2")
     pages = {f"cases/{view_of.key}.html": case.render(run=view, case=view_of) for view_of in view.cases}
     return {"index.html": index.render(run=view)} | pages

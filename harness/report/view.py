@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from harness.case import Case, Plan
 from harness.errors import RecordError
 from harness.record import FAILURES, Record
-from harness.report import case_view, formats, judged, verdicts
+from harness.report import ablation, case_view, formats, judged, verdicts
+from harness.report.ablation import AblationView
 from harness.report.case_view import CaseView, MachineView
 from harness.report.cells import Banner, Cell, Table, columns, row
 from harness.report.speed import IntervalMark
@@ -64,6 +65,8 @@ class RunView:
     matrix: Table
     cases: tuple[CaseView, ...]
     machines: tuple[MachineView, ...]
+    ablations: tuple[AblationView, ...]
+    """Sweeps over stacks, each phase taken apart by optimization."""
 
     @property
     def timed(self) -> tuple[CaseView, ...]:
@@ -103,6 +106,7 @@ def build(records: Sequence[Record], plan: Plan, run: str, compare: Compare | No
         matrix=_matrix(outcomes, ran),
         cases=cases,
         machines=_machines(list(ran.values())),
+        ablations=_ablations(list(ran.values()), phases),
     )
 
 
@@ -110,6 +114,12 @@ def _default_compare() -> Compare:
     from harness import compare
 
     return compare.arms
+
+
+def _ablations(ran: Sequence[Record], phases: Mapping[str, Sequence[PhaseComparison]]) -> tuple[AblationView, ...]:
+    from harness.compare.ablation import ablations
+
+    return tuple(ablation.view(found) for found in ablations(ran, phases))
 
 
 def _by_key(records: Sequence[Record], plan: Plan) -> dict[str, Record]:

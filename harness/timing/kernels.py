@@ -185,7 +185,7 @@ def _looped(
     launch()
     restore()
     try:
-        replay = _captured(launch)
+        replay = captured(launch)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -195,7 +195,8 @@ def _looped(
     return _Loop(launch, replay, restore)
 
 
-def _captured(launch: Callable[[], None]) -> Callable[[], None]:
+def captured(launch: Callable[[], object]) -> Callable[[], None]:
+    """A replay of `launch` from a CUDA graph. Raises RuntimeError for what no graph can hold."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         launch()

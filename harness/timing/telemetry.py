@@ -53,6 +53,10 @@ class Telemetry(Protocol):
         in steps of some tens of milliseconds)."""
         ...
 
+    def memory_bytes(self) -> int | None:
+        """In use on the whole GPU now, by whoever: contexts, captured graphs and the allocator's reserve included."""
+        ...
+
 
 class NoTelemetry:
     """A device that has nothing to tell, such as a CPU."""
@@ -61,6 +65,9 @@ class NoTelemetry:
         return State()
 
     def energy_j(self) -> float | None:
+        return None
+
+    def memory_bytes(self) -> int | None:
         return None
 
 
@@ -95,6 +102,9 @@ class NvmlTelemetry:
     def energy_j(self) -> float | None:
         millijoules = self._ask(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu))
         return None if millijoules is None else millijoules / 1e3
+
+    def memory_bytes(self) -> int | None:
+        return self._ask(lambda: int(self._nvml.nvmlDeviceGetMemoryInfo(self._gpu).used))
 
     def _ask(self, query: Callable[[], T]) -> T | None:
         """None where this GPU or this container does not support the query; every other failure is raised."""

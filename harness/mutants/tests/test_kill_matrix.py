@@ -91,7 +91,7 @@ LEVELS = {
     "attention scale off by 1 %": "layer",
     "last layer: rotary on the query alone": "layer",
     "head without its last row": "logits",
-    "decode: value slot stale": "generation",
+    "decode: value slot stale": "logits",
     "padding ignored": "path",
     "every page is the first": "path",
 }

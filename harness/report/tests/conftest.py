@@ -148,7 +148,8 @@ def arm_reports(rng):
         yield ArmReport(
             name=name, label=label, process=process, load_s=rng.uniform(9, 12), rechecked=True,
             compile_s=rng.uniform(90, 190) if compiled else 0.0, capture_s=2.1 if "candidate" in label else 0.0,
-            peak_memory_bytes=int(rng.uniform(8.9, 10.2) * 2**30), energy_j_per_token=rng.uniform(1.1, 1.4),
+            peak_memory_bytes=int(rng.uniform(8.9, 10.2) * 2**30), device_memory_bytes=11 * 2**30,
+            energy_j_per_token=rng.uniform(1.1, 1.4),
         )  # fmt: skip
     yield ArmReport(name="liger", label="Liger kernels", process=0, absent="liger-kernel is not installed")
 
@@ -259,3 +260,36 @@ def timed_at():
         return (record(plan, case(), "passed", **speed(random.Random(3), {"decode": arms_ms})),), plan
 
     return run_of
+
+
+GAINS = {"rotary": 1.08, "attention": 1.6, "linear": 0.9, "cuda_graph": 3.1}
+
+
+@pytest.fixture(scope="session")
+def sweep():
+    """(records, plan) of an ablation whose optimizations multiply decode speed by GAINS; the second step crashed."""
+    names = tuple(GAINS)
+    grown = [names[:count] for count in range(len(names) + 1)]
+    stacks = dict.fromkeys((*grown, *((name,) for name in names), *(_less(names, name) for name in names)))
+    rng = random.Random(5)
+    cases = {stack: case(optimizations=stack) for stack in stacks}
+    plan = Plan(cases=tuple(cases.values()), skipped=())
+    failure = Failure(kind="TritonError", message="out of resource", traceback="")
+    records = tuple(
+        record(plan, of, "crashed", error=failure)
+        if stack == names[:2]
+        else record(plan, of, "passed", **speed(rng, {"decode": _times(stack)}))
+        for stack, of in cases.items()
+    )
+    return records, plan
+
+
+def _less(names, name):
+    return tuple(other for other in names if other != name)
+
+
+def _times(stack):
+    ours = 20.0
+    for name in stack:
+        ours /= GAINS[name]
+    return {"candidate": ours, "again": ours, "reference": 20.0}

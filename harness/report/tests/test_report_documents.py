@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import groupby
 
 import pytest
 from jinja2 import UndefinedError
@@ -124,8 +125,10 @@ def test_hostile_text_stays_in_its_cell_in_markdown(hostile):
     assert not re.search(r"(?<!\\)\]\(", outside)
     lines = outside.splitlines()
     assert not [line for line in lines if line.startswith("# [a]")]
-    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")]
-    assert set(widths) == {8}, "an unescaped pipe made a cell of its own"
+    tables = [list(rows) for is_table, rows in groupby(lines, lambda line: line.startswith("|")) if is_table]
+    widths = [{len(re.findall(r"(?<!\\)\|", line)) for line in rows} for rows in tables]
+    assert len(widths) >= 3
+    assert all(len(width) == 1 for width in widths), "an unescaped pipe made a cell of its own"
 
 
 def test_a_code_block_cannot_be_left():
@@ -179,4 +182,4 @@ def test_the_index_opens_in_a_browser(written, tmp_path):
     shown = Page(done.stdout)
     assert "REFUSED" in done.stdout
     assert shown.elements["svg"] == 1
-    assert shown.elements["table"] == 4
+    assert shown.elements["table"] == 5

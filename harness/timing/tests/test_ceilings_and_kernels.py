@@ -33,7 +33,10 @@ def kernel(launch, twin=doubled, **more):
     def bench(dtype, device, generator):
         yield OpCase("large", {"x": torch.randn(64 * MIB, dtype=dtype, device=device, generator=generator)})
 
-    return Kernel("double", launch, twin, bench, lambda x: Cost(2 * x.nbytes, x.numel()), lambda dtype: (), **more)
+    def cost(x):
+        return Cost(2 * x.nbytes, x.numel())
+
+    return Kernel("double", launch, twin, bench, cost, lambda dtype: (), bench=bench, **more)
 
 
 def inputs(dtype=torch.float32):

@@ -38,7 +38,7 @@ def test_a_cpu_has_a_wall_clock_and_no_telemetry():
     assert isinstance(clock_for(CPU), CpuClock)
     assert isinstance(telemetry_for(CPU), NoTelemetry)
     assert telemetry_for(CPU).read() == State()
-    assert telemetry_for(CPU).energy_j() is None
+    assert (telemetry_for(CPU).energy_j(), telemetry_for(CPU).memory_bytes()) == (None, None)
 
 
 @pytest.mark.parametrize(

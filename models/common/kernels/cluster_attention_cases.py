@@ -28,12 +28,13 @@ def inputs(
     device: torch.device,
     generator: torch.Generator,
     q_scale: float = 1.0,
+    scale: float = 1.0,
 ) -> dict[str, Any]:
     """One decode step of (heads, kv_heads) over rows of `columns` pages, several in random order. q, k and v are views
     of one packed projection; `lengths` count the new token, whose slot still holds something else."""
     batch, (q_heads, kv_heads) = len(lengths), heads
     draw = (dtype, device, generator)
-    packed = values.normal((batch, 1, q_heads + 2 * kv_heads, HEAD_DIM), *draw)
+    packed = values.normal((batch, 1, q_heads + 2 * kv_heads, HEAD_DIM), *draw, scale=scale)
     q, k, v = packed.split([q_heads, kv_heads, kv_heads], dim=2)
     angles = torch.rand(batch, 1, rotated // 2, device=device, generator=generator) * 6.28
     angles = torch.cat((angles, angles), dim=-1)
@@ -66,6 +67,8 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("GQA 12, half width, pages of 32", inputs([40, 32], [0, 31], (12, 1), 64, 32, 2, *draw))
     yield OpCase("peaked scores, GQA 8", inputs([37, 48], [0, 9], (16, 2), 128, 48, 1, *draw, q_scale=8.0))
     yield OpCase("every warp and once more, GQA 8", inputs([1030], [3], (8, 1), 128, 1032, 1, *draw))
+    yield OpCase("small, GQA 2", inputs([21, 9], [0, 2], (4, 2), 128, 24, 1, *draw, scale=1e-3))
+    yield OpCase("eight rows, GQA 2", inputs([9, 12, 3, 20, 17, 5, 24, 11], [0] * 8, (16, 8), 128, 24, 1, *draw))
     yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], (8, 2), 128, 80, 1, *draw)))
     length, group = values.length(20, 128, device, generator), values.length(1, 16, device, generator)
     starts = [values.length(0, 19, device, generator), 0]
