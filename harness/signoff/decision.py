@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from statistics import median
@@ -145,7 +146,7 @@ def _parity(record: Record, measure: str) -> Finding:
 
 def _faults(evidence: Evidence) -> Finding:
     case = evidence.case
-    plant = f"python -m harness.mutants +model={case.model} hardware={case.hardware}"
+    plant = shlex.join(("python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"))
     if evidence.matrix is None or evidence.matrix.record.kill_matrix is None:
         found = "no kill matrix of these sources is on record: nothing shows that the gate can fail"
         return Finding(requirement="faults", met=False, found=found, supply=plant)
@@ -256,7 +257,7 @@ def _medians(record: Record) -> dict[str, float]:
 
 def command(case: Case) -> str:
     """The command that runs the case."""
-    parts = [f"+model={case.model}", f"size={case.size}", f"'optimization=[{','.join(case.optimizations)}]'"]
+    parts = [f"+model={case.model}", f"size={case.size}", f"optimization=[{','.join(case.optimizations)}]"]
     parts += [f"hardware={case.hardware}", f"workload={case.workload.name}"]
     parts += [f"weights={case.weights}"] if case.weights else []
-    return " ".join(("python -m harness", *parts))
+    return shlex.join(("python", "-m", "harness", *parts))

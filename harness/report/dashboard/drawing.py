@@ -20,7 +20,10 @@ FINE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 def trend(found: Trend) -> Markup:
-    """Speed-ups over the reference with their 99 % intervals on a logarithmic axis, the oldest left."""
+    """Speed-ups over the reference with their 99 % intervals on a logarithmic axis, the oldest left.
+
+    An interval that would crush the others is cut at the edge and dashed.
+    """
     low, high = _reach(found)
     last = max(len(found.dots) - 1, 1)
 
@@ -48,7 +51,8 @@ def trend(found: Trend) -> Markup:
     for at, dot in enumerate(found.dots):
         parts.append(f"<g><title>{escape(dot.text)}</title>")
         if dot.low is not None and dot.high is not None:
-            parts.append(_line(x(at), y(max(dot.low, low)), x(at), y(min(dot.high, high)), "interval"))
+            kind = "interval" if low <= dot.low and dot.high <= high else "interval cut"
+            parts.append(_line(x(at), y(max(dot.low, low)), x(at), y(min(dot.high, high)), kind))
         parts.append(_diamond(x(at), y(dot.ratio)) if dot.doubtful else _circle(x(at), y(dot.ratio)))
         parts.append("</g>")
     days = [dot.day for dot in found.dots]
@@ -111,7 +115,7 @@ def _reach(found: Trend) -> tuple[float, float]:
     """Of the axis: every point, and the intervals as far as they do not crush the points."""
     ratios = [dot.ratio for dot in found.dots]
     low, high = min(ratios), max(ratios)
-    room = max((high / low) ** 0.5, 1.02)
+    room = max(high / low, 1.1)
     lows = [dot.low for dot in found.dots if dot.low is not None and dot.low > low / room]
     highs = [dot.high for dot in found.dots if dot.high is not None and dot.high < high * room]
     low, high = min([low, *lows]), max([high, *highs])

@@ -81,7 +81,7 @@ def _add(gathered: Gathered, file: RunFile, latest: dict[str, tuple[Entry, Recor
         if digest in seen:
             continue
         seen.add(digest)
-        one = entry(record, file.run, phases[record.key])
+        one = entry(record, file.path.stem, phases[record.key])
         gathered.entries.append(one)
         if record.kill_matrix:
             case = record.case
@@ -97,4 +97,4 @@ def _add(gathered: Gathered, file: RunFile, latest: dict[str, tuple[Entry, Recor
     for ablation in ablations(file.records, phases):
         seen_as = view(ablation)
         started = min(record.started_at for record in file.records)
-        gathered.waterfalls[seen_as.title] = Waterfall(file.run, started[:10], seen_as)
+        gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], seen_as)
