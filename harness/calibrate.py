@@ -1,21 +1,28 @@
 """`python -m harness.calibrate --model NAME`: do right answers stay clear of the gate's limits on this machine?
 
-The plain model is judged against itself with another attention backend, over seeds. Exit code 0: for every rule 99.9 %
-of right answers leave it the room that it needs: 0.7 of the limit, or less room for the two rules that have a criterion
-of their own in the half types (harness.parity.calibration.NEAR_ONE says why). 1: some rule is nearer than that. 2: a
-mistake in what was asked.
+The plain model is judged against itself with another attention backend, over seeds; with --kernels so is every kernel
+against its twin, on shapes and values that each seed draws. Exit code 0: for every rule 99.9 % of right answers leave
+it the room that it needs: 0.7 of the limit, or less room for the two rules that have a criterion of their own in the
+half types (harness.parity.calibration.NEAR_ONE says why); no kernel is refused in the half types, and at most one check
+in a thousand in float32. 1: some rule is nearer than that. 2: a mistake in what was asked.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from harness.errors import UserError
 from harness.parity.calibration import Calibration
+
+if TYPE_CHECKING:
+    from harness.settings import Kind
+    from harness.spec import Kernel, ModelSpec
 
 
 def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
@@ -27,6 +34,7 @@ def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="by default a GPU where there is one")
     parser.add_argument("--dtypes", default="float32,bfloat16,float16")
+    parser.add_argument("--kernels", action="store_true", help="judge the kernels too; interpreted without a GPU")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results/calibration"))
     options = parser.parse_args(arguments)
     try:
@@ -40,19 +48,20 @@ def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
 
 
 def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration:
+    kind = _kind(options)
+    if kind == "cpu" and options.kernels:
+        # Triton reads it when it is imported, which the specs of the models do.
+        os.environ["TRITON_INTERPRET"] = "1"
     import torch
 
     from harness import environment, registry
-    from harness.parity.calibration import quantiles, right_answers
+    from harness.parity.calibration import kernel_alarms, quantiles, right_answers
     from harness.session import ROOT
 
     known = ("float32", "bfloat16", "float16")
     dtypes = options.dtypes.split(",")
     if options.seeds < 1 or any(name not in known for name in dtypes):
         raise UserError(f"--seeds must be positive and --dtypes among {', '.join(known)}")
-    kind = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: there is no GPU here")
     # A convolution rounds float32 to tf32 unless told otherwise: no reference for anything in float32.
     torch.backends.cudnn.allow_tf32 = False
     spec = registry.load(options.model)
@@ -67,6 +76,8 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
         ]
         for name in dtypes
     }
+    # The interpreter computes bfloat16 wrongly.
+    types = [getattr(torch, name) for name in dtypes if kind == "cuda" or name != "bfloat16"]
     command = ["python", "-m", "harness.calibrate", *arguments]
     return Calibration(
         environment=environment.capture(ROOT, command),
@@ -75,7 +86,29 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
         device=kind,
         seeds=seeds,
         rules=quantiles(checks),
+        kernels=tuple(kernel_alarms(_kernels(spec, kind), types, torch.device(kind), seeds)) if options.kernels else (),
     )
+
+
+def _kind(options: argparse.Namespace) -> Kind:
+    from harness import hardware
+
+    here = hardware.probe().kind
+    if options.device == "cuda" and here == "cpu":
+        raise UserError("--device cuda: there is no GPU here")
+    chosen: Kind = options.device or here
+    return chosen
+
+
+def _kernels(spec: ModelSpec, kind: Kind) -> tuple[Kernel, ...]:
+    """Every kernel of the menu that can run here, once."""
+    from harness import hardware
+    from harness.parity.gate import kernels_of
+    from harness.place import Site
+
+    here = Site(hardware.probe(), {}, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
+    offered = here.capabilities(kind, 2) | {"ranks"}
+    return kernels_of(spec, [item.name for item in spec.menu.items if offered >= set(item.needs)])
 
 
 def _write(made: Calibration, folder: Path) -> Path:
@@ -109,6 +142,11 @@ def _print(made: Calibration, path: Path, out: TextIO) -> None:
         mine = [rule for rule in made.rules if rule.dtype == dtype]
         alarms, total = sum(rule.false_alarms for rule in mine), sum(rule.n for rule in mine)
         print(f"{dtype}: false-alarm rate {alarms / total:.3%} ({alarms} of {total} right answers refused)", file=out)
+    for one in made.kernels:
+        print(f"{one.kernel} {one.dtype}: {one.refused} of {one.n} checks refused", file=out)
+        print(*(f"  {where}\n" for where in one.where), sep="", end="", file=out)
+    for dtype in dict.fromkeys(one.dtype for one in made.kernels):
+        print(f"{dtype}: kernels refused in {made.kernel_alarms(dtype):.4%} of their checks", file=out)
     state = "every limit holds" if made.holds else "a limit is too near"
     print(f"{state}: 99.9 % of right answers must stay below the room of their rule\nstored: {path}", file=out)
 

@@ -103,7 +103,7 @@ class Site:
 
     def _named(self, hardware: Hardware) -> Place:
         if hardware.kind == "cpu":
-            return Place(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self._capabilities("cpu", 0))
+            return Place(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self.capabilities("cpu", 0))
         devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
         uuids = tuple(uuid for name, uuid in devices if _fits(hardware, name))
         short = len(uuids) < hardware.gpu_count
@@ -113,7 +113,7 @@ class Site:
             gpu_count=hardware.gpu_count,
             gpu_uuids=uuids,
             memory_bytes=hardware.memory_bytes if short else self.machine.gpu_memory_bytes,
-            capabilities=self._capabilities("cuda", hardware.gpu_count),
+            capabilities=self.capabilities("cuda", hardware.gpu_count),
             absent=self._missing(hardware, len(uuids)) if short else None,
         )
 
@@ -127,11 +127,12 @@ class Site:
             gpu_count=1,
             gpu_uuids=tuple(uuid for found, uuid in devices if found == device),
             memory_bytes=self.machine.gpu_memory_bytes,
-            capabilities=self._capabilities("cuda", 1),
+            capabilities=self.capabilities("cuda", 1),
             note=f"no file under conf/hardware describes '{device}': its cases are filed as {name}",
         )
 
-    def _capabilities(self, kind: Kind, gpu_count: int) -> frozenset[str]:
+    def capabilities(self, kind: Kind, gpu_count: int) -> frozenset[str]:
+        """What so many devices of a kind offer here, in the words of `Optimization.needs`."""
         offered = {
             "triton": True,
             "cuda": kind == "cuda",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -14,11 +14,12 @@ from harness import build, inputs
 from harness.case import Frozen
 from harness.parity.backends import attention, explicit_products, masked
 from harness.parity.logits import Reference, judge_logits
+from harness.parity.op import check_kernel
 from harness.parity.plain import Plain, wider
 from harness.parity.routing import RankedRoute, reference_choice
 from harness.parity.rules import judge
 from harness.record import Check, Environment, Level
-from harness.spec import ModelInputs, ModelSpec
+from harness.spec import Kernel, ModelInputs, ModelSpec
 
 ROOM = 0.7
 """A limit of k times the noise holds when 99.9 % of right answers stay below this share of it."""
@@ -31,6 +32,8 @@ float32, are held to ROOM."""
 SHAPES = ((1, 4, 2, 7), (2, 8, 2, 33), (1, 12, 1, 64), (3, 2, 2, 129))
 """(batch, heads, kv_heads, tokens) of attention alone, heads of 64."""
 HEAD = 64
+ALARM_RATE = {"float32": 1e-3}
+"""The share of right answers of a kernel that may be refused, by dtype; none in the half types."""
 
 
 class Quantiles(Frozen):
@@ -57,6 +60,18 @@ class Quantiles(Frozen):
         return (1 + ROOM * (k - 1)) / k if k else ROOM
 
 
+class KernelAlarms(Frozen):
+    """How often the op level refuses a kernel that is taken to be right, over seeds of its menu."""
+
+    kernel: str
+    dtype: str
+    n: int
+    """Checks: outputs by their worst rule, and guards."""
+    refused: int
+    where: tuple[str, ...]
+    """Case and rule of each refusal."""
+
+
 class Calibration(Frozen):
     """One model on one machine with one set of versions."""
 
@@ -66,10 +81,19 @@ class Calibration(Frozen):
     device: str
     seeds: tuple[int, ...]
     rules: tuple[Quantiles, ...]
+    kernels: tuple[KernelAlarms, ...] = ()
+    """Empty where only plain code was judged."""
 
     @property
     def holds(self) -> bool:
-        return all(rule.holds for rule in self.rules)
+        return all(rule.holds for rule in self.rules) and all(
+            self.kernel_alarms(dtype) <= ALARM_RATE.get(dtype, 0.0) for dtype in {one.dtype for one in self.kernels}
+        )
+
+    def kernel_alarms(self, dtype: str) -> float:
+        """The share of the checks of all kernels in that dtype that refused."""
+        mine = [one for one in self.kernels if one.dtype == dtype]
+        return sum(one.refused for one in mine) / max(sum(one.n for one in mine), 1)
 
 
 def quantiles(checks: dict[str, list[Check]]) -> tuple[Quantiles, ...]:
@@ -96,6 +120,23 @@ def quantiles(checks: dict[str, list[Check]]) -> tuple[Quantiles, ...]:
             )
         )
     return tuple(made)
+
+
+def kernel_alarms(
+    kernels: Iterable[Kernel], dtypes: Sequence[torch.dtype], device: torch.device, seeds: Sequence[int]
+) -> Iterator[KernelAlarms]:
+    """Each kernel on its menu as each seed draws it, one entry a kernel and dtype."""
+    for kernel in kernels:
+        for dtype in filter(kernel.computes, dtypes):
+            checks = [check for seed in seeds for check in check_kernel(kernel, dtype, device, seed)]
+            refused = [check for check in checks if not check.passed]
+            yield KernelAlarms(
+                kernel=kernel.name,
+                dtype=str(dtype).removeprefix("torch."),
+                n=len(checks),
+                refused=len(refused),
+                where=tuple(f"{check.name}: {check.rule}, {check.usage:.2f} of its limit" for check in refused),
+            )
 
 
 @torch.no_grad()

@@ -209,7 +209,7 @@ def test_the_edges_of_the_range_are_judged(dtype, edge):
     x = (torch.arange(-7, 8, dtype=torch.float64) * unit).to(dtype)
     assert not broken(x.clone(), lambda x: x * 1.0, (x,))
     flushed = torch.where(x.abs() < x.abs().max(), 0.0, x)
-    assert {"max", "rms"} <= broken(flushed, lambda x: x * 1.0, (x,))
+    assert "rms" in broken(flushed, lambda x: x * 1.0, (x,))
 
 
 def test_structure_is_judged_first_and_alone():

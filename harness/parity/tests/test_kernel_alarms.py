@@ -1,0 +1,66 @@
+"""How often the op level refuses a kernel over seeds of its menu, and what that says of a calibration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.parity.calibration import Calibration, KernelAlarms, kernel_alarms
+from harness.record import Environment
+from harness.spec import Cost, Kernel, OpCase
+
+CPU = torch.device("cpu")
+SEEDS = range(4)
+
+
+def doubled(x: Tensor) -> dict[str, Tensor]:
+    return {"y": x * 2}
+
+
+def wrong_on_odd_rows(x: Tensor) -> dict[str, Tensor]:
+    return {"y": x * (2.5 if x.shape[0] % 2 else 2)}
+
+
+def menu(dtype, device, generator):
+    rows = int(torch.randint(1, 20, (), generator=generator))
+    yield OpCase(f"{rows} rows", {"x": torch.randn(rows, 8, dtype=dtype, generator=generator)})
+
+
+def alarms(launch, asked, **fields) -> list[KernelAlarms]:
+    made = Kernel("made", launch, doubled, menu, lambda **_: Cost(0, 0), lambda _: (), copies=("y",), **fields)
+    return list(kernel_alarms([made], asked, CPU, SEEDS))
+
+
+def calibration(*kernels: KernelAlarms) -> Calibration:
+    machine = Environment(
+        commit="c" * 40, dirty=False, diff_hash=None, command=("python",), python="3.11", platform="linux",
+        packages={}, cpu="c", cpu_cores=2, memory_bytes=1,
+    )  # fmt: skip
+    return Calibration(
+        environment=machine, model="m", size="tiny", device="cpu", seeds=tuple(SEEDS), rules=(), kernels=kernels
+    )
+
+
+def test_a_right_kernel_is_never_refused_in_any_type_that_it_computes() -> None:
+    found = alarms(doubled, (torch.float32, torch.float16), dtypes=(torch.float16,))
+    assert [(one.dtype, one.refused, one.where) for one in found] == [("float16", 0, ())]
+    assert found[0].n >= 2 * len(SEEDS)
+
+
+def test_refusals_are_counted_over_the_shapes_that_the_seeds_draw_and_named() -> None:
+    (found,) = alarms(wrong_on_odd_rows, (torch.float32,))
+    odd = [where for where in found.where if int(where.split()[0]) % 2]
+    assert 0 < found.refused < found.n
+    assert len(odd) == len(found.where) == found.refused
+
+
+@pytest.mark.parametrize(
+    ("dtype", "refused", "holds"), [("float32", 1, True), ("float32", 2, False), ("bfloat16", 1, False)]
+)
+def test_one_check_in_a_thousand_may_be_refused_in_float32_and_none_in_the_half_types(dtype, refused, holds) -> None:
+    kernels = [
+        KernelAlarms(kernel="a", dtype=dtype, n=600, refused=refused, where=("x",) * refused),
+        KernelAlarms(kernel="b", dtype=dtype, n=500, refused=0, where=()),
+    ]
+    assert calibration(*kernels).holds is holds
