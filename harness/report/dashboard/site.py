@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from harness import store
 from harness.report import formats, mutants, render
+from harness.report.cells import GLYPHS
 from harness.report.dashboard import case_page, changes, drawing, overview, roofline
 from harness.report.dashboard.gather import Gathered, gather
 from harness.report.view import build
@@ -87,6 +88,7 @@ def templates() -> Environment:
         "draw_roofline": drawing.roofline,
         "waterfall": charts.waterfall,
         "formats": formats,
+        "glyphs": GLYPHS,
     }
     return environment
 
