@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.history.rules import Finding
-from harness.record import INCONCLUSIVE
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry
@@ -110,7 +109,7 @@ def latest(entries: Iterable[Entry]) -> tuple[Line, ...]:
     newest: dict[object, Entry] = {}
     timed: dict[object, Entry] = {}
     for one in entries:
-        if one.status not in INCONCLUSIVE and one.status != "skipped":
+        if one.says_something:
             newest[one.work] = one
             if one.speeds:
                 timed[one.work] = one
