@@ -9,7 +9,6 @@ from typing import get_args
 
 from harness.history.rules import Finding
 from harness.record import Phase
-from harness.report.cells import GLYPHS
 from harness.report.dashboard import trend
 from harness.report.dashboard.entry import Entry
 from harness.report.dashboard.gather import Difference, Gathered
@@ -38,10 +37,6 @@ class CasePage:
     @property
     def stack(self) -> str:
         return "+".join(self.newest.work[2]) or "none"
-
-    @property
-    def glyph(self) -> str:
-        return GLYPHS[self.newest.tone]
 
     @property
     def main(self) -> Trend | None:

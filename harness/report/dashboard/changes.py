@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.compare.runs import Apart, Change
 from harness.report import formats
-from harness.report.cells import GLYPHS, Tone
+from harness.report.cells import Tone
 from harness.report.dashboard.gather import Difference
 from harness.report.speed import VERDICT_TONES
 
@@ -31,10 +31,6 @@ class Row:
     times: str
     detectable: str
     reason: str
-
-    @property
-    def glyph(self) -> str:
-        return GLYPHS[self.tone]
 
     @property
     def insignificant(self) -> bool:

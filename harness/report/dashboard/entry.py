@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.case import Case
 from harness.compare import PhaseComparison
-from harness.record import REFERENCE, Ceilings, Phase, Record
+from harness.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
 from harness.report import verdicts
 from harness.report.cells import Tone
 
@@ -68,6 +68,11 @@ class Entry:
     def page(self) -> str:
         """Of this record, from the root of the site; a record that was never started has none."""
         return "" if self.status == "skipped" else f"runs/{self.run}/cases/{self.key}.html"
+
+    @property
+    def says_something(self) -> bool:
+        """Of the case; a record that was lost, killed or never started says nothing."""
+        return self.status not in INCONCLUSIVE and self.status != "skipped"
 
     @property
     def day(self) -> str:

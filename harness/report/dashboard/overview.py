@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.history.rules import Finding
-from harness.record import INCONCLUSIVE
 from harness.report import formats
-from harness.report.cells import GLYPHS, Tone
+from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry
 from harness.report.dashboard.gather import Gathered
 from harness.report.dashboard.trend import STANDINGS, change
@@ -38,10 +37,6 @@ class Line:
         return self.timed if self.timed and self.newest.word == "PARITY ONLY" else self.newest
 
     @property
-    def glyph(self) -> str:
-        return GLYPHS[self.shown.tone]
-
-    @property
     def speeds(self) -> str:
         said = ", ".join(f"{s.phase} {formats.ratio(s.ratio)}" for s in reversed(self.shown.speeds) if s.strongest)
         return said or self.word.lower()
@@ -68,10 +63,6 @@ class Alarm:
     finding: Finding
     tone: Tone
     text: str
-
-    @property
-    def glyph(self) -> str:
-        return GLYPHS[self.tone]
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ def latest(entries: Iterable[Entry]) -> tuple[Line, ...]:
     newest: dict[object, Entry] = {}
     timed: dict[object, Entry] = {}
     for one in entries:
-        if one.status not in INCONCLUSIVE and one.status != "skipped":
+        if one.says_something:
             newest[one.work] = one
             if one.speeds:
                 timed[one.work] = one

@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from harness import store
 from harness.report import formats, mutants, render
+from harness.report.cells import GLYPHS
 from harness.report.dashboard import case_page, changes, drawing, overview, roofline
-from harness.report.dashboard.gather import Gathered, gather
+from harness.report.dashboard.gather import BACK, Gathered, gather
 from harness.report.view import build
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -44,8 +45,11 @@ def pages(gathered: Gathered, today: date) -> Iterator[tuple[str, str]]:
     yield "cases.html", page("cases.html.j2").render(cases=cases, **shared("cases"))
     for case in cases:
         yield f"cases/{case.key}.html", page("case_history.html.j2").render(case=case, **shared("cases", "../"))
-    rows = changes.rows(gathered.differences.values())
-    yield "compare.html", page("compare.html.j2").render(rows=rows, **shared("compare"))
+    spans = (
+        ("Since the record before", changes.rows(gathered.differences.values())),
+        (f"Over the last {BACK} records", changes.rows(gathered.drifts.values())),
+    )
+    yield "compare.html", page("compare.html.j2").render(spans=spans, **shared("compare"))
     falls = sorted(gathered.waterfalls.values(), key=lambda fall: fall.view.title)
     yield "ablations.html", page("ablations.html.j2").render(waterfalls=falls, **shared("ablations"))
     latest = [line.timed for line in overview.latest(gathered.entries) if line.timed]
@@ -87,6 +91,7 @@ def templates() -> Environment:
         "draw_roofline": drawing.roofline,
         "waterfall": charts.waterfall,
         "formats": formats,
+        "glyphs": GLYPHS,
     }
     return environment
 

@@ -1,7 +1,7 @@
 """The pages about many at scale: from 100,000 records of 500 cases on disk, in a process of its own.
 
-In the ordinary suite the same code runs on a two-hundredth of them, without judging the time. Reports of single runs
-are left out: each is written once, when its run is new.
+In the ordinary suite the same code runs on a two-hundredth, without judging the time. Reports of single runs are
+left out: each is written once, when its run is new.
 """
 
 import json

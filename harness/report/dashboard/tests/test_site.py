@@ -72,10 +72,15 @@ def test_another_driver_is_marked_and_not_compared(pages, cases):
     assert "steady 20 points" in page.text
 
 
-def test_changes_hide_what_says_nothing(pages):
+def test_changes_hide_what_says_nothing_and_show_what_crept(pages):
     page = Page(pages / "compare.html")
-    assert page.attributes.count(("class", "insignificant")) == 4
-    assert "✕ introduced" in page.text
+    latest, drift = page.text.split("Over the last 30 records")
+    assert page.attributes.count(("class", "insignificant")) == 5
+    assert latest.count("✕ introduced") == drift.count("✕ introduced") == 1
+    assert "✕ slower" not in latest
+    assert drift.count("✕ slower decode") == 2
+    assert re.search(r"attention cpu standard ✕ slower decode 0\.92× 0\.91\d–0\.92\d×", drift)
+    assert "not comparable different machines or versions: driver" in drift
     assert ("type", "checkbox") in page.attributes
     assert ("checked", None) not in page.attributes
 
