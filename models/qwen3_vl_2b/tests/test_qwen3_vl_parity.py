@@ -95,6 +95,13 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     assert {"positions", "tower embedding", "tower block 2", "deep feature 1", "image embeddings"} <= subjects
 
 
+def test_a_prompt_that_ends_just_behind_an_image_is_decoded_from_there() -> None:
+    proof = prove(SPEC, SOURCE, (), target(torch.float16), Extent(2, 16, 8), lambda _, __: None)
+    assert proof.parity.failures() == ()
+    names = [check.name for check in proof.parity.checks if check.name.endswith("one by one")]
+    assert names == ["2 x 3 tokens, one by one"]
+
+
 def contiguous_axes(patch: Any) -> None:
     """Frequencies turn by time, then height, then width, in three runs."""
     before = AxisRotary.three
