@@ -12,7 +12,27 @@ from torch import Tensor
 from harness.parity.exact import bits
 from harness.spec import Kernel
 
+Launch = Callable[..., Mapping[str, Tensor]]
 MOST_KEPT_BYTES = 1 << 28
+
+
+def floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
+
+
+def shapes(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple((name, tuple(x.shape)) for name, x in sorted(inputs.items()) if isinstance(x, Tensor))
+
+
+def longest(y: Tensor) -> int:
+    """The longest axis, the last of several."""
+    return max(range(y.ndim), key=lambda axis: (y.shape[axis], axis))
+
+
+def without_last_column(y: Tensor) -> Tensor:
+    wrong = y.clone()
+    wrong.select(-1, -1).zero_()
+    return wrong
 
 
 def like(source: Tensor, values: Tensor) -> Tensor:
