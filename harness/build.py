@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
 from harness.spec import HFConfig, ModelSpec, Receipt, Target
+from harness.text import Text
 from models.common.weights import check, load, read_config, read_safetensors, read_slices
 
 
@@ -36,6 +37,11 @@ class Source:
         if size not in spec.sizes:
             raise UnknownName(f"size of {spec.name}", size, spec.sizes)
         return cls(spec.sizes[size], seed, None)
+
+    @cached_property
+    def text(self) -> Text | None:
+        """The checkpoint's tokenizer, where it has one; WeightsError where that cannot be used."""
+        return None if self.directory is None else Text.of(self.directory, self.config)
 
 
 def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -66,10 +72,12 @@ def candidate(
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
-    """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config and headers alone."""
+    """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config, headers and tokenizer
+    alone."""
     config = read_config(directory)
     model = spec.build(config, torch.float32, torch.device("meta"))
     check(model, directory, spec.rename, partial(spec.merge, config))
+    Text.of(directory, config)
 
 
 def weights(

@@ -20,6 +20,8 @@ from harness.record import Record
 if TYPE_CHECKING:
     from harness.compare import Estimate, PhaseComparison
 
+LISTED = 200
+"""Cases that a terminal shows; of more, those that something is wrong with."""
 PLAIN_WIDTH = 240
 
 
@@ -122,8 +124,13 @@ def print_models(offers: Sequence[tuple[str, Sequence[str], Sequence[str]]], str
 
 
 def print_outcome(outcome: Outcome, run_file: Path, reports: Sequence[Path], stream: TextIO) -> None:
-    rows = [row for record in outcome.records for row in _rows(record, outcome.phases.get(record.key, ()))]
-    _print_table(("case", "parity", "phase", "vs reference", "vs strongest", "verdict"), rows, stream)
+    records = outcome.records
+    if len(records) > LISTED:
+        records = outcome.refused()[:LISTED]
+        _say(stream, f"{len(outcome.records)} cases: listed are the refused ones, {LISTED} at most")
+    rows = [row for record in records for row in _rows(record, outcome.phases.get(record.key, ()))]
+    if rows:
+        _print_table(("case", "parity", "phase", "vs reference", "vs strongest", "verdict"), rows, stream)
     _say(stream, outcome.coverage())
     for reason in outcome.refusals():
         _say(stream, f"refused: {reason}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from harness.spec import HFConfig, ModelInputs, ModelSpec
+
+if TYPE_CHECKING:
+    from harness.text import Text
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -18,21 +21,38 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def draw(spec: ModelSpec, config: HFConfig, tokens: int, images: Sequence[int], seed: int, purpose: str) -> ModelInputs:
+def draw(
+    spec: ModelSpec,
+    config: HFConfig,
+    tokens: int,
+    images: Sequence[int],
+    seed: int,
+    purpose: str,
+    text: Text | None = None,
+) -> ModelInputs:
     """A batch on the CPU with one row per entry of `images`, which says how many images the row shows; a model of text
-    alone shows none."""
+    alone shows none. What is no image is prose in the tokens of `text`, or any ordinary tokens where there is none."""
     drawn = generator(seed, purpose)
     if spec.vision is None:
-        return ModelInputs(_text(config, len(images), tokens, drawn))
-    return spec.vision.inputs(config, tokens, images, drawn)
+        batch = ModelInputs(_ordinary(config, len(images), tokens, drawn))
+    else:
+        batch = spec.vision.inputs(config, tokens, images, drawn)
+    if text is None:
+        return batch
+    special = torch.isin(batch.tokens, torch.tensor(sorted(_special(config)), dtype=torch.int64))
+    return batch.continued(batch.tokens.where(special, text.rows(len(images), tokens, drawn)))
 
 
-def _text(config: HFConfig, batch: int, tokens: int, drawn: torch.Generator) -> Tensor:
+def _ordinary(config: HFConfig, batch: int, tokens: int, drawn: torch.Generator) -> Tensor:
     """Token ids [batch, tokens] int64 from the vocabulary without its special ids at the top end."""
-    special = [config.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")]
-    ids = [i for entry in special if entry is not None for i in (entry if isinstance(entry, list) else [entry])]
-    ordinary = min([int(config["vocab_size"]), *ids])
-    return torch.randint(ordinary, (batch, tokens), generator=drawn)
+    return torch.randint(min({int(config["vocab_size"]), *_special(config)}), (batch, tokens), generator=drawn)
+
+
+def _special(config: HFConfig) -> set[int]:
+    """The tokens that a config, or the part of it about text, names."""
+    named = {**(config.get("text_config") or {}), **config}
+    found = [value for name, value in named.items() if name.endswith("_token_id") and value is not None]
+    return {int(i) for entry in found for i in (entry if isinstance(entry, list) else [entry])}
 
 
 def prepared(model: Any, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,21 +26,25 @@ class Outcome:
 
     def refusals(self) -> tuple[str, ...]:
         """Why this run does not pass; empty when every case that could run is right and none is slower."""
-        reasons = []
-        for record in self.records:
-            if record.status not in ("passed", "skipped"):
-                reasons.append(f"{record.case.label()}: {record.status}: {why(record)}")
-            if record.kill_matrix is not None and not record.kill_matrix.complete:
-                blind = ", ".join(f"{item.subject}: {item.name}" for item in record.kill_matrix.survivors)
-                reasons.append(f"{record.case.label()}: the gate did not see planted faults: {blind or 'none at all'}")
-            for phase in self.phases.get(record.key, ()):
-                estimate = against_reference(phase)
-                if estimate is not None and estimate.verdict == "slower":
-                    reasons.append(
-                        f"{record.case.label()}: {phase.phase} is slower than the reference, "
-                        f"{estimate.speedup:.3g}x [{estimate.low:.3g}, {estimate.high:.3g}]"
-                    )
-        return tuple(reasons)
+        return tuple(reason for record in self.records for reason in self._against(record))
+
+    def refused(self) -> tuple[Record, ...]:
+        """The records that the refusals are about."""
+        return tuple(record for record in self.records if any(self._against(record)))
+
+    def _against(self, record: Record) -> Iterator[str]:
+        if record.status not in ("passed", "skipped"):
+            yield f"{record.case.label()}: {record.status}: {why(record)}"
+        if record.kill_matrix is not None and not record.kill_matrix.complete:
+            blind = ", ".join(f"{item.subject}: {item.name}" for item in record.kill_matrix.survivors)
+            yield f"{record.case.label()}: the gate did not see planted faults: {blind or 'none at all'}"
+        for phase in self.phases.get(record.key, ()):
+            estimate = against_reference(phase)
+            if estimate is not None and estimate.verdict == "slower":
+                yield (
+                    f"{record.case.label()}: {phase.phase} is slower than the reference, "
+                    f"{estimate.speedup:.3g}x [{estimate.low:.3g}, {estimate.high:.3g}]"
+                )
 
     @property
     def exit_code(self) -> int:

@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     show = commands.add_parser("show", help="the cases of each shard of a sweep, and the balance")
     show.add_argument("count", type=int, help="how many shards")
     show.add_argument("overrides", nargs="+", help="the sweep, as after `python -m harness -m`")
+    learn = commands.add_parser("learn", help="take the durations of finished runs, for later plans to balance by")
+    learn.add_argument("runs", type=Path, nargs="+", help="run files, or folders that hold them")
+    learn.add_argument("--durations", type=Path, help="the file to bring up to date (test_shards/durations.json)")
     verify = commands.add_parser("verify", help="every collected test ran in exactly one shard")
     verify.add_argument("collected", type=Path, help="node ids, one a line, as of `pytest --collect-only -q`")
     verify.add_argument("executed", type=Path, nargs="+", help="node ids that a shard ran, one file a shard")
@@ -26,6 +29,8 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     try:
         if chosen.command == "show":
             return _show(chosen.count, chosen.overrides, out)
+        if chosen.command == "learn":
+            return _learn(chosen.runs, chosen.durations, out)
         return _verify(_node_ids(chosen.collected), [_node_ids(path) for path in chosen.executed], out)
     except HarnessError as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
@@ -47,6 +52,20 @@ def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
         for key in group.keys:
             print(f"  {key} {whole.costs_s[key]:6.0f} s  {labels[key]}", file=out)
     print(f"plan {whole.plan.hash}: longest shard over the mean {imbalance(groups):.3f}", file=out)
+    return 0
+
+
+def _learn(runs: Sequence[Path], path: Path | None, out: TextIO) -> int:
+    from harness import cost, merge, session, store
+
+    path = path or session.DURATIONS
+    records = [record for file in merge.run_files(runs) for record in store.read_file(file).records]
+    before = cost.read_durations(path)
+    after = cost.learned(before, records)
+    changed = sum(before.get(label) != seconds for label, seconds in after.items())
+    if changed:
+        cost.write_durations(path, after)
+    print(f"{changed} of {len(after)} durations learned from {len(records)} records: {path}", file=out)
     return 0
 
 

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -147,8 +148,11 @@ def read_file(path: Path) -> RunFile:
     if not lines:
         raise RecordError(f"{path.name}: empty, it has no header")
     header = _content(lines[0], "header", f"{path.name} line 1")[1]
-    plan = _valid(Plan, header["plan"], f"{path.name} line 1")
-    run, plan_hash, sources = header["run"], plan.hash, tuple(header.get("sources", ()))
+    try:
+        plan, plan_hash = _plan(json.dumps(header["plan"]))
+    except ValidationError as error:
+        raise RecordError(f"{path.name} line 1: not a valid plan: {error}") from None
+    run, sources = header["run"], tuple(header.get("sources", ()))
     if not NAME.match(run):
         raise RecordError(f"{path.name} line 1: run name {run!r} is not letters, digits, dot, dash")
     records, hashes = [], []
@@ -161,6 +165,13 @@ def read_file(path: Path) -> RunFile:
         records.append(record)
         hashes.append(digest)
     return RunFile(path, run, plan, plan_hash, header.get("shard"), sources, tuple(records), tuple(hashes))
+
+
+@lru_cache(maxsize=1)
+def _plan(text: str) -> tuple[Plan, str]:
+    """A plan and its hash; the shards of a sweep, read one after another, have the same."""
+    plan = Plan.model_validate_json(text)
+    return plan, plan.hash
 
 
 def _lines(path: Path) -> list[str]:

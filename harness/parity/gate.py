@@ -158,7 +158,8 @@ class Bench:
         again."""
         most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
         shown = [(most - row) % (most + 1) for row in range(batch)]
-        drawn = inputs.draw(self.spec, self.source.config, self.extent.prompt_tokens, shown, self.source.seed, purpose)
+        tokens, source = self.extent.prompt_tokens, self.source
+        drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text)
         return drawn.to(self.target.device, self.target.dtype)
 
     def in_fp32(self) -> Iterator[list[Check]]:
@@ -211,7 +212,7 @@ class Bench:
         checks = judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
         yield [*checks, _rejects(ours, reference)]
         decoded = forced(self.model, generated, self.model.decode)
-        yield check_generation(decoded, wide[:, last], stepwise, generated)
+        yield check_generation(decoded, wide[:, last], stepwise, generated, self.source.text)
         yield check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
 
     @cached_property

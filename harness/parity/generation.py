@@ -15,6 +15,7 @@ from harness.parity.logits import Reference, judge_logits
 from harness.parity.plain import Plain
 from harness.record import Check
 from harness.spec import ModelInputs
+from harness.text import Text
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,17 @@ def forced(model: Any, generated: Generated, decode: Any) -> Tensor:
     return torch.stack(steps, dim=1)
 
 
-def check_generation(ours: Tensor, wide: Tensor, plain: Tensor, generated: Generated) -> list[Check]:
+def check_generation(
+    ours: Tensor, wide: Tensor, plain: Tensor, generated: Generated, text: Text | None = None
+) -> list[Check]:
     """ours, wide and plain [B, new, vocab]. A token that differs from the one generated is legal only at a near-tie;
-    the logits of every step are judged besides, with the error of `plain` as the measure."""
+    the logits of every step are judged besides, with the error of `plain` as the measure. `text` tells what we said."""
     reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
     checks = judge_logits(ours.flatten(0, 1), reference, "generation", "greedy decode")
-    return [*checks, _tokens(ours, wide, generated)]
+    return [*checks, _tokens(ours, wide, generated, text)]
 
 
-def _tokens(ours: Tensor, wide: Tensor, generated: Generated) -> Check:
+def _tokens(ours: Tensor, wide: Tensor, generated: Generated, text: Text | None) -> Check:
     chosen = generated.tokens[:, generated.prompt_tokens :]
     allowance = 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
     reserved = torch.tensor(generated.inputs.reserved, dtype=torch.int64, device=ours.device)
@@ -124,6 +127,8 @@ def _tokens(ours: Tensor, wide: Tensor, generated: Generated) -> Check:
         where = f"row {int(steps[0, 0])}, step {int(steps[0, 1])}"
     else:
         where = "identical" if not bool(differs.any()) else f"{int(differs.sum())} of {differs.numel()} at near-ties"
+    if text is not None:
+        where += f", says {text.says(ours[0].argmax(-1).tolist())!r}"
     return Check(
         level="generation",
         subject="greedy decode",

@@ -51,6 +51,17 @@ def test_a_log_has_no_control_characters(make_case, make_record):
     assert all(char.isprintable() or char == "\n" for char in stream.getvalue())
 
 
+def test_of_many_cases_the_terminal_lists_those_that_are_refused(make_record):
+    error = Failure(kind="X", message="out of tune")
+    records = (*[make_record("skipped", reason="no GPU")] * console.LISTED, make_record("crashed", error=error))
+    stream = io.StringIO()
+    console.print_outcome(Outcome(records, {}), run_file=console.Path("r.jsonl"), reports=(), stream=stream)
+    said = stream.getvalue()
+    assert f"{len(records)} cases: listed are the refused ones" in said
+    assert "crashed" in said
+    assert "skipped |" not in said
+
+
 def test_coverage_adds_up_and_every_bad_end_refuses_but_a_skip(make_record, make_case):
     error = Failure(kind="X", message="why")
     records = (

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
-from harness import shards
+from harness import cost, shards
+from harness.case import Plan
+from harness.record import Check, Parity, Record
+from harness.store import RunWriter, read_file, run_path
+
+RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.5, noise=1.0, limit=1.0),))
 
 
 def ask(*argv):
@@ -50,3 +56,33 @@ def test_the_balance_of_a_sweep_is_shown_with_every_case_once():
     assert "shard 2/2: " in said
     assert said.count("qwen3_4b_instruct_2507/tiny") == 3
     assert "longest shard over the mean" in said
+
+
+@pytest.fixture
+def finished(tmp_path, make_case, environment):
+    """A run file of one case for each (seed, seconds, status), all of them with one label."""
+
+    def finished(name, *ends):
+        cases = [make_case(seed=seed) for seed, _, _ in ends]
+        plan = Plan(cases=tuple(cases), skipped=())
+        common = {"run": name, "plan": plan.hash, "started_at": "2025-01-01T00:00:00+00:00", "environment": environment}
+        with RunWriter(run_path(tmp_path / "runs", "cpu", name), name, plan) as writer:
+            for case, (_, seconds, status) in zip(cases, ends, strict=True):
+                proof = {"parity": RIGHT} if status == "passed" else {"reason": status}
+                writer.append(Record(case=case, key=case.key, wall_s=seconds, status=status, **proof, **common))
+        return cases[0].label()
+
+    return finished
+
+
+def test_durations_are_the_median_of_what_finished_and_others_stay(finished, tmp_path):
+    label = finished("r-1", (0, 10.0, "passed"), (1, 30.0, "passed"), (2, 14.0, "passed"), (3, 1.0, "lost"))
+    path = tmp_path / "durations.json"
+    path.write_text('{"another case": 7.5}')
+    code, said = ask("learn", tmp_path / "runs", "--durations", path)
+    assert code == 0
+    assert "1 of 2 durations learned from 4 records" in said
+    assert json.loads(path.read_text()) == {"another case": 7.5, label: 14.0}
+    assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", "--durations", path)[1]
+    (run,) = tmp_path.rglob("*.jsonl")
+    assert cost.estimate_s(read_file(run).plan.cases[0], cost.read_durations(path)) == 14.0

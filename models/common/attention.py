@@ -33,6 +33,26 @@ def paged_attention(
     return {"out": out}
 
 
+def rotate_write(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+) -> dict[str, Tensor]:
+    """Rotation of q [B, T, heads, D] and k [B, T, kv_heads, D] by cos, sin [B, T, R], and k, v written to slots
+    lengths - T ... lengths - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
+    tokens = q.shape[1]
+    pages, offsets = locate(table, query_slots(lengths, tokens), k_pages.shape[2])
+    k_pages[pages, :, offsets] = rotate(k, cos, sin)
+    v_pages[pages, :, offsets] = v
+    return {"q": rotate(q, cos, sin), "k_pages": k_pages, "v_pages": v_pages}
+
+
 def norm_rotate_write(
     q: Tensor,
     k: Tensor,
@@ -47,13 +67,9 @@ def norm_rotate_write(
     lengths: Tensor,
     eps: float,
 ) -> dict[str, Tensor]:
-    """Per-head norm of q [B, T, heads, D] and k [B, T, kv_heads, D], rotation by cos, sin [B, T, R], and k, v written
-    to slots lengths - T ... lengths - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
-    tokens = q.shape[1]
-    pages, offsets = locate(table, query_slots(lengths, tokens), k_pages.shape[2])
-    k_pages[pages, :, offsets] = rotate(rms_norm(k, k_weight, eps), cos, sin)
-    v_pages[pages, :, offsets] = v
-    return {"q": rotate(rms_norm(q, q_weight, eps), cos, sin), "k_pages": k_pages, "v_pages": v_pages}
+    """Per-head norm of q [B, T, heads, D] and k [B, T, kv_heads, D], and rotate_write of them."""
+    normed_q, normed_k = rms_norm(q, q_weight, eps), rms_norm(k, k_weight, eps)
+    return rotate_write(normed_q, normed_k, v, cos, sin, k_pages, v_pages, table, lengths)
 
 
 def decode_step(
@@ -80,7 +96,7 @@ def decode_step(
 
 class NormRotateWrite(nn.Module):
     """QK-norm, rotation, and the write of the new keys and values into the cache. A model that norms no head passes
-    identities; the fused kernels want weights."""
+    identities."""
 
     def __init__(self, q_norm: nn.Module, k_norm: nn.Module) -> None:
         super().__init__()

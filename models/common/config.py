@@ -49,6 +49,13 @@ def rope_theta(config: HFConfig) -> float:
     rope = config.get("rope_parameters")
     if rope is None:
         return float(field(config, "rope_theta"))
-    if rope.get("rope_type", "default") != "default":
-        raise ConfigError(f"config field `rope_parameters.rope_type` is {rope['rope_type']!r}; only 'default' is here")
+    require_rope(rope, "rope_parameters", "default")
     return float(field(rope, "rope_theta"))
+
+
+def require_rope(rope: Mapping[str, Any], name: str, kind: str) -> None:
+    """Raises ConfigError unless the rope settings, in the config field `name`, are of that kind, or of none: earlier
+    versions of transformers write it as `type`."""
+    found = rope.get("rope_type", rope.get("type", kind))
+    if found != kind:
+        raise ConfigError(f"config field `{name}.rope_type` is {found!r}; only {kind!r} is here")

@@ -59,6 +59,21 @@ class FusedNormRotateWrite(nn.Module):
         )["q"]
 
 
+class FusedRotateWrite(nn.Module):
+    """As NormRotateWrite of a model that norms no head. Raises ValueError for one that does."""
+
+    def __init__(self, eager: NormRotateWrite) -> None:
+        super().__init__()
+        if any(type(norm) is not nn.Identity for norm in (eager.q_norm, eager.k_norm)):
+            raise ValueError("this kernel norms no head, and the model does: its norms would be lost")
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
+    ) -> Tensor:
+        pages = (cache.keys, cache.values, slots.table, slots.lengths)
+        return norm_rotate_write.launch_rotate(q, k, v, cos, sin, *pages)["q"]
+
+
 class FlashAttend(nn.Module):
     """As Attend: split keys for one query token, online softmax over blocks for more."""
 

@@ -190,7 +190,8 @@ class KVCache:
 
 
 class GrowingCache(KVCache):
-    """Exactly as long as its content: every call copies what is there into new memory, as concatenation does."""
+    """Memory exactly as long as its content, up to `capacity`: every call copies what is there into new memory, as
+    concatenation does."""
 
     replayable = False
 
@@ -200,6 +201,7 @@ class GrowingCache(KVCache):
         kv_heads: int,
         head_dim: int,
         batch: int,
+        capacity: int,
         dtype: torch.dtype,
         device: torch.device,
         starts: Sequence[int] | None = None,
@@ -211,8 +213,14 @@ class GrowingCache(KVCache):
             for _ in range(layers)
         ]
         super().__init__(table, starts, empty, in_order=True)
+        self.most = capacity
+
+    @property
+    def capacity(self) -> int:
+        return self.most
 
     def extend(self, tokens: int) -> Slots:
+        self.check_room(tokens)
         self.layers = [LayerCache(_grown(c.keys, tokens), _grown(c.values, tokens)) for c in self.layers]
         return super().extend(tokens)
 
@@ -259,8 +267,8 @@ class CacheShape:
     device: torch.device
 
     def growing(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
-        """As long as its content, whatever the capacity."""
-        return GrowingCache(self.layers, self.kv_heads, self.head_dim, batch, self.dtype, self.device, starts)
+        """As long as its content, which the capacity bounds."""
+        return GrowingCache(self.layers, self.kv_heads, self.head_dim, batch, capacity, self.dtype, self.device, starts)
 
     def static(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
         """One page a row, reserved at once."""

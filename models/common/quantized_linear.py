@@ -3,7 +3,9 @@ dequantized weights, a part of them at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +16,11 @@ from models.common.kernels.early import offers
 from models.common.kernels.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs
 from models.common.kernels.quantized_gemv import gemv_int4
 from models.common.kernels.workspace import Workspace
-from models.common.linear import PackedLinear, pack_neighbors
+from models.common.linear import PackedLinear, SplitQKV, pack_neighbors
+from models.common.mlp import SplitGateUp
 from models.common.quantized import Codes, Scheme
 
-HEAD = "lm_head"
-MATRICES = ("_proj.weight", f"{HEAD}.weight")
-"""How the names of linear layers' matrices end in every build."""
+WEIGHT = ".weight"
 CHUNK_BYTES = 1 << 26
 """Dequantized weights that exist at one time."""
 
@@ -80,38 +81,49 @@ def byte_shape(m: int, n: int, k: int, device: torch.device) -> GemvShape:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which scheme holds the layers' matrices, and which the projection to the vocabulary."""
+    """Which linear layers are rounded, and how: the build and the reference that it is held against both ask here."""
 
-    layers: Scheme
-    head: Scheme
+    schemes: Mapping[str, Scheme]
+    """Pattern (as in fnmatch) of the paths of linear layers in the eager build -> what holds their matrices."""
     rows: int
     """Activation rows up to which the decode kernels are used where they run."""
 
-    def of(self, name: str) -> Scheme:
-        return self.head if name.startswith(HEAD) else self.layers
+    def of(self, path: str) -> Scheme | None:
+        """The scheme of the module at `path`; None for one that keeps its weight."""
+        return next((scheme for pattern, scheme in self.schemes.items() if fnmatchcase(path, pattern)), None)
+
+    def of_parameter(self, name: str) -> Scheme | None:
+        return self.of(name.removesuffix(WEIGHT)) if name.endswith(WEIGHT) else None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{pattern} in {scheme.name}" for pattern, scheme in self.schemes.items())
 
 
 def quantize(model: nn.Module, choice: Choice, target: Target) -> tuple[str, ...]:
-    """Neighbors packed, then every packed and every linear layer of `model` rounded; returns the paths replaced."""
+    """Neighbors packed, then every layer that `choice` names rounded; returns the paths replaced. Raises ValueError
+    where it names what is no linear layer, or some neighbors of several that are packed."""
+    held = _held(model, choice)
     packed = pack_neighbors(model)
     rows = 0 if target.kernels == "none" else choice.rows
-    layers = [(path, m) for path, m in model.named_modules() if type(m) in (PackedLinear, nn.Linear)]
+    layers = [(path, m) for path, m in model.named_modules() if type(m) in (PackedLinear, nn.Linear) and path in held]
     workspace = _workspace([layer.weight for _, layer in layers], rows, target.device)
     for path, layer in layers:
         kind = QuantizedPacked if type(layer) is PackedLinear else QuantizedLinear
         parent, _, leaf = path.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, kind(layer, choice.of(path), rows, workspace))
+        setattr(model.get_submodule(parent), leaf, kind(layer, held[path], rows, workspace))
     return packed + tuple(path for path, _ in layers if path not in packed)
 
 
 def rounding(choice: Choice) -> Rounding:
-    """What `quantize` makes of a model's parameters: the matrices of linear layers, known by their names."""
+    """What `quantize` makes of a model's parameters."""
 
     def weight(name: str, value: Tensor) -> Tensor:
-        return choice.of(name).rounded(value) if name.endswith(MATRICES) else value
+        scheme = choice.of_parameter(name)
+        return value if scheme is None else scheme.rounded(value)
 
     def held_bytes(name: str, value: Tensor) -> int:
-        return choice.of(name).bytes(*value.shape) if name.endswith(MATRICES) else value.nbytes
+        scheme = choice.of_parameter(name)
+        return value.nbytes if scheme is None else scheme.bytes(*value.shape)
 
     return Rounding(weight, held_bytes)
 
@@ -119,8 +131,8 @@ def rounding(choice: Choice) -> Rounding:
 def weight_only(
     name: str, numerics: Numerics, choice: Choice, kernels: tuple[Kernel, ...], conflicts: tuple[str, ...]
 ) -> Optimization:
-    """The optimization that holds every linear layer as `choice` says and reads it so in decode steps."""
-    summary = f"linear layers in {choice.layers.name}, the head in {choice.head.name}; decode steps stream the codes"
+    """The optimization that holds linear layers as `choice` says and reads them so in decode steps."""
+    summary = f"{choice}; decode steps stream the codes"
 
     def apply(model: nn.Module, target: Target) -> Receipt:
         used = f"decode kernels up to {choice.rows} rows" if target.kernels != "none" else "no decode kernels"
@@ -135,6 +147,29 @@ def weight_only(
         conflicts=conflicts,
         rounding=rounding(choice),
     )
+
+
+def _held(model: nn.Module, choice: Choice) -> dict[str, Scheme]:
+    """Path -> scheme of the layers that `choice` names in the eager `model`, and of what packs them."""
+    held: dict[str, Scheme] = {}
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        path, scheme = name.removesuffix(WEIGHT), choice.of_parameter(name)
+        if scheme is None:
+            continue
+        if type(model.get_submodule(path)) is not nn.Linear:
+            raise ValueError(f"'{path}' is no linear layer: only the reference's weights would be rounded")
+        held[path] = scheme
+    for path, split in model.named_modules():
+        if type(split) in (SplitQKV, SplitGateUp):
+            held |= _packed(path, {held.get(f"{path}.{name}") for name, _ in split.named_children()})
+    return held
+
+
+def _packed(path: str, schemes: set[Scheme | None]) -> dict[str, Scheme]:
+    if len(schemes) > 1:
+        raise ValueError(f"the layers of '{path}' are packed into one matrix, which one scheme has to hold")
+    scheme = schemes.pop()
+    return {} if scheme is None else {path: scheme, f"{path}.packed": scheme}
 
 
 def _workspace(weights: list[Tensor], rows: int, device: torch.device) -> Workspace:

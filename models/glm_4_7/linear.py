@@ -1,4 +1,4 @@
-"""Which projections share an input and are read as one matrix, and which take the decode kernels."""
+"""Which projections share an input and are read as one matrix, which take the decode kernels, and in how many bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from harness.spec import Optimization, Receipt, Target
 from models.common.kernels.early import offers
 from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
+from models.common.kernels.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
 from models.common.linear import pack_neighbors
+from models.common.quantized import FP8, INT4, INT8, Scheme
+from models.common.quantized_linear import Choice, weight_only
 from models.common.skinny import Shapes, stream
 from models.glm_4_7.kernels.launch_shapes import h200_shape
 
@@ -39,3 +42,19 @@ LINEAR = Optimization(
     apply=pack,
     kernels=(GEMV, GEMV_SWIGLU),
 )
+
+
+def bits(layers: Scheme, head: Scheme) -> Choice:
+    """The projections of attention, of dense blocks and of shared experts, and the head. Routers and the experts that
+    they choose from keep their weights; biases are added as they are."""
+    return Choice({"layers.*_proj": layers, "lm_head": head}, ROWS)
+
+
+OTHERS = ("linear", "tensor_parallel")
+"""One holder a weight; a rank's share would have scales of its own."""
+LINEAR_INT8 = weight_only("linear_int8", "near_lossless", bits(INT8, INT8), (GEMV_INT8,), OTHERS)
+LINEAR_FP8 = weight_only("linear_fp8", "near_lossless", bits(FP8, FP8), (GEMV_FP8,), (*OTHERS, LINEAR_INT8.name))
+LINEAR_INT4 = weight_only(
+    "linear_int4", "four_bit", bits(INT4, INT8), (GEMV_INT4, GEMV_INT8), (*OTHERS, LINEAR_INT8.name, LINEAR_FP8.name)
+)
+"""The head keeps eight bits: four there would cost the most."""

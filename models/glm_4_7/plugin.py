@@ -9,7 +9,7 @@ from models.glm_4_7.attention import ATTENTION
 from models.glm_4_7.cuda_kernels import CUDA_KERNELS
 from models.glm_4_7.fused_layers import FUSED_LAYERS
 from models.glm_4_7.kv_cache import KV_CACHE, KV_CACHE_PAGED
-from models.glm_4_7.linear import LINEAR
+from models.glm_4_7.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.glm_4_7.moe import EXPERTS
 from models.glm_4_7.prefix_cache import PREFIX_CACHING
 from models.glm_4_7.rotary import ROTARY
@@ -22,6 +22,9 @@ MENU = Menu(
         KV_CACHE_PAGED,
         PREFIX_CACHING,
         LINEAR,
+        LINEAR_INT8,
+        LINEAR_FP8,
+        LINEAR_INT4,
         ROTARY,
         ATTENTION,
         CUDA_KERNELS,

@@ -10,7 +10,7 @@ from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
 from models.common.kernels.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
 from models.common.linear import pack_neighbors
-from models.common.quantized import FP8, INT4, INT8
+from models.common.quantized import FP8, INT4, INT8, Scheme
 from models.common.quantized_linear import Choice, weight_only
 from models.common.skinny import Shapes, stream
 from models.qwen3_4b_instruct_2507.kernels.launch_shapes import h200_shape
@@ -42,17 +42,18 @@ LINEAR = Optimization(
     apply=pack,
     kernels=(GEMV, GEMV_SWIGLU),
 )
+
+
+def bits(layers: Scheme, head: Scheme) -> Choice:
+    """Every linear layer, by its path in the eager build; a tied head becomes a matrix of its own."""
+    return Choice({"layers.*_proj": layers, "lm_head": head}, ROWS)
+
+
 OTHERS = ("linear", "tensor_parallel")
 """One holder a weight; a rank's share would have scales of its own."""
-LINEAR_INT8 = weight_only("linear_int8", "near_lossless", Choice(INT8, INT8, ROWS), (GEMV_INT8,), OTHERS)
-LINEAR_FP8 = weight_only(
-    "linear_fp8", "near_lossless", Choice(FP8, FP8, ROWS), (GEMV_FP8,), (*OTHERS, LINEAR_INT8.name)
-)
+LINEAR_INT8 = weight_only("linear_int8", "near_lossless", bits(INT8, INT8), (GEMV_INT8,), OTHERS)
+LINEAR_FP8 = weight_only("linear_fp8", "near_lossless", bits(FP8, FP8), (GEMV_FP8,), (*OTHERS, LINEAR_INT8.name))
 LINEAR_INT4 = weight_only(
-    "linear_int4",
-    "four_bit",
-    Choice(INT4, INT8, ROWS),
-    (GEMV_INT4, GEMV_INT8),
-    (*OTHERS, LINEAR_INT8.name, LINEAR_FP8.name),
+    "linear_int4", "four_bit", bits(INT4, INT8), (GEMV_INT4, GEMV_INT8), (*OTHERS, LINEAR_INT8.name, LINEAR_FP8.name)
 )
 """The head keeps eight bits: four there would cost the most."""

@@ -9,7 +9,7 @@ from models.qwen3_coder_30b.attention import ATTENTION
 from models.qwen3_coder_30b.cuda_kernels import CUDA_KERNELS
 from models.qwen3_coder_30b.fused_layers import FUSED_LAYERS
 from models.qwen3_coder_30b.kv_cache import KV_CACHE, KV_CACHE_PAGED
-from models.qwen3_coder_30b.linear import LINEAR
+from models.qwen3_coder_30b.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.qwen3_coder_30b.moe import EXPERTS
 from models.qwen3_coder_30b.prefix_cache import PREFIX_CACHING
 from models.qwen3_coder_30b.rotary import ROTARY
@@ -22,6 +22,9 @@ MENU = Menu(
         KV_CACHE_PAGED,
         PREFIX_CACHING,
         LINEAR,
+        LINEAR_INT8,
+        LINEAR_FP8,
+        LINEAR_INT4,
         ROTARY,
         ATTENTION,
         CUDA_KERNELS,

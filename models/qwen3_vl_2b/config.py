@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.spec import HFConfig
+from models.common.config import require_rope
 
 SIZES: dict[str, HFConfig] = {
     path.stem: json.loads(path.read_text())
@@ -149,8 +150,7 @@ def _rope(config: Mapping[str, Any], at: str) -> tuple[float, tuple[int, int, in
     """transformers 5 writes `rope_parameters`, earlier versions `rope_theta` beside `rope_scaling`."""
     name = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
     rope = _field(config, name, at)
-    if rope.get("rope_type", "default") != "default":
-        raise ConfigError(f"config field `{at}{name}.rope_type` is {rope['rope_type']!r}; only 'default' is here")
+    require_rope(rope, f"{at}{name}", "default")
     if rope.get("mrope_interleaved") is not True:
         raise ConfigError(f"config field `{at}{name}.mrope_interleaved` is not true; only interleaved axes are here")
     time, height, width = _field(rope, "mrope_section", f"{at}{name}.")
@@ -166,10 +166,7 @@ def _vision(config: Mapping[str, Any]) -> VisionGeometry:
     if config.get("model_type", VISION_TYPES[0]) not in VISION_TYPES:
         raise ConfigError(f"config field `{at}model_type` is {config['model_type']!r}; {VISION_TYPES} are implemented")
     rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "axial") != "axial":
-        raise ConfigError(
-            f"config field `{at}rope_parameters.rope_type` is {rope['rope_type']!r}; only 'axial' is here"
-        )
+    require_rope(rope, f"{at}rope_parameters", "axial")
     positions, hidden, heads = (
         _field(config, name, at) for name in ("num_position_embeddings", "hidden_size", "num_heads")
     )

@@ -1,4 +1,4 @@
-"""Which projections share an input and are read as one matrix, and which take the decode kernels."""
+"""Which projections share an input and are read as one matrix, which take the decode kernels, and in how many bits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import nn
 from harness.spec import Optimization, Receipt, Target
 from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
-from models.common.linear import PackedLinear, PackedQKV, SplitQKV
-from models.common.mlp import SplitGateUp
+from models.common.kernels.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
+from models.common.linear import pack_neighbors
+from models.common.quantized import FP8, INT4, INT8, Scheme
+from models.common.quantized_linear import Choice, weight_only
 from models.common.skinny import Shapes, stream
-from models.common.swap import swap
 
 ROWS = 16
 """Activation rows up to which the decode kernels are at least as fast as cuBLAS, by the sweep on an H200."""
@@ -23,8 +24,7 @@ def launch_shapes(target: Target) -> Shapes:
 def pack(model: nn.Module, target: Target) -> Receipt:
     """q, k, v become one matrix, gate and up another; where Triton runs, decode steps stream them and every other
     linear layer."""
-    touched = swap(model, SplitQKV, lambda m: PackedQKV(PackedLinear([m.q_proj, m.k_proj, m.v_proj]), m.head_dim))
-    touched += swap(model, SplitGateUp, lambda m: PackedLinear([m.gate_proj, m.up_proj]))
+    touched = pack_neighbors(model)
     if target.kernels == "none":
         return Receipt("linear", touched, ("packed qkv and gate-up; no Triton in this process, so no decode kernels",))
     touched += stream(model, ROWS, launch_shapes(target))
@@ -38,3 +38,19 @@ LINEAR = Optimization(
     apply=pack,
     kernels=(GEMV, GEMV_SWIGLU),
 )
+
+
+def bits(layers: Scheme, head: Scheme) -> Choice:
+    """The linear layers of the language model; a tied head becomes a matrix of its own. What sees keeps its weights:
+    the tower and the mergers run once an image, and decode steps never read them."""
+    return Choice({"layers.*_proj": layers, "lm_head": head}, ROWS)
+
+
+OTHERS = ("linear", "tensor_parallel")
+"""One holder a weight; a rank's share would have scales of its own."""
+LINEAR_INT8 = weight_only("linear_int8", "near_lossless", bits(INT8, INT8), (GEMV_INT8,), OTHERS)
+LINEAR_FP8 = weight_only("linear_fp8", "near_lossless", bits(FP8, FP8), (GEMV_FP8,), (*OTHERS, LINEAR_INT8.name))
+LINEAR_INT4 = weight_only(
+    "linear_int4", "four_bit", bits(INT4, INT8), (GEMV_INT4, GEMV_INT8), (*OTHERS, LINEAR_INT8.name, LINEAR_FP8.name)
+)
+"""The head keeps eight bits: four there would cost the most."""

@@ -9,7 +9,7 @@ from models.qwen3_vl_2b.attention import ATTENTION
 from models.qwen3_vl_2b.cuda_kernels import CUDA_KERNELS
 from models.qwen3_vl_2b.fused_layers import FUSED_LAYERS
 from models.qwen3_vl_2b.kv_cache import KV_CACHE, KV_CACHE_PAGED
-from models.qwen3_vl_2b.linear import LINEAR
+from models.qwen3_vl_2b.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.qwen3_vl_2b.prefix_cache import PREFIX_CACHING
 from models.qwen3_vl_2b.rotary import ROTARY
 from models.qwen3_vl_2b.tensor_parallel import TENSOR_PARALLEL
@@ -21,6 +21,9 @@ MENU = Menu(
         KV_CACHE_PAGED,
         PREFIX_CACHING,
         LINEAR,
+        LINEAR_INT8,
+        LINEAR_FP8,
+        LINEAR_INT4,
         ROTARY,
         ATTENTION,
         CUDA_KERNELS,

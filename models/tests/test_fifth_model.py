@@ -48,7 +48,7 @@ def test_it_is_listed_beside_the_others(project: Path) -> None:
     done = run(project, "harness")
     assert done.returncode == 2
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
-    assert [NAME, "tiny", "kv_cache kv_cache_paged linear"] in rows, done.stdout + done.stderr
+    assert [NAME, "tiny", "kv_cache kv_cache_paged linear rotary"] in rows, done.stdout + done.stderr
     assert len(rows) == 1 + len(registry.names()) + 1
 
 
@@ -66,11 +66,11 @@ def test_the_public_command_proves_it(project: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (project / "benchmark_results").rglob("*.jsonl")
     _, (record,) = read_run(path)
-    assert (record.case.model, record.case.optimizations) == (NAME, ("kv_cache", "linear"))
+    assert (record.case.model, record.case.optimizations) == (NAME, ("kv_cache", "linear", "rotary"))
     assert record.status == "passed"
     assert record.parity is not None
-    assert {"layer", "logits", "generation", "path"} <= set(record.parity.levels())
-    assert [receipt.optimization for receipt in record.receipts] == ["kv_cache", "linear"]
+    assert {"op", "layer", "logits", "generation", "path"} <= set(record.parity.levels())
+    assert [receipt.optimization for receipt in record.receipts] == ["kv_cache", "linear", "rotary"]
     assert "layers.1.attention.qkv" in record.receipts[1].touched
 
 

@@ -2,7 +2,7 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,20 +38,62 @@ def test_no_model_is_imported_from_elsewhere(folder: str) -> None:
     assert found == set()
 
 
+def undocumented(node: ast.AST) -> ast.AST:
+    """The same code without its docstrings."""
+    for inner in ast.walk(node):
+        documented = isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if documented and ast.get_docstring(inner) is not None:
+            del inner.body[0]
+    return node
+
+
 def statements(function: ast.FunctionDef) -> int:
     return sum(isinstance(node, ast.stmt) for node in ast.walk(function)) - 1
 
 
-def test_no_long_function_is_copied_between_models() -> None:
+def copies(root: Path, models: Iterable[str]) -> list[list[str]]:
+    """The functions of more than LONG statements whose bodies are equal in several models under `root`, tests and
+    benchmarks among them; docstrings do not count."""
     bodies = defaultdict(set)
-    for name in names():
-        for path in sources(name):
-            if "tests" in path.parts or "benchmarks" in path.parts:
-                continue
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.FunctionDef) and statements(node) > LONG:
-                    bodies["\n".join(ast.dump(item) for item in node.body)].add(f"{name}: {node.name}")
-    assert [sorted(copies) for copies in bodies.values() if len({c.split(":")[0] for c in copies}) > 1] == []
+    for name in models:
+        for path in (root / name).rglob("*.py"):
+            for node in ast.walk(undocumented(ast.parse(path.read_text()))):
+                if (
+                    isinstance(node, ast.FunctionDef)
+                    and sum(isinstance(n, ast.stmt) for n in ast.walk(node)) > LONG + 1
+                ):
+                    bodies["\n".join(ast.dump(item) for item in node.body)].add((name, path.name, node.name))
+    found = [sorted(copied) for copied in bodies.values() if len({name for name, _, _ in copied}) > 1]
+    return sorted([": ".join(place) for place in copied] for copied in found)
+
+
+def test_no_long_function_is_copied_between_models() -> None:
+    assert copies(MODELS, names()) == []
+
+
+def body(statements: int) -> str:
+    return "".join(f"    x = x + {number}\n" for number in range(statements))
+
+
+DOCUMENTED = '    """What it does."""\n'
+
+
+@pytest.mark.parametrize(
+    ("ours", "place", "theirs", "seen"),
+    [
+        (body(LONG + 1), "layer.py", body(LONG + 1), True),
+        (body(LONG + 1), "layer.py", DOCUMENTED + body(LONG + 1), True),
+        (body(LONG + 1), "tests/test_layer.py", body(LONG + 1), True),
+        (body(LONG + 1), "layer.py", body(LONG + 2), False),
+        (DOCUMENTED + body(LONG), "layer.py", body(LONG), False),
+    ],
+    ids=["equal", "docstring", "test", "another body", "a docstring is no statement"],
+)
+def test_a_planted_copy_is_seen(tmp_path: Path, ours: str, place: str, theirs: str, seen: bool) -> None:
+    for path, text in ((tmp_path / "a" / "layer.py", ours), (tmp_path / "b" / place, theirs)):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"def grow(x):\n{text}")
+    assert copies(tmp_path, ["a", "b"]) == ([["a: layer.py: grow", f"b: {Path(place).name}: grow"]] if seen else [])
 
 
 def test_every_model_has_its_line_of_configuration() -> None:

@@ -1,4 +1,5 @@
-"""QK-norm, rotary embedding and the write into the key-value pages: one kernel between projection and attention."""
+"""QK-norm, where a model has it, rotary embedding and the write into the key-value pages: one kernel between projection
+and attention."""
 
 from __future__ import annotations
 
@@ -22,30 +23,32 @@ INTERPRETED_ROWS = 256
 @triton.jit
 def norm_rotate(at, weight_ptr, cos_at, sin_at, inside, eps, dtype: tl.constexpr, D: tl.constexpr, R: tl.constexpr):
     """Head vectors at `at` [ROWS, 1] -> normed and rotated channels 0..R/2, R/2..R and, where R < D, R..D, each rounded
-    wherever separate operations round."""
+    wherever separate operations round. Without a weight they are rotated as they are."""
     HALF: tl.constexpr = R // 2
     near = tl.arange(0, HALF)[None, :]
     first = tl.load(at + near, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(at + HALF + near, mask=inside, other=0.0).to(tl.float32)
-    squares = tl.sum(first * first, 1) + tl.sum(second * second, 1)
     rest = first
     far = near
     if R < D:
         far = R + tl.arange(0, D - R)[None, :]
         rest = tl.load(at + far, mask=inside, other=0.0).to(tl.float32)
-        squares += tl.sum(rest * rest, 1)
-    scale = tl.rsqrt(squares / D + eps)[:, None]
-    first = ((first * scale).to(dtype).to(tl.float32) * tl.load(weight_ptr + near).to(tl.float32)).to(dtype)
-    second = ((second * scale).to(dtype).to(tl.float32) * tl.load(weight_ptr + HALF + near).to(tl.float32)).to(dtype)
-    first, second = first.to(tl.float32), second.to(tl.float32)
+    if weight_ptr is not None:
+        squares = tl.sum(first * first, 1) + tl.sum(second * second, 1)
+        if R < D:
+            squares += tl.sum(rest * rest, 1)
+        scale = tl.rsqrt(squares / D + eps)[:, None]
+        near_weight, next_weight = tl.load(weight_ptr + near), tl.load(weight_ptr + HALF + near)
+        first = ((first * scale).to(dtype).to(tl.float32) * near_weight.to(tl.float32)).to(dtype).to(tl.float32)
+        second = ((second * scale).to(dtype).to(tl.float32) * next_weight.to(tl.float32)).to(dtype).to(tl.float32)
+        if R < D:
+            rest = (rest * scale).to(dtype).to(tl.float32) * tl.load(weight_ptr + far).to(tl.float32)
     cos_first = tl.load(cos_at + near, mask=inside, other=0.0).to(tl.float32)
     sin_first = tl.load(sin_at + near, mask=inside, other=0.0).to(tl.float32)
     cos_second = tl.load(cos_at + HALF + near, mask=inside, other=0.0).to(tl.float32)
     sin_second = tl.load(sin_at + HALF + near, mask=inside, other=0.0).to(tl.float32)
     left = (first * cos_first).to(dtype).to(tl.float32) - (second * sin_first).to(dtype).to(tl.float32)
     right = (second * cos_second).to(dtype).to(tl.float32) + (first * sin_second).to(dtype).to(tl.float32)
-    if R < D:
-        rest = (rest * scale).to(dtype).to(tl.float32) * tl.load(weight_ptr + far).to(tl.float32)
     return left.to(dtype), right.to(dtype), rest.to(dtype)
 
 
@@ -131,8 +134,8 @@ def launch(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    q_weight: Tensor,
-    k_weight: Tensor,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
     cos: Tensor,
     sin: Tensor,
     k_pages: Tensor,
@@ -142,7 +145,8 @@ def launch(
     eps: float,
 ) -> dict[str, Tensor]:
     """As models.common.attention.norm_rotate_write: q [B, T, heads, D], k and v [B, T, kv_heads, D], heads side by side
-    in memory; {"q": [B, T, heads, D] contiguous, "k_pages", "v_pages": in place}."""
+    in memory; {"q": [B, T, heads, D] contiguous, "k_pages", "v_pages": in place}. Heads without a weight are not
+    normed."""
     batch, tokens, heads, size = q.shape
     kv_heads = k.shape[2]
     _check(q, k, v, cos, sin, k_pages, v_pages)
@@ -181,6 +185,21 @@ def launch(
         num_warps=WARPS,
     )
     return {"q": out, "k_pages": k_pages, "v_pages": v_pages}
+
+
+def launch_rotate(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+) -> dict[str, Tensor]:
+    """As `launch`, for a model that norms no head."""
+    return launch(q, k, v, None, None, cos, sin, k_pages, v_pages, table, lengths, 0.0)
 
 
 def rows_per_program(vectors: int) -> int:

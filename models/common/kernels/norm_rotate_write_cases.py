@@ -1,14 +1,16 @@
-"""QK-norm, rotation and cache write as the harness knows them: input menu, cost, compilations."""
+"""Rotation and cache write, with a norm before them and without, as the harness knows them: input menus, costs,
+compilations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec import Compilation, Cost, Kernel, Mutant, OpCase, OpMenu
 from models.common import attention
 from models.common.faults import Inputs, given, scaled
 from models.common.kernels import norm_rotate_write, values
@@ -86,6 +88,20 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("separate", _case(shape, 6, 1, (q.contiguous(), k.contiguous(), v.contiguous()), *draw))
 
 
+NORM = ("q_weight", "k_weight", "eps")
+"""What a model that norms no head does not have."""
+
+
+def _unnormed(menu: OpMenu) -> OpMenu:
+    """The same inputs for rotation and write alone."""
+
+    def made(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        for case in menu(dtype, device, generator):
+            yield OpCase(case.name, {name: value for name, value in case.inputs.items() if name not in NORM})
+
+    return made
+
+
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     for heads, rotated in ((32, 128), (96, 64)):
@@ -111,8 +127,23 @@ def _cost(
     lengths: Tensor,
     eps: float,
 ) -> Cost:
-    moved = 2 * (q.numel() + k.numel() + v.numel()) + 2 * cos.numel() + 2 * q_weight.numel()
-    return Cost(moved * q.element_size(), 10 * (q.numel() + k.numel()))
+    turned = _rotate_cost(q, k, v, cos, sin, k_pages, v_pages, table, lengths)
+    return Cost(turned.bytes + 2 * q_weight.nbytes, turned.flops + 4 * (q.numel() + k.numel()))
+
+
+def _rotate_cost(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+) -> Cost:
+    moved = 2 * (q.numel() + k.numel() + v.numel()) + 2 * cos.numel()
+    return Cost(moved * q.element_size(), 6 * (q.numel() + k.numel()))
 
 
 def _interleaved(angles: Tensor) -> Tensor:
@@ -147,6 +178,28 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     )
 
 
+def _rotate_compilations(dtype: torch.dtype) -> Sequence[Compilation]:
+    """The same without weights."""
+    weights = ("q_weight_ptr", "k_weight_ptr")
+    return tuple(
+        replace(
+            made,
+            signature={name: kind for name, kind in made.signature.items() if name not in weights},
+            constants={**made.constants, **dict.fromkeys(weights)},
+        )
+        for made in _compilations(dtype)
+    )
+
+
+FAULTS: tuple[Mutant, ...] = (
+    given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
+    given("half of the channels rotated", "rotary", lambda i: _half(i)),
+    given("interleaved pairs rotated", "rotary", lambda i: {n: _interleaved(i[n]) for n in ("cos", "sin")}),
+    given("written one slot early", "cache", lambda i: {"lengths": i["lengths"] - 1}),
+    given("pages exchanged", "cache", lambda i: {"table": i["table"].flip(1)}),
+    given("rows exchanged", "cache", lambda i: {"table": i["table"].flip(0)}),
+    given("values of other heads", "heads", lambda i: {"v": i["v"].flip(2).contiguous(), "k": i["k"].contiguous()}),
+)
 NORM_ROTATE_WRITE = Kernel(
     "norm_rotate_write",
     norm_rotate_write.launch,
@@ -161,12 +214,18 @@ NORM_ROTATE_WRITE = Kernel(
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
         given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
         given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
-        given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
-        given("half of the channels rotated", "rotary", lambda i: _half(i)),
-        given("interleaved pairs rotated", "rotary", lambda i: {n: _interleaved(i[n]) for n in ("cos", "sin")}),
-        given("written one slot early", "cache", lambda i: {"lengths": i["lengths"] - 1}),
-        given("pages exchanged", "cache", lambda i: {"table": i["table"].flip(1)}),
-        given("rows exchanged", "cache", lambda i: {"table": i["table"].flip(0)}),
-        given("values of other heads", "heads", lambda i: {"v": i["v"].flip(2).contiguous(), "k": i["k"].contiguous()}),
+        *FAULTS,
     ),
+)
+ROTATE_WRITE = Kernel(
+    "rotate_write",
+    norm_rotate_write.launch_rotate,
+    attention.rotate_write,
+    _unnormed(_menu),
+    _rotate_cost,
+    _rotate_compilations,
+    mutates=("k_pages", "v_pages"),
+    copies=("v_pages",),
+    bench=_unnormed(_bench),
+    mutants=FAULTS,
 )

@@ -47,7 +47,7 @@ def norm(kind: type[RMSNorm], size: int) -> RMSNorm:
 
 def empty(layout: str, starts: tuple[int, ...]) -> KVCache:
     if layout == "growing":
-        return GrowingCache(1, KV_HEADS, SIZE, BATCH, DTYPE, CPU, starts)
+        return GrowingCache(1, KV_HEADS, SIZE, BATCH, CAPACITY, DTYPE, CPU, starts)
     return PagedCache(1, KV_HEADS, SIZE, BATCH, CAPACITY, 16 if layout == "paged" else CAPACITY, DTYPE, CPU, starts)
 
 

@@ -124,7 +124,7 @@ def test_attention_without_padding_is_hugging_faces_sdpa_bit_for_bit(dtype: torc
     q, k, v, _, _ = qkv(dtype, (0, 0))
     module = SimpleNamespace(num_key_value_groups=HEADS // KV_HEADS, is_causal=True)
     theirs, _ = sdpa_attention_forward(module, q.transpose(1, 2), k, v, None, scaling=SIZE**-0.5)
-    cache = GrowingCache(1, KV_HEADS, SIZE, 2, dtype, CPU)
+    cache = GrowingCache(1, KV_HEADS, SIZE, 2, TOKENS, dtype, CPU)
     slots = cache.extend(TOKENS)
     cache.layers[0].write(k.transpose(1, 2), v.transpose(1, 2), slots)
     assert torch.equal(Attend(SIZE**-0.5)(q, cache.layers[0], slots), theirs)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.common.fused import FusedAddRMSNorm, Workspaces
-from models.common.norms import AddRMSNorm
+from models.common.attention import NormRotateWrite
+from models.common.fused import FusedAddRMSNorm, FusedRotateWrite, Workspaces
+from models.common.norms import AddRMSNorm, RMSNorm
 
 CPU = torch.device("cpu")
 NOISE = 2e-6
@@ -44,6 +45,12 @@ def test_parameters_are_shared_under_their_names() -> None:
     assert fused.weight is eager.weight
     assert fused.eps == 1e-5
     assert [name for name, _ in fused.named_parameters()] == [name for name, _ in eager.named_parameters()]
+
+
+def test_a_norm_is_not_lost_to_the_kernel_without_one() -> None:
+    norm = RMSNorm(8, 1e-6, torch.float32, CPU)
+    with pytest.raises(ValueError, match="its norms would be lost"):
+        FusedRotateWrite(NormRotateWrite(torch.nn.Identity(), norm))
 
 
 def test_a_workspace_keeps_its_address_because_a_graph_holds_it() -> None:

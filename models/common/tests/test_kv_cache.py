@@ -16,7 +16,7 @@ LAYOUTS = ("growing", "static", "paged")
 
 def empty(layout: str, starts: tuple[int, ...] | None = None) -> KVCache:
     if layout == "growing":
-        return GrowingCache(LAYERS, KV_HEADS, SIZE, BATCH, torch.float32, CPU, starts)
+        return GrowingCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, torch.float32, CPU, starts)
     page_tokens = CAPACITY if layout == "static" else 4
     return PagedCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, page_tokens, torch.float32, CPU, starts)
 
@@ -63,7 +63,7 @@ def test_rewound_slots_are_written_again_and_earlier_ones_kept(layout: str) -> N
     assert torch.equal(keys, torch.cat((expected((9, 0))[:, :, :5], expected((3, 30))), dim=2))
 
 
-@pytest.mark.parametrize("layout", ["static", "paged"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_call_that_does_not_fit_changes_nothing(layout: str) -> None:
     cache = empty(layout)
     write(cache, CAPACITY - 2, seed=0)
@@ -83,7 +83,7 @@ def test_a_growing_cache_is_as_long_as_its_content() -> None:
     cache = empty("growing")
     for length in (3, 4, 8):
         write(cache, length - cache.length, seed=0)
-        assert cache.capacity == length
+        assert [layer.keys.shape[2] for layer in cache.layers] == [length] * LAYERS
 
 
 def test_pages_of_a_row_are_neither_neighbors_nor_shared() -> None:

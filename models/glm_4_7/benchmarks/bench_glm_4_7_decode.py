@@ -4,22 +4,19 @@ size.
 python -m pytest models/glm_4_7/benchmarks --benchmark-enable
 """
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor
 
 from harness import build
 from harness.spec import Target
 from models.glm_4_7 import SPEC
+from models.tests.decode_step import repeated
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TARGET = Target(DEVICE, torch.float32, "compiled" if torch.cuda.is_available() else "none")
 NATIVE = [(), ("kv_cache",), ("kv_cache", "linear"), ("kv_cache_paged",)]
 KERNELS = [("experts",), ("kv_cache", "linear", "rotary", "attention", "experts", "fused_layers")]
 STACKS = NATIVE + (KERNELS if TARGET.kernels == "compiled" else [])
-PROMPT = 64
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +28,10 @@ def made(reference: torch.nn.Module, stack: tuple[str, ...]) -> torch.nn.Module:
     return build.candidate(SPEC, build.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)[0]
 
 
-def step(model: torch.nn.Module) -> Callable[[], Tensor]:
-    """One decode step at position PROMPT, again and again."""
-    cache = model.new_cache(2, PROMPT + 1)
-    tokens = torch.randint(2000, (2, PROMPT + 1), generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    model(tokens[:, :PROMPT], cache)
-
-    def run() -> Tensor:
-        cache.rewind(PROMPT)
-        return model.decode(tokens[:, PROMPT:], cache)
-
-    return run
-
-
 @pytest.mark.parametrize("stack", STACKS, ids="+".join)
 @torch.no_grad()
 def test_decode_step(judged, reference: torch.nn.Module, stack: tuple[str, ...]) -> None:
-    judged(step(made(reference, stack)), step(made(reference, ())))
+    judged(repeated(made(reference, stack), DEVICE), repeated(made(reference, ()), DEVICE))
 
 
 @pytest.mark.parametrize("layer", [0, 1], ids=["dense", "experts"])

@@ -13,6 +13,8 @@ from models.glm_4_7.config import SIZES, geometry
         ("hidden_act", "gelu"),
         ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
         ("rope_parameters", {"rope_type": "linear", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        ("rope_parameters", {"type": "linear", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        ("use_sliding_window", True),
         ("partial_rotary_factor", None),
         ("partial_rotary_factor", 1.5),
         ("rope_parameters", {"rope_type": "default", "rope_theta": 1e6}),

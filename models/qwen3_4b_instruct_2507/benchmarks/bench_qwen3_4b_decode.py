@@ -12,10 +12,10 @@ from torch import Tensor
 from harness import build
 from harness.spec import Target
 from models.qwen3_4b_instruct_2507 import SPEC
+from models.tests.decode_step import repeated
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TARGET = Target(DEVICE, torch.float32, "compiled" if torch.cuda.is_available() else "none")
-PROMPT = 64
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +24,7 @@ def reference() -> torch.nn.Module:
 
 
 def step(reference: torch.nn.Module, stack: tuple[str, ...]) -> Callable[[], Tensor]:
-    """One decode step at position PROMPT, again and again."""
-    model, _ = build.candidate(SPEC, build.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)
-    cache = model.new_cache(2, PROMPT + 1)
-    tokens = torch.randint(2000, (2, PROMPT + 1), generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    model(tokens[:, :PROMPT], cache)
-
-    def run() -> Tensor:
-        cache.rewind(PROMPT)
-        return model.decode(tokens[:, PROMPT:], cache)
-
-    return run
+    return repeated(build.candidate(SPEC, build.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)[0], DEVICE)
 
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache",), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)

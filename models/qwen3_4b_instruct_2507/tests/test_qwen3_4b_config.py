@@ -17,6 +17,7 @@ from models.qwen3_4b_instruct_2507.config import SIZES, geometry
         ("auto_map", {"AutoModel": "evil.Model"}),
         ("num_key_value_heads", 3),
         ("rope_parameters", {"rope_type": "linear", "rope_theta": 1e4}),
+        ("rope_parameters", {"type": "linear", "rope_theta": 1e4}),
         ("layer_types", ["sliding_attention"]),
         ("head_dim", None),
     ],

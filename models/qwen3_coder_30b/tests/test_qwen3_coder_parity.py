@@ -34,7 +34,7 @@ def test_the_experts_are_held_once() -> None:
     assert ours.layers[1].mlp.experts.down_proj.data_ptr() == theirs.down_proj.data_ptr()
 
 
-@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
+@pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []

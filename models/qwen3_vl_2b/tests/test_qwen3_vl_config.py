@@ -32,6 +32,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("text_config.num_key_value_heads", 3),
         ("text_config.head_dim", None),
         ("text_config.rope_scaling.rope_type", "yarn"),
+        ("text_config.rope_scaling", {"type": "yarn", "mrope_interleaved": True, "mrope_section": [24, 20, 20]}),
         ("text_config.rope_scaling.mrope_interleaved", False),
         ("text_config.rope_scaling.mrope_section", [24, 20, 16]),
         ("text_config.rope_scaling.mrope_section", [32, 16, 16]),

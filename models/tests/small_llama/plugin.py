@@ -7,6 +7,7 @@ from torch import nn
 from harness.spec import Menu, Optimization, Receipt, Target
 from models.common.layouts import paged, static
 from models.common.linear import pack_neighbors
+from models.small_llama.rotary import ROTARY
 
 PAGE_TOKENS = 16
 KV_CACHE = static()
@@ -24,4 +25,4 @@ LINEAR = Optimization(
     numerics="reordered",
     apply=pack,
 )
-MENU = Menu(items=(KV_CACHE, KV_CACHE_PAGED, LINEAR), full=("kv_cache", "linear"))
+MENU = Menu(items=(KV_CACHE, KV_CACHE_PAGED, LINEAR, ROTARY), full=("kv_cache", "linear", "rotary"))

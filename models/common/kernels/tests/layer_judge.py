@@ -16,14 +16,14 @@ from harness.parity.aot import compile_ahead
 from harness.parity.op import check_kernel
 from harness.spec import Kernel, OpCase
 from models.common.kernels import prefill_attention
-from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
+from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE, ROTATE_WRITE
 from models.common.kernels.prefill_attention import PrefillShape
 from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
 from models.common.kernels.rms_norm import ADD_NORM, NORM
 from models.common.kernels.swiglu import SWIGLU
 
 CPU = torch.device("cpu")
-KERNELS = (NORM, ADD_NORM, SWIGLU, NORM_ROTATE_WRITE, PREFILL_ATTENTION)
+KERNELS = (NORM, ADD_NORM, SWIGLU, NORM_ROTATE_WRITE, ROTATE_WRITE, PREFILL_ATTENTION)
 
 
 def only(kernel: Kernel, *names: str) -> Any:

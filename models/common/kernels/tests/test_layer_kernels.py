@@ -14,7 +14,7 @@ from models.common.kernels import norm_rotate_write, prefill_attention, rms_norm
 from models.common.kernels.prefill_attention import PrefillShape, default_shape
 
 SCRIPT = Path(__file__).with_name("layer_judge.py")
-NAMES = {"rms_norm", "add_rms_norm", "swiglu", "norm_rotate_write", "prefill_attention"}
+NAMES = {"rms_norm", "add_rms_norm", "swiglu", "norm_rotate_write", "rotate_write", "prefill_attention"}
 
 
 @pytest.fixture(scope="module")

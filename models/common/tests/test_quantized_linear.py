@@ -1,0 +1,54 @@
+"""Which layers a choice of schemes rounds, and what it may not name."""
+
+import pytest
+import torch
+from torch import nn
+
+from harness.spec import Target
+from models.common.linear import PackedLinear, SplitQKV, linear
+from models.common.quantized import INT4, INT8
+from models.common.quantized_linear import Choice, QuantizedLinear, QuantizedPacked, quantize, rounding
+
+CPU = torch.device("cpu")
+TARGET = Target(CPU, torch.float32, "none")
+
+
+def model() -> nn.Module:
+    drawn = torch.Generator().manual_seed(0)
+
+    def layer() -> nn.Linear:
+        made = linear(128, 128, False, torch.float32, CPU)
+        made.weight.copy_(torch.randn(128, 128, generator=drawn))
+        return made
+
+    qkv = SplitQKV(layer(), layer(), layer(), 64)
+    return nn.ModuleDict({"qkv": qkv, "o_proj": layer(), "eye": layer(), "norm": nn.LayerNorm(128)})
+
+
+def test_only_what_is_named_is_rounded_each_in_its_scheme() -> None:
+    built, choice = model(), Choice({"qkv.*_proj": INT4, "o_proj": INT8}, 16)
+    before = {name: value.clone() for name, value in built.named_parameters()}
+    assert quantize(built, choice, TARGET) == ("qkv", "qkv.packed", "o_proj")
+    assert (type(built["qkv"].packed), type(built["o_proj"])) == (QuantizedPacked, QuantizedLinear)
+    assert (built["qkv"].packed.whole.scheme, built["o_proj"].scheme) == (INT4, INT8)
+    assert type(built["eye"]) is nn.Linear
+    kept = [name for name, value in before.items() if rounding(choice).weight(name, value) is value]
+    assert kept == ["eye.weight", "norm.weight", "norm.bias"]
+
+
+def test_neighbors_that_keep_their_weights_are_packed_unrounded() -> None:
+    built = model()
+    quantize(built, Choice({"o_proj": INT8}, 16), TARGET)
+    assert type(built["qkv"].packed) is PackedLinear
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("norm", "'norm' is no linear layer"),
+        ("qkv.q_proj", "the layers of 'qkv' are packed into one matrix"),
+    ],
+)
+def test_what_the_build_cannot_round_as_the_reference_would_be_is_refused(pattern: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quantize(model(), Choice({pattern: INT8}, 16), TARGET)

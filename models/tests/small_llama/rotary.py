@@ -1,0 +1,26 @@
+"""Llama rotates the whole head: rotation and cache write in one kernel, with no norm before them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness.spec import Optimization, Receipt, Target
+from models.common.attention import NormRotateWrite
+from models.common.fused import FusedRotateWrite
+from models.common.kernels.norm_rotate_write_cases import ROTATE_WRITE
+from models.common.swap import swap
+
+
+def fuse(model: nn.Module, target: Target) -> Receipt:
+    """Rotation and cache write in one kernel."""
+    return Receipt("rotary", swap(model, NormRotateWrite, FusedRotateWrite))
+
+
+ROTARY = Optimization(
+    name="rotary",
+    summary="rotation and cache write in one kernel",
+    numerics="reordered",
+    apply=fuse,
+    kernels=(ROTATE_WRITE,),
+    needs=("triton",),
+)
