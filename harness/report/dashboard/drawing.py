@@ -38,7 +38,7 @@ def trend(found: Trend) -> Markup:
     bottom = HEIGHT - BOTTOM
     for mark in found.machines:
         parts.append(_line(x(mark.at - 0.5), TOP, x(mark.at - 0.5), bottom, "machine"))
-        parts.append(_text(x(mark.at - 0.5) + 4, TOP + 12, mark.text, "faint"))
+        parts.append(_text(x(mark.at - 0.5) + 4, TOP - 2, mark.text, "faint"))
     for span in found.levels:
         parts.append(_line(x(span.first - 0.4), y(span.ratio), x(span.last + 0.4), y(span.ratio), "level"))
     for mark in found.changes:

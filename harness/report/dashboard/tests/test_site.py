@@ -4,6 +4,7 @@ import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from harness.errors import RecordError, UserError
 from harness.report.__main__ import main
 from harness.report.dashboard import site
 
+RESULTS = Path(__file__).resolve().parents[4] / "benchmark_results"
 POLICY = re.compile(
     r"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-[0-9A-Za-z+/=]{44}'"
 )
@@ -158,3 +160,12 @@ def test_a_symlink_in_the_site_is_not_followed(results, tmp_path, today):
     with pytest.raises(UserError, match="symlink"):
         site.write(results, tmp_path / "site", today)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_results_of_this_repository_make_a_site(tmp_path, today):
+    shutil.copytree(RESULTS, tmp_path / "results", ignore=shutil.ignore_patterns(".index"))
+    gathered = site.gather(tmp_path / "results", today)
+    assert len(gathered.files) == len(list(RESULTS.rglob("*.jsonl")))
+    made = dict(site.pages(gathered, today))
+    assert all(f"cases/{one.key}.html" in made for one in gathered.entries)
+    assert "h200" in made["index.html"]
