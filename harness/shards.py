@@ -62,7 +62,7 @@ def _learn(runs: Sequence[Path], path: Path | None, out: TextIO) -> int:
     records = [record for file in merge.run_files(runs) for record in store.read_file(file).records]
     before = cost.read_durations(path)
     after = cost.learned(before, records)
-    changed = sum(before.get(label) != seconds for label, seconds in after.items())
+    changed = sum(before.get(case) != seconds for case, seconds in after.items())
     if changed:
         cost.write_durations(path, after)
     print(f"{changed} of {len(after)} durations learned from {len(records)} records: {path}", file=out)

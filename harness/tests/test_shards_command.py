@@ -70,7 +70,7 @@ def finished(tmp_path, make_case, environment):
             for case, (_, seconds, status) in zip(cases, ends, strict=True):
                 proof = {"parity": RIGHT} if status == "passed" else {"reason": status}
                 writer.append(Record(case=case, key=case.key, wall_s=seconds, status=status, **proof, **common))
-        return cases[0].label()
+        return cost.name(cases[0])
 
     return finished
 
@@ -86,3 +86,11 @@ def test_durations_are_the_median_of_what_finished_and_others_stay(finished, tmp
     assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", "--durations", path)[1]
     (run,) = tmp_path.rglob("*.jsonl")
     assert cost.estimate_s(read_file(run).plan.cases[0], cost.read_durations(path)) == 14.0
+
+
+def test_where_only_the_proof_was_recorded_its_timing_is_added_to_it(make_case):
+    timed = make_case()
+    untimed = timed.model_copy(update={"timing": timed.timing.model_copy(update={"name": "off", "processes": 0})})
+    recorded = {cost.name(untimed): 9.0}
+    assert cost.estimate_s(untimed, recorded) == 9.0
+    assert cost.estimate_s(timed, recorded) == min(9.0 + cost.START_S + timed.timing.limit_s, timed.deadline_s)
