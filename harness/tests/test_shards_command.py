@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from harness import cost, shards
+from harness import compose, cost, registry, session, shard_plan, shards, split
+from harness.__main__ import world
 from harness.case import Plan
 from harness.record import Check, Parity, Record
 from harness.store import RunWriter, read_file, run_path
@@ -56,6 +57,53 @@ def test_the_balance_of_a_sweep_is_shown_with_every_case_once():
     assert "shard 2/2: " in said
     assert said.count("qwen3_4b_instruct_2507/tiny") == 3
     assert "longest shard over the mean" in said
+
+
+@pytest.fixture(scope="module", params=shard_plan.read(shard_plan.PLANS))
+def real(request):
+    """The plan of all models on a kind of machine, and how many shards it is meant for."""
+    asked = shard_plan.read(shard_plan.PLANS)[request.param]
+    jobs = compose.jobs(asked.sweep, multirun=True)
+    return session.planned(jobs, compose.known_hardware(), world(), sweep=True), asked.shards
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_shards_of_the_real_plan_hold_each_case_once(real, count):
+    whole, _ = real
+    dealt = [key for group in session.groups(whole, count) for key in group.keys]
+    assert sorted(dealt) == sorted(case.key for case in whole.plan.cases)
+
+
+def test_shards_of_the_real_plan_are_even(real):
+    whole, shards = real
+    assert {case.model for case in whole.plan.cases} == set(registry.names())
+    assert split.imbalance(session.groups(whole, shards)) <= 1.10
+
+
+def test_the_plan_of_a_kind_of_machine_is_told_with_the_command_that_runs_it(tmp_path):
+    path = tmp_path / "plans.yaml"
+    path.write_text("desk: {shards: 3, sweep: ['+model=glob(qwen3_4b*)', 'optimization=none,rotary', hardware=cpu]}")
+    code, said = ask("plan", "--plans", path)
+    assert code == 0, said
+    assert "desk: 2 cases in 3 shards" in said
+    assert "python -m harness -m '+model=glob(qwen3_4b*)' optimization=none,rotary hardware=cpu shard=I/3" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("desk: {shards: 0, sweep: [size=tiny]}", "desk", "desk.shards"),
+        ("desk: {shards: 2, sweep: [size=tiny], gpus: 8}", "desk", "desk.gpus"),
+        ("desk: {shards: 2, sweep: [", "desk", "plans.yaml"),
+        ("desk: {shards: 2, sweep: [size=tiny]}", "dask", "desk"),
+    ],
+)
+def test_a_plan_that_says_nothing_sound_is_refused_by_its_field(tmp_path, text, kind, message):
+    path = tmp_path / "plans.yaml"
+    path.write_text(text)
+    code, said = ask("plan", kind, "--plans", path)
+    assert code == 2
+    assert message in said
 
 
 @pytest.fixture
