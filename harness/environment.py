@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.hardware import nvml, probe, visible_gpus
 from harness.record import Environment
+from harness.redaction import hide
 
 PACKAGES = (
     "torch",
@@ -43,7 +44,7 @@ def capture(repository: Path, command: Sequence[str]) -> Environment:
         commit=commit or "unknown",
         dirty=commit is None or diff_hash is not None,
         diff_hash=diff_hash,
-        command=tuple(without_folders(argument) for argument in command),
+        command=tuple(without_folders(hide(argument, os.environ)) for argument in command),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         packages=packages(),

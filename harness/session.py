@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from harness.outcome import Outcome
 from harness.place import Cluster, MachineFacts, Place, Site
 from harness.plan import Offer, WeightsBytes, expand
 from harness.record import Environment, Record
+from harness.redaction import withheld
 from harness.settings import Hardware, Settings
 from harness.split import Group, Item, Machine, Shard, split
 
@@ -141,7 +143,8 @@ def _run(
             writer.append(record)
         engine = _engine(asked, stamp, whole, shown, world, path)
         fresh = chain((stamp.skipped(skip) for skip in skips if skip.case.key not in held), engine.records(todo))
-        for record in fresh:
+        for told in fresh:
+            record = withheld(told, os.environ)
             writer.append(record)
             records.append(record)
         writer.interrupted = engine.interrupted

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Noun = TypeVar("Noun", Plan, Record)
 PARTIAL = ".partial"
+MOST_BYTES = 64 << 20
+"""Of a line; neither written nor read beyond it, so that one file cannot take a machine's memory."""
 BEFORE_HASH = '{"hash":"'
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 
@@ -101,6 +103,8 @@ class RunWriter:
 
     def _write(self, line: dict[str, Any]) -> None:
         data = (_canonical(line) + "\n").encode()
+        if len(data) > MOST_BYTES:
+            raise RecordError(f"a line of {len(data) >> 20} MiB: {MOST_BYTES >> 20} MiB is the most that is read again")
         try:
             while data:
                 data = data[os.write(self._file, data) :]
@@ -135,17 +139,12 @@ def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
 def read_file(path: Path) -> RunFile:
     """A run file, every hash verified.
 
-    RecordError names the line that is truncated, edited, not finite, of an unknown schema or of another run. The last
-    line of a partial file may have no end: its writer was killed before it was recorded.
+    RecordError names the line that is truncated, edited, too large, not finite, of an unknown schema or of another run.
+    The last line of a partial file may have no end: its writer was killed before it was recorded.
     """
     if path.is_symlink():
         raise RecordError(f"{path} is a symlink: what it points to may change between readings")
-    try:
-        lines = path.read_text().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path.name} cannot be read: {error}") from None
-    if lines.pop() and path.suffix != PARTIAL:
-        raise RecordError(f"{path.name} line {len(lines) + 1}: truncated, it has no end of line")
+    lines = _lines(path)
     if not lines:
         raise RecordError(f"{path.name}: empty, it has no header")
     header = _content(lines[0], "header", f"{path.name} line 1")[1]
@@ -154,6 +153,8 @@ def read_file(path: Path) -> RunFile:
     except ValidationError as error:
         raise RecordError(f"{path.name} line 1: not a valid plan: {error}") from None
     run, sources = header["run"], tuple(header.get("sources", ()))
+    if not NAME.match(run):
+        raise RecordError(f"{path.name} line 1: run name {run!r} is not letters, digits, dot, dash")
     records, hashes = [], []
     for number, line in enumerate(lines[1:], start=2):
         where = f"{path.name} line {number}"
@@ -171,6 +172,24 @@ def _plan(text: str) -> tuple[Plan, str]:
     """A plan and its hash; the shards of a sweep, read one after another, have the same."""
     plan = Plan.model_validate_json(text)
     return plan, plan.hash
+
+
+def _lines(path: Path) -> list[str]:
+    """Those that have an end; only a partial file may have a last one without."""
+    lines: list[str] = []
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MOST_BYTES + 1):
+                where = f"{path.name} line {len(lines) + 1}"
+                if len(line) > MOST_BYTES:
+                    raise RecordError(f"{where}: larger than {MOST_BYTES >> 20} MiB, which no record is")
+                if line.endswith(b"\n"):
+                    lines.append(line[:-1].decode())
+                elif path.suffix != PARTIAL:
+                    raise RecordError(f"{where}: truncated, it has no end of line")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path.name} cannot be read: {error}") from None
+    return lines
 
 
 def is_written_now(path: Path) -> bool:
@@ -202,7 +221,7 @@ def _content(line: str, kind: str, where: str) -> tuple[str, dict[str, Any]]:
     digest = _digest_as_written(line, kind)
     try:
         envelope = json.loads(line, parse_constant=_not_finite, parse_float=None if digest else _finite)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: truncated or not JSON ({error})") from None
     if not isinstance(envelope, dict) or set(envelope) != {"hash", kind} or not isinstance(envelope[kind], dict):
         raise RecordError(f"{where}: not a {kind} line")

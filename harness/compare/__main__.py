@@ -4,18 +4,21 @@ BASE and HEAD are run files, folders of them, names of runs, or commits whose ru
 are git revisions, which are measured now, in turns: `python -m harness.compare --live main HEAD -- +model=NAME ...`.
 
 Exit code 0: every case was decided and none is worse. 1: something is slower, fails anew, or is lost. 2: a mistake in
-what was asked. 3: nothing is worse, but not everything could be decided.
+what was asked. 3: nothing is worse, but not everything could be decided. 130 and 143: interrupted; the work
+trees are removed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from harness.compare import bisect, live, markdown, runs, sides
+from harness.compare.interruption import Interrupted, interruptible
 from harness.errors import HarnessError, UserError
 
 ROUNDS = 10
@@ -26,10 +29,14 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     end = words.index("--") if "--" in words else len(words)
     asked = _parser().parse_args(words[:end])
     try:
-        found = _found(asked, words[end + 1 :])
+        with interruptible():
+            found = _found(asked, words[end + 1 :], err)
         text = markdown.render(found, asked.base, asked.head, asked.all)
         if asked.markdown is not None:
             asked.markdown.write_text(text)
+    except Interrupted as error:
+        print(f"{error}: nothing was compared, and the work trees are removed", file=err)
+        return bisect.ABORT if asked.bisect_step else error.exit_code
     except (HarnessError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return bisect.ABORT if asked.bisect_step else 2
@@ -37,14 +44,28 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     return bisect.step_code(found) if asked.bisect_step else found.exit_code
 
 
-def _found(asked: argparse.Namespace, overrides: Sequence[str]) -> runs.Comparison:
+def _found(asked: argparse.Namespace, overrides: Sequence[str], err: TextIO) -> runs.Comparison:
     if asked.live:
         if not overrides:
             raise UserError("--live measures what follows `--`: add -- +model=NAME")
-        return live.run(asked.repository, asked.base, asked.head, overrides, asked.rounds)
+        with _status(err) as say:
+            return live.run(asked.repository, asked.base, asked.head, overrides, asked.rounds, say)
     if overrides or asked.bisect_step:
         raise UserError("nothing is measured without --live")
     return runs.compare_runs(*(sides.records(named, asked.results) for named in (asked.base, asked.head)))
+
+
+@contextmanager
+def _status(err: TextIO) -> Iterator[live.Say]:
+    """One line that changes on a terminal, a line each elsewhere."""
+    if not err.isatty():
+        yield lambda text: print(text, file=err, flush=True)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(file=err).status("") as status:
+        yield lambda text: status.update(escape(text))
 
 
 def _parser() -> argparse.ArgumentParser:

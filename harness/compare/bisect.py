@@ -7,9 +7,10 @@ that runs now, not with that of the commit.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -49,19 +50,32 @@ def bisect(repository: Path, good: str, bad: str, overrides: Sequence[str], roun
         command = [*step, "--repository", str(tree), first, "HEAD", "--", *overrides]
         environment = os.environ | {"PYTHONPATH": str(CODE)}
         for words in (["start", "HEAD", first], ["run", *command]):
-            done = subprocess.run(
-                [*git, *words],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            print(done.stdout, end="", file=err)
-            if done.returncode:
-                said = done.stdout.strip().splitlines()[-1:] or ["no word of why"]
+            code, told = _together([*git, *words], environment)
+            print(told, end="", file=err)
+            if code:
+                said = told.strip().splitlines()[-1:] or ["no word of why"]
                 raise UserError(f"git bisect {words[0]} found no commit: {said[0]}")
         found = resolve(tree, "refs/bisect/bad")
     if found is None:
         raise UserError("git bisect left no commit behind")
     return found
+
+
+def _together(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Exit code and output of a command and of all that it starts. An interruption ends them all, and waits until they
+    have removed what they made."""
+    started = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    try:
+        told, _ = started.communicate()
+    except BaseException:
+        os.killpg(started.pid, signal.SIGTERM)
+        started.communicate()
+        raise
+    return started.returncode, told

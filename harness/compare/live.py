@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from typing import get_args
 
 from harness import compare
 from harness.compare import DROPPED_LIMIT, Estimate
+from harness.compare.interruption import deferred
 from harness.compare.runs import Apart, Change, Comparison, ordered, without_speed
 from harness.compare.sides import latest, resolve
 from harness.errors import UserError
@@ -31,6 +33,8 @@ Held = Mapping[str, Record]
 """Case key -> record, of one process."""
 Measure = Callable[[Path, Path], Held]
 """(work tree, folder for its run file) -> what it measured there."""
+Say = Callable[[str], object]
+"""Told what is being done, before it is done."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,15 @@ class Rounds:
     head: tuple[Held, ...]
 
 
-def alternate(base: Path, head: Path, rounds: int, measure: Measure, folder: Path, seed: int) -> Rounds:
+def alternate(base: Path, head: Path, rounds: int, measure: Measure, folder: Path, seed: int, say: Say) -> Rounds:
     """Measure both work trees once a round, which of them first being drawn anew each time."""
-    draw = random.Random(seed)
+    draw, begin = random.Random(seed), time.monotonic()
     held: dict[str, list[Held]] = {"base": [], "head": []}
     for number in range(rounds):
         turns = [("base", base), ("head", head)]
         draw.shuffle(turns)
+        left = f", {_minutes((time.monotonic() - begin) / number * (rounds - number))} left" if number else ""
+        say(f"round {number + 1} of {rounds}{left}: {turns[0][0]}, then {turns[1][0]}")
         for side, tree in turns:
             held[side].append(measure(tree, folder / f"{side}-{number}"))
     return Rounds(tuple(held["base"]), tuple(held["head"]))
@@ -71,19 +77,22 @@ def judge(rounds: Rounds) -> Comparison:
     return ordered(changes, apart)
 
 
-def run(repository: Path, base: str, head: str, overrides: Sequence[str], rounds: int, seed: int = 0) -> Comparison:
+def run(
+    repository: Path, base: str, head: str, overrides: Sequence[str], rounds: int, say: Say, seed: int = 0
+) -> Comparison:
     """The whole A/B: work trees made and removed, `python -m harness OVERRIDES` in each, in turns.
 
     UserError for a revision that is none, too few rounds for an interval, and what the command itself refuses.
     """
     if rounds < FEWEST:
         raise UserError(f"{rounds} rounds: a 99 % interval needs {FEWEST}")
+    say(f"work trees of {base} and {head}")
     with (
         TemporaryDirectory(prefix="inference-pio-") as folder,
         work_tree(repository, base, Path(folder) / "base") as before,
         work_tree(repository, head, Path(folder) / "head") as after,
     ):
-        return judge(alternate(before, after, rounds, command(overrides), Path(folder) / "records", seed))
+        return judge(alternate(before, after, rounds, command(overrides), Path(folder) / "records", seed, say))
 
 
 def command(overrides: Sequence[str]) -> Measure:
@@ -110,18 +119,24 @@ def command(overrides: Sequence[str]) -> Measure:
 
 @contextmanager
 def work_tree(repository: Path, revision: str, at: Path) -> Iterator[Path]:
-    """A detached work tree of the revision, removed on exit; the user's own checkout is not touched."""
+    """A detached work tree of the revision, removed on every exit; the user's own checkout is not touched."""
     commit = resolve(repository, revision)
     if commit is None:
         raise UserError(f"'{revision}' is no revision of {repository}")
     git = ["git", "-C", str(repository), "worktree"]
-    made = subprocess.run([*git, "add", "--quiet", "--detach", str(at), commit], capture_output=True, text=True)
-    if made.returncode:
-        raise UserError(f"no work tree of {revision}: {' '.join(made.stderr.split())}")
     try:
+        with deferred():
+            made = subprocess.run([*git, "add", "--quiet", "--detach", str(at), commit], capture_output=True, text=True)
+        if made.returncode:
+            raise UserError(f"no work tree of {revision}: {' '.join(made.stderr.split())}")
         yield at
     finally:
-        subprocess.run([*git, "remove", "--force", str(at)], check=True, capture_output=True)
+        if at.exists():
+            subprocess.run([*git, "remove", "--force", str(at)], check=True, capture_output=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"about {max(round(seconds / 60), 1)} min" if seconds >= 60 else "under a minute"
 
 
 def _worst(records: Sequence[Record | None]) -> Record | None:

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from harness import store
 from harness.compare.bisect import CODE, bisect
+from harness.compare.interruption import Interrupted, interruptible
 from harness.errors import HarnessError, UserError
 from harness.history import accepted, nights, rules, trend
 from harness.history.accepted import Accepted
@@ -39,7 +40,11 @@ def main(
     end = words.index("--") if "--" in words else len(words)
     asked = _parser().parse_args(words[:end])
     try:
-        return _main(asked, words[end + 1 :], today or date.today(), out, err)
+        with interruptible():
+            return _main(asked, words[end + 1 :], today or date.today(), out, err)
+    except Interrupted as error:
+        print(f"{error}: the work trees are removed", file=err)
+        return error.exit_code
     except HarnessError as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return 2

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any, get_args
 
+from harness import compare
 from harness.history.rules import Point, Series
-from harness.record import REFERENCE
+from harness.record import REFERENCE, Phase, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +26,32 @@ def series(frame: pd.DataFrame) -> tuple[Series, ...]:
     timed = frame[frame["speedup"].notna()].drop_duplicates(["hash", "phase"]).sort_values(["started_at", "run"])
     made = [_one(rows) for _, rows in timed.groupby(["key", "phase"], sort=False)]
     return tuple(sorted(made, key=lambda each: (each.label, each.phase, each.key)))
+
+
+def of_case(records: Sequence[Record]) -> tuple[Series, ...]:
+    """The same from records themselves, all of one case, the oldest first; key and margin are those of the last."""
+    last = records[-1]
+    found = {phase: _points(records, phase) for phase in get_args(Phase)}
+    return tuple(
+        Series(last.key, last.case.label(), phase, last.case.timing.margin, points)
+        for phase, points in found.items()
+        if points
+    )
+
+
+def _points(records: Sequence[Record], phase: Phase) -> tuple[Point, ...]:
+    timed = [(record, compare.log_ratios_by_process(record, phase, REFERENCE)) for record in records]
+    return tuple(
+        Point(
+            record.started_at,
+            record.run,
+            record.environment.commit,
+            record.environment.fingerprint(),
+            median(ratio for blocks in ratios.values() for ratio in blocks),
+        )
+        for record, ratios in timed
+        if ratios and record.environment is not None
+    )
 
 
 def _one(rows: pd.DataFrame) -> Series:

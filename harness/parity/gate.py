@@ -37,7 +37,7 @@ Progress = Callable[[float, str], None]
 FP32_ROWS = 2
 """A fault that mixes rows needs another one to show."""
 FP32_STEPS = 4
-"""Tokens at the end of the fp32 prompt that are also decoded one by one."""
+"""Tokens at the end of the fp32 prompt, at most, that are also decoded one by one."""
 IMAGES = {"fp32": 1, "target": 2, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
 
@@ -169,7 +169,7 @@ class Bench:
         yield self._seen(known.inputs)
         yield self._layers(known.inputs)
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
-        start = known.inputs.tokens.shape[1] - FP32_STEPS
+        start = _end_of_text(known.inputs, FP32_STEPS)
         end = Generated(known.inputs, known.plain[:, start - 1 : -1], start)
         with our_choices(self.model, self.spec.routing, known.routes):
             yield [self._steps(known, end)]
@@ -350,3 +350,10 @@ def _not_judged(target: Target) -> tuple[NotJudged, ...]:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _end_of_text(inputs: ModelInputs, most: int) -> int:
+    """Where the last tokens of all rows begin, at most `most` and behind every image: a cache is told of whole ones."""
+    images = inputs.shows().any(0).nonzero()
+    behind = int(images[-1]) + 1 if len(images) else 0
+    return max(behind, inputs.tokens.shape[1] - most)

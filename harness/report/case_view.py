@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -110,7 +111,7 @@ def machine_view(title: str, environment: Environment) -> MachineView:
 def _replay(record: Record) -> str:
     """As a command, from the folder that holds the records."""
     name = record.parity.reproducer if record.parity else None
-    return f"python -m harness.replay {record.case.hardware}/{name}"
+    return shlex.join(("python", "-m", "harness.replay", f"{record.case.hardware}/{name}"))
 
 
 def _facts(record: Record) -> tuple[Fact, ...]:

@@ -36,18 +36,18 @@ def write(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: S
         )
     view = build(records, plan, run)
     pages = {path: text for name in formats for path, text in FORMATS[name](view).items()}
-    return [_save(out / run, path, text) for path, text in pages.items()]
+    return [save(out / run, path, text) for path, text in pages.items()]
 
 
-def html(view: RunView) -> Pages:
-    """Pages that open from disk, without scripts and without a network."""
+def html(view: RunView, home: str = "") -> Pages:
+    """Pages that open from disk, without scripts and without a network. `home` is where the index leads up to."""
     from harness.report import charts
 
     environment = environment_for_html()
     environment.globals |= {"speedups": charts.speedups, "samples": charts.samples, "waterfall": charts.waterfall}
     index, case = environment.get_template("index.html.j2"), environment.get_template("case.html.j2")
-    pages = {f"cases/{view_of.key}.html": case.render(run=view, case=view_of) for view_of in view.cases}
-    return {"index.html": index.render(run=view)} | pages
+    pages = {f"cases/{view_of.key}.html": case.render(run=view, case=view_of, home=home) for view_of in view.cases}
+    return {"index.html": index.render(run=view, home=home)} | pages
 
 
 def markdown(view: RunView) -> Pages:
@@ -98,7 +98,8 @@ def fenced(text: str) -> Markup:
     return Markup(f"{fence}text\n{text}\n{fence}")
 
 
-def _save(folder: Path, path: str, text: str) -> Path:
+def save(folder: Path, path: str, text: str) -> Path:
+    """Write `folder/path`; UserError where a symlink leads elsewhere or the disk refuses."""
     target = folder / path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from harness import compose, registry
 from harness.case import Case
 from harness.errors import RecordError, UserError
 from harness.hardware import probe
+from harness.history import accepted
 from harness.place import Cluster
 from harness.plan import expand
 from harness.settings import Settings
@@ -50,7 +51,7 @@ def _decide(arguments: Sequence[str], out: TextIO) -> int:
     (case,) = _cases(jobs)
     asked = jobs[0]
     now = datetime.now(UTC).replace(microsecond=0)
-    decision = decide(gather(case, read(Path(asked.out)), now), rules, waivers, now)
+    decision = decide(gather(case, read(Path(asked.out)), accepted.read(Path(asked.out)), now), rules, waivers, now)
     written = document.write(decision, Path(asked.reports) / f"signoff-{now:%Y%m%dT%H%M%S}-{case.key}")
     _print(decision, written, out)
     return 0 if decision.signed else 1
@@ -63,7 +64,7 @@ def _verify(arguments: Sequence[str], out: TextIO) -> int:
     path = Path(overrides[0])
     records = Path(own["out"][-1] if own["out"] else "benchmark_results")
     asked = document.question(path)
-    evidence = gather(asked.case, read(records), asked.decided_at)
+    evidence = gather(asked.case, read(records), accepted.read(records), asked.decided_at)
     decision = decide(evidence, asked.policy, asked.waivers, asked.decided_at)
     wrong = document.differences(decision, path.parent)
     for name in wrong:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from statistics import median
+from datetime import date, datetime
 from typing import Literal, Self, get_args
 
 from pydantic import model_validator
@@ -12,6 +12,8 @@ from pydantic import model_validator
 from harness import compare
 from harness.case import Case, Frozen
 from harness.errors import RecordError
+from harness.history import accepted, nights, rules
+from harness.history.accepted import Accepted
 from harness.outcome import against_strongest, why
 from harness.record import CANDIDATE, KERNELS_IN_PLACE, REFERENCE, Level, Phase, Record, SignOffEvidence
 from harness.signoff.evidence import Evidence
@@ -72,7 +74,8 @@ class Decision(Frozen):
 
 
 def decide(evidence: Evidence, policy: Policy, waivers: Sequence[Waiver], now: datetime) -> Decision:
-    findings = tuple(_waived(finding, evidence.case, policy, waivers, now) for finding in _findings(evidence, policy))
+    found = _findings(evidence, policy, now.date())
+    findings = tuple(_waived(finding, evidence.case, policy, waivers, now) for finding in found)
     return Decision(
         case=evidence.case,
         policy=policy,
@@ -108,7 +111,7 @@ def _waived(finding: Finding, case: Case, policy: Policy, waivers: Sequence[Waiv
     return finding
 
 
-def _findings(evidence: Evidence, policy: Policy) -> Iterator[Finding]:
+def _findings(evidence: Evidence, policy: Policy, today: date) -> Iterator[Finding]:
     measure = f"{command(evidence.case)} timing=signoff 'arm=[{','.join(policy.arms)}]'"
     if evidence.newest is None:
         yield Finding(requirement="record", met=False, found="no run of this case is on record", supply=measure)
@@ -126,7 +129,7 @@ def _findings(evidence: Evidence, policy: Policy) -> Iterator[Finding]:
     yield _peers(record, policy, measure)
     yield from _speed(record, policy, measure)
     yield _memory(record, policy, measure)
-    yield _history(evidence, policy)
+    yield _history(evidence, policy, today)
 
 
 def _parity(record: Record, measure: str) -> Finding:
@@ -145,7 +148,7 @@ def _parity(record: Record, measure: str) -> Finding:
 
 def _faults(evidence: Evidence) -> Finding:
     case = evidence.case
-    plant = f"python -m harness.mutants +model={case.model} hardware={case.hardware}"
+    plant = shlex.join(("python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"))
     if evidence.matrix is None or evidence.matrix.record.kill_matrix is None:
         found = "no kill matrix of these sources is on record: nothing shows that the gate can fail"
         return Finding(requirement="faults", met=False, found=found, supply=plant)
@@ -229,34 +232,36 @@ def _memory(record: Record, policy: Policy, measure: str) -> Finding:
     return Finding(requirement="memory", met=ratio <= policy.memory_ratio, found=found, supply=measure)
 
 
-def _history(evidence: Evidence, policy: Policy) -> Finding:
-    count = len(evidence.earlier)
-    if count < policy.history_points:
+def _history(evidence: Evidence, policy: Policy, today: date) -> Finding:
+    """By the nightly rule and the ratchet of `harness.history`, over this case alone."""
+    count, again = len(evidence.earlier), f"{command(evidence.case)} timing=signoff"
+    if policy.history_points == 0:
+        return Finding(requirement="history", met=True, found="none is asked: the history begins with this case")
+    if count < policy.history_points or evidence.newest is None:
         found = f"insufficient history: {count} of {policy.history_points} earlier runs on equal machines"
-        again = f"{command(evidence.case)} timing=signoff"
         return Finding(requirement="history", met=False, found=found, supply=again)
-    assert evidence.newest is not None
-    margin, worse = evidence.case.timing.margin, []
-    for phase, now in _medians(evidence.newest.record).items():
-        best = min((times[phase] for times in map(_medians, (s.record for s in evidence.earlier)) if phase in times),
-                   default=now)  # fmt: skip
-        if now > best * (1 + margin):
-            worse.append(f"{phase} {now:.4g} ms, the best was {best:.4g}")
-    found = "; ".join(worse) or f"not slower than the best of {count} earlier runs"
-    return Finding(requirement="history", met=not worse, found=found)
+    records = [source.record for source in (*evidence.earlier, evidence.newest)]
+    judged = rules.judge(nights.of_case(records), accepted.since(evidence.steps, today))
+    met = bool(judged) and all(item.standing in ("steady", "faster") for item in judged)
+    found = "; ".join([*(_told(item) for item in judged), *(_step(step, today) for step in evidence.steps)])
+    return Finding(requirement="history", met=met, found=found or "nothing was timed", supply="" if met else again)
 
 
-def _medians(record: Record) -> dict[str, float]:
-    times: dict[str, list[float]] = {}
-    for series in record.series:
-        if series.arm == CANDIDATE:
-            times.setdefault(series.phase, []).extend(series.samples_ms)
-    return {phase: median(samples) for phase, samples in times.items()}
+def _told(item: rules.Finding) -> str:
+    if item.standing == "slower" and item.first_bad:
+        return f"{item.series.phase} is slower: {item.change:+.1%} since {item.first_bad.at}, by the {item.rule} rule"
+    reason = f": {item.reason}" if item.reason else f" over {len(item.points)} runs"
+    return f"{item.series.phase} is {item.standing}{reason}"
+
+
+def _step(step: Accepted, today: date) -> str:
+    state = f"until {step.expires}" if today < step.expires else f"expired on {step.expires}"
+    return f"a step of {step.phase} since {step.since} was accepted by {step.owner}, {state}: {step.reason}"
 
 
 def command(case: Case) -> str:
     """The command that runs the case."""
-    parts = [f"+model={case.model}", f"size={case.size}", f"'optimization=[{','.join(case.optimizations)}]'"]
+    parts = [f"+model={case.model}", f"size={case.size}", f"optimization=[{','.join(case.optimizations)}]"]
     parts += [f"hardware={case.hardware}", f"workload={case.workload.name}"]
     parts += [f"weights={case.weights}"] if case.weights else []
-    return " ".join(("python -m harness", *parts))
+    return shlex.join(("python", "-m", "harness", *parts))

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.case import Case
+from harness.history.accepted import Accepted
 from harness.record import Record
 from harness.store import read_file
 
@@ -35,6 +36,8 @@ class Evidence:
     """The newest record with a kill matrix of the same model, from the same sources."""
     earlier: tuple[Source, ...]
     """Passed and timed runs of the case before, on machines with the same fingerprint, oldest first."""
+    steps: tuple[Accepted, ...] = ()
+    """Acceptances of steps of this case, valid or not, under the key of its newest run."""
 
     def used(self) -> tuple[Source, ...]:
         sources = (*self.earlier, *(source for source in (self.newest, self.matrix) if source))
@@ -51,16 +54,22 @@ def read(folder: Path) -> list[Source]:
     return sorted(found, key=lambda source: (source.record.started_at, source.path))
 
 
-def gather(case: Case, sources: Sequence[Source], until: datetime) -> Evidence:
-    """What `sources`, oldest first, said about the case at the time `until`."""
+def gather(case: Case, sources: Sequence[Source], steps: Sequence[Accepted], until: datetime) -> Evidence:
+    """What `sources` and the accepted `steps`, oldest first, said about the case at the time `until`."""
     sources = [source for source in sources if datetime.fromisoformat(source.record.started_at) <= until]
     mine = [source for source in sources if _same(source.record.case, case) and source.record.status not in ENDS]
     newest = mine[-1] if mine else None
+    keys = {source.record.key for source in mine}
     return Evidence(
         case=case,
         newest=newest,
         matrix=_matrix(newest, sources) if newest else None,
         earlier=tuple(source for source in mine[:-1] if newest and _comparable(source.record, newest.record)),
+        steps=tuple(
+            step.model_copy(update={"key": newest.record.key})
+            for step in steps
+            if newest and step.key in keys and step.made <= until.date()
+        ),
     )
 
 

@@ -1,7 +1,9 @@
 """`python -m harness OVERRIDES` of a repository made by a test: writes a run whose candidate takes what `candidate_ms`
 beside it says, on a machine whose state differs from one process to the next by some percent."""
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,9 @@ def main(words):
     if "+model=toy" not in words:
         print("error: no such model", file=sys.stderr)
         return 2
+    if "waits" in words:
+        Path(os.environ["STAND_IN_PID"]).write_text(str(os.getpid()))
+        time.sleep(120)
     out = Path(next(word.removeprefix("out=") for word in words if word.startswith("out=")))
     told = float(Path(__file__).with_name("candidate_ms").read_text())
     rng = np.random.default_rng(sum(out.name.encode()))

@@ -276,3 +276,12 @@ def test_help_is_light():
     )
     assert done.returncode == 0, done.stderr
     assert "optimization=[rotary,attention]" in done.stdout
+
+
+def test_what_a_worker_tells_of_a_secret_is_in_no_file_of_the_run(ask, world, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUB_TOKEN", "hf_ThisIsNobodysToken")
+    _, out, err = run_fine(ask, world)
+    (path,) = tmp_path.rglob("*.jsonl")
+    assert "HUB_TOKEN=<HUB_TOKEN>" in path.read_text()
+    for told in (out, err, *(file.read_text() for file in tmp_path.rglob("*") if file.is_file())):
+        assert "hf_ThisIsNobodysToken" not in told

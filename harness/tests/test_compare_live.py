@@ -4,8 +4,12 @@ What is measured is a stand-in with a known time; work trees, processes, order, 
 """
 
 import io
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +56,7 @@ def work_trees(folder):
 
 def test_a_slowdown_of_five_percent_is_slower_with_its_interval(repository):
     folder, commits = repository
-    found = live.run(folder, commits[0], "HEAD", ("+model=toy",), ROUNDS)
+    found = live.run(folder, commits[0], "HEAD", ("+model=toy",), ROUNDS, print)
     (change,) = found.changes
     assert (change.estimate.verdict, change.estimate.n, found.exit_code) == ("slower", ROUNDS, 1)
     assert change.estimate.low < 2.0 / 2.1 < change.estimate.high
@@ -62,14 +66,32 @@ def test_a_slowdown_of_five_percent_is_slower_with_its_interval(repository):
 
 def test_the_command_exits_zero_on_equal_speed(repository):
     folder, commits = repository
-    code, out, _ = run_main(folder, commits[0], commits[1])
+    code, out, err = run_main(folder, commits[0], commits[1])
     assert code == 0
     assert "1 same." in out
+    told = err.splitlines()
+    assert told[0] == f"work trees of {commits[0]} and {commits[1]}"
+    assert told[1] in ("round 1 of 8: base, then head", "round 1 of 8: head, then base")
+    assert len(told) == 1 + ROUNDS
+    assert "round 8 of 8, under a minute left: " in told[-1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_one_line_says_what_is_done(repository):
+    folder, commits = repository
+    err = Terminal()
+    words = ["--live", "--repository", str(folder), "--rounds", str(ROUNDS), commits[0], commits[1], "--", "+model=toy"]
+    assert main(words, io.StringIO(), err) == 0
+    assert "round 2 of 8" in err.getvalue()
 
 
 def test_rounds_with_a_disturbed_side_are_left_out_and_too_many_make_it_invalid(repository):
     folder, commits = repository
-    (change,) = live.run(folder, commits[0], commits[4], ("+model=toy", "throttled"), ROUNDS).changes
+    (change,) = live.run(folder, commits[0], commits[4], ("+model=toy", "throttled"), ROUNDS, print).changes
     assert change.estimate.verdict == "invalid"
     assert change.estimate.n == ROUNDS - 3
     assert "3 of 8 rounds were disturbed" in change.estimate.reasons[-1]
@@ -98,3 +120,52 @@ def test_a_mistake_is_one_line_and_exit_code_two(repository, arguments, override
     assert code == 2
     assert message in err
     assert run_main(repository[0], *arguments, "--bisect-step", overrides=overrides)[0] == bisect.ABORT
+
+
+@pytest.fixture
+def interrupt(repository, tmp_path):
+    """A function: command and signal to (exit code, stderr), the signal sent while a revision is measured."""
+
+    def run(words, number):
+        pid = tmp_path / "pid"
+        (tmp_path / "made").mkdir()
+        told = {"STAND_IN_PID": str(pid), "TMPDIR": str(tmp_path / "made"), "PYTHONPATH": str(STAND_IN.parents[2])}
+        child = subprocess.Popen([sys.executable, *words], env=os.environ | told, stderr=subprocess.PIPE, text=True)
+        limit = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text()) and time.monotonic() < limit and child.poll() is None:
+            time.sleep(0.05)
+        assert len(work_trees(repository[0])) > 1
+        child.send_signal(number)
+        err = child.communicate(timeout=60)[1]
+        assert list((tmp_path / "made").iterdir()) == []
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+        return child.returncode, err
+
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_removes_the_work_trees_and_ends_what_measured(repository, interrupt, number):
+    folder, commits = repository
+    words = ["-m", "harness.compare", "--live", "--repository", str(folder), commits[0], "HEAD"]
+    code, err = interrupt([*words, "--", "+model=toy", "waits"], number)
+    assert code == 128 + number
+    assert err.splitlines()[1].startswith("round 1 of 10: ")
+    assert err.splitlines()[-1].startswith(f"interrupted by {number.name}: nothing was compared")
+    assert len(work_trees(folder)) == 1
+
+
+def test_a_signal_removes_the_work_trees_of_a_bisection_and_of_its_steps(repository, interrupt):
+    folder, commits = repository
+    code = (
+        "import sys; from pathlib import Path; from harness.compare import bisect; "
+        "from harness.compare.interruption import Interrupted, interruptible\n"
+        "try:\n    with interruptible():\n"
+        f"        bisect.bisect(Path({str(folder)!r}), {commits[0]!r}, 'HEAD', ['+model=toy', 'waits'], 8, sys.stderr)"
+        "\n"
+        "except Interrupted as error: sys.exit(error.exit_code)"
+    )
+    assert interrupt(["-c", code], signal.SIGTERM)[0] == 128 + signal.SIGTERM
+    assert len(work_trees(folder)) == 1
+    assert (folder / "number").read_text() == "4"

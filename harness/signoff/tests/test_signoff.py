@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness import compose, registry
 from harness.case import Plan
+from harness.history import accepted
 from harness.place import Cluster
 from harness.plan import expand
 from harness.record import (
@@ -107,8 +109,8 @@ def record(case, environment, hours_ago=1, **changes):
     )
 
 
-def history(case, environment, count=8, arms=ARMS):
-    return [record(case, environment, hours_ago=20 + i, series=series(arms)) for i in range(count)]
+def history(case, environment, count=10, arms=ARMS, since=20):
+    return [record(case, environment, hours_ago=since + i, series=series(arms)) for i in range(count)]
 
 
 def faults(case, environment, **changes):
@@ -143,7 +145,7 @@ def test_a_case_with_all_its_evidence_is_signed_and_verified(tmp_path, case, env
     out = io.StringIO()
     path = document(tmp_path) / "signoff.json"
     assert main(["--verify", str(path), f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
-    assert "verified: signed, by 10 record(s)" in out.getvalue()
+    assert "verified: signed, by 12 record(s)" in out.getvalue()
 
 
 def _failed(case, environment):
@@ -210,18 +212,60 @@ def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path
     assert "python -m harness.mutants +model=qwen3_4b_instruct_2507" in said
 
 
-def test_too_short_a_history_refuses_and_so_does_a_step_back_from_the_best(tmp_path, case, environment):
-    short = [record(case, environment), faults(case, environment), *history(case, environment, 7)]
+def test_too_short_a_history_refuses(tmp_path, case, environment):
+    short = [record(case, environment), faults(case, environment), *history(case, environment, 9)]
     stored(tmp_path / "records", short)
     assert asked(tmp_path)[0] == 1
-    assert "insufficient history: 7 of 8" in (document(tmp_path) / "signoff.md").read_text()
-    best = record(case, environment, hours_ago=40, series=series(ARMS | {"candidate": 0.9, "again": 0.9}))
-    stored(tmp_path / "records", [best])
-    later = tmp_path / "later"
-    assert asked(tmp_path, f"reports={later}")[0] == 1
-    (text,) = (path.read_text() for path in later.rglob("signoff.md"))
-    assert "decode 1.00" in text
-    assert "the best was 0.90" in text
+    assert "insufficient history: 9 of 10" in (document(tmp_path) / "signoff.md").read_text()
+
+
+FAST = ARMS | {"candidate": 0.9, "again": 0.9}
+
+
+def history_said(folder):
+    lines = next(folder.rglob("signoff.md")).read_text().splitlines()
+    return next(line for line in lines if line.startswith("| history"))
+
+
+def test_one_slow_run_is_to_be_measured_again(tmp_path, case, environment):
+    before = history(case, environment, 14, FAST)
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment), *before])
+    code, said = asked(tmp_path)
+    assert code == 1
+    assert "decode is rerun: run-1 reads -10.0%: measure it again" in history_said(tmp_path)
+    assert "timing=signoff" in said
+
+
+def test_a_step_down_refuses_until_it_is_accepted_and_again_when_that_expires(tmp_path, case, environment):
+    slow, fast = history(case, environment, 12), history(case, environment, 20, FAST, since=40)
+    records = tmp_path / "records"
+    stored(records, [record(case, environment), faults(case, environment), *slow, *fast])
+    assert asked(tmp_path)[0] == 1
+    assert "decode is slower: -10.0% since" in history_said(tmp_path)
+    fields = {"key": case.key, "fingerprint": slow[0].environment.fingerprint(), "commit": "c", "owner": "kernels"}
+    fields |= {"since": slow[-1].started_at, "reason": "right at last", "made": NOW.date() - timedelta(days=9)}
+    for phase in ("prefill", "decode"):
+        expires = NOW.date() + timedelta(days=9)
+        accepted.write(accepted.Accepted(phase=phase, expires=expires, **fields), records)
+    code, said = asked(tmp_path, f"reports={tmp_path / 'then'}")
+    assert code == 0, said
+    assert "decode is steady over 13 runs" in history_said(tmp_path / "then")
+    assert "accepted by kernels, until" in history_said(tmp_path / "then")
+    verify = ["--verify", str(next((tmp_path / "then").rglob("signoff.json"))), f"out={records}"]
+    assert main(verify, io.StringIO()) == 0
+    shutil.rmtree(records / accepted.FOLDER)
+    for phase in ("prefill", "decode"):
+        expires = NOW.date() - timedelta(days=1)
+        accepted.write(accepted.Accepted(phase=phase, expires=expires, **fields), records)
+    assert asked(tmp_path, f"reports={tmp_path / 'late'}")[0] == 1
+    assert "decode is slower" in history_said(tmp_path / "late")
+    assert "accepted by kernels, expired on" in history_said(tmp_path / "late")
+
+
+def test_a_policy_for_the_first_time_asks_no_history(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 0
+    assert "none is asked" in history_said(tmp_path)
 
 
 @pytest.mark.parametrize(("days", "code"), [(1, 0), (-1, 1)])

@@ -1,0 +1,70 @@
+"""One case through all runs: its trends, what the last record changed, and every record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import get_args
+
+from harness.history.rules import Finding
+from harness.record import Phase
+from harness.report.dashboard import trend
+from harness.report.dashboard.entry import Entry
+from harness.report.dashboard.gather import Difference, Gathered
+from harness.report.dashboard.trend import Trend
+
+SPARK = 40
+"""Newest points of a sparkline."""
+
+
+@dataclass(frozen=True)
+class CasePage:
+    key: str
+    records: tuple[Entry, ...]
+    """The newest first."""
+    trends: tuple[Trend, ...]
+    difference: Difference | None
+
+    @property
+    def newest(self) -> Entry:
+        return self.records[0]
+
+    @property
+    def name(self) -> str:
+        return f"{self.newest.work[0]}/{self.newest.work[1]}"
+
+    @property
+    def stack(self) -> str:
+        return "+".join(self.newest.work[2]) or "none"
+
+    @property
+    def main(self) -> Trend | None:
+        """Decode where it was timed."""
+        return self.trends[-1] if self.trends else None
+
+    @property
+    def spark(self) -> tuple[float, ...]:
+        return tuple(dot.ratio for dot in self.main.dots[-SPARK:]) if self.main else ()
+
+
+def pages(gathered: Gathered, today: date) -> tuple[CasePage, ...]:
+    """By label."""
+    held: dict[str, list[Entry]] = {}
+    for one in gathered.entries:
+        held.setdefault(one.key, []).append(one)
+    findings = {finding.series.name: finding for finding in gathered.findings}
+    every = [_page(key, entries, findings, gathered, today) for key, entries in held.items()]
+    return tuple(sorted(every, key=lambda page: (page.newest.label, page.key)))
+
+
+def _page(
+    key: str, entries: Sequence[Entry], findings: Mapping[str, Finding], gathered: Gathered, today: date
+) -> CasePage:
+    found = [
+        trend.build(entries, phase, findings.get(f"{key}:{phase}"), gathered.accepted, today)
+        for phase in get_args(Phase)
+    ]
+    return CasePage(
+        key, tuple(entries[::-1]), tuple(one for one in found if one is not None), gathered.differences.get(key)
+    )

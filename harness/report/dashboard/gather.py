@@ -1,0 +1,128 @@
+"""A folder of run files read once, in the order of time: what each record says and what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from harness import compare, store
+from harness.compare import runs
+from harness.compare.ablation import ablations
+from harness.compare.runs import Apart, Change
+from harness.history import accepted, nights, rules
+from harness.history.accepted import Accepted
+from harness.history.rules import Finding
+from harness.record import KillMatrix, Record
+from harness.report.ablation import AblationView, view
+from harness.report.dashboard.entry import Entry, entry
+from harness.store import RunFile
+
+BACK = 30
+"""Records of a case between the two of a drift."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two records of a case, and what `harness.compare` says of them."""
+
+    before: Entry
+    after: Entry
+    found: tuple[Change | Apart, ...]
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    run: str
+    day: str
+    view: AblationView
+
+
+@dataclass
+class Gathered:
+    """All that the pages about many records are made of."""
+
+    entries: list[Entry] = field(default_factory=list)
+    """The oldest first; a record that a merged run holds, too, is one."""
+    differences: dict[str, Difference] = field(default_factory=dict)
+    """Case key -> the newest record against the one before."""
+    drifts: dict[str, Difference] = field(default_factory=dict)
+    """Case key -> the newest record against the one BACK before, or the first: what creeps shows here."""
+    waterfalls: dict[str, Waterfall] = field(default_factory=dict)
+    """Title -> the last."""
+    faults: dict[tuple[str, str, str], tuple[Entry, KillMatrix]] = field(default_factory=dict)
+    """Model, size, hardware -> the last."""
+    findings: tuple[Finding, ...] = ()
+    """Of `harness.history`, by its own rule."""
+    accepted: tuple[Accepted, ...] = ()
+    files: list[Path] = field(default_factory=list)
+    """Run files, in the order of time."""
+
+
+def gather(results: Path, today: date) -> Gathered:
+    """Read every run file under `results`; RecordError names a file that cannot be trusted, UserError no folder."""
+    gathered = Gathered(accepted=accepted.read(results))
+    latest: dict[str, tuple[Entry, Record]] = {}
+    seen: set[str] = set()
+    for file in _in_time(results):
+        gathered.files.append(file.path)
+        _add(gathered, file, latest, seen)
+    _add_drifts(gathered, latest)
+    frame = store.load(results, **nights.WHERE)
+    gathered.findings = rules.judge(nights.series(frame), accepted.since(gathered.accepted, today))
+    return gathered
+
+
+def _in_time(results: Path) -> Iterator[RunFile]:
+    """By the start of their first record; only one file is held at a time."""
+    starts = store.load(results)[["run", "started_at"]].groupby("run")["started_at"].min().to_dict()
+    paths = sorted(results.rglob("*.jsonl"), key=lambda path: (starts.get(path.stem, ""), path))
+    return (store.read_file(path) for path in paths)
+
+
+def _add(gathered: Gathered, file: RunFile, latest: dict[str, tuple[Entry, Record]], seen: set[str]) -> None:
+    phases = {record.key: compare.arms(record) for record in file.records}
+    for record, digest in zip(file.records, file.hashes, strict=True):
+        if digest in seen:
+            continue
+        seen.add(digest)
+        one = entry(record, file.path.stem, phases[record.key])
+        gathered.entries.append(one)
+        if record.kill_matrix:
+            case = record.case
+            gathered.faults[case.model, case.size, case.hardware] = one, record.kill_matrix
+        if not one.says_something:
+            continue
+        if record.key in latest:
+            gathered.differences[record.key] = _difference(latest[record.key], (one, record))
+        slim = {"kill_matrix": None, "kernels": (), "receipts": ()}
+        latest[record.key] = one, record.model_copy(update=slim)
+    for ablation in ablations(file.records, phases):
+        seen_as = view(ablation)
+        started = min(record.started_at for record in file.records)
+        gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], seen_as)
+
+
+def _add_drifts(gathered: Gathered, latest: Mapping[str, tuple[Entry, Record]]) -> None:
+    """Reads each file of an older record a second time, instead of holding all records."""
+    held: dict[str, list[Entry]] = {}
+    for one in gathered.entries:
+        if one.says_something:
+            held.setdefault(one.key, []).append(one)
+    wanted: dict[str, list[Entry]] = {}
+    for entries in held.values():
+        if len(entries) > 2:
+            older = entries[max(len(entries) - 1 - BACK, 0)]
+            wanted.setdefault(older.run, []).append(older)
+    for path in gathered.files:
+        if path.stem in wanted:
+            records = {record.key: record for record in store.read_file(path).records}
+            for older in wanted[path.stem]:
+                gathered.drifts[older.key] = _difference((older, records[older.key]), latest[older.key])
+
+
+def _difference(before: tuple[Entry, Record], after: tuple[Entry, Record]) -> Difference:
+    (older, base), (newer, head) = before, after
+    found = runs.compare_runs({base.key: base}, {head.key: head})
+    return Difference(older, newer, (*found.changes, *found.apart))

@@ -1,0 +1,172 @@
+"""The site in a real browser, from disk: filter, sort, open, keyboard, dark, narrow; its first page at scale."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from harness.report import render
+from harness.report.dashboard import overview, site
+from harness.report.dashboard.entry import Entry, Speed
+from harness.report.dashboard.gather import Gathered
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+RECORDS, CASES = 100_000, 500
+FIRST_PAGE_BYTES, INTERACTIVE_MS = 2 * 10**6, 1000
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """A function: page of the site, and settings of the browser, to the page opened from disk. No error may be said."""
+    said, contexts = [], []
+
+    def open_page(path, root=pages, **settings):
+        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings)))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto((root / path).as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def shown(page, selector):
+    return [each.inner_text() for each in page.locator(selector).all() if each.is_visible()]
+
+
+def test_the_matrix_is_filtered_and_the_address_keeps_it(opened):
+    page = opened("index.html")
+    assert page.locator("output").inner_text() == "8 of 8 workloads"
+    page.get_by_label("Find").fill("ALPHA attention")
+    assert page.locator("output").inner_text() == "1 of 8 workloads"
+    assert len(shown(page, ".matrix .line")) == 1
+    assert shown(page, ".matrix tbody th") == ["rotary+attention"]
+    page.reload()
+    assert page.get_by_label("Find").input_value() == "ALPHA attention"
+    assert len(shown(page, ".matrix .line")) == 1
+    page.get_by_label("Find").fill("")
+    page.get_by_role("combobox", name="Verdict").select_option("REFUSED")
+    assert page.locator("output").inner_text() == "1 of 8 workloads"
+
+
+def test_a_table_is_sorted_both_ways_by_number(opened):
+    page = opened("cases.html")
+    head = page.locator("th", has_text="Decode")
+    column = [cell.text_content().strip() for cell in page.locator("thead th").all()].index("Decode")
+    cells = f"tbody tr > :nth-child({column + 1})"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    rising = [float(text.strip("×–") or 0) for text in shown(page, cells)]
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    falling = [float(text.strip("×–") or 0) for text in shown(page, cells)]
+    assert rising == sorted(rising) == falling[::-1]
+    assert rising[0] < rising[-1]
+
+
+def test_from_the_alarm_to_the_raw_samples_by_keyboard_alone(opened, pages, cases):
+    page = opened("index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('.alarm') !== null"):
+            break
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/cases/{cases['stepped'].key}.html")
+    page.get_by_role("link", name="Newest record").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/runs/night-39/cases/{cases['stepped'].key}.html")
+    assert page.locator("#speed ~ .scroll svg, section:has(#speed) svg").count() >= 1
+
+
+def test_a_slash_goes_to_the_filter(opened):
+    page = opened("cases.html")
+    page.keyboard.press("/")
+    page.keyboard.type("beta")
+    assert page.locator("output").inner_text() == "2 of 8 cases"
+
+
+def test_what_says_nothing_is_hidden_until_asked_for(opened):
+    page = opened("compare.html")
+    assert len(shown(page, "tbody tr")) == 5
+    assert page.locator("output").inner_text() == "5 of 10 changes"
+    page.get_by_label("Show what says nothing").check()
+    assert len(shown(page, "tbody tr")) == 10
+    assert page.locator("output").inner_text() == "10 of 10 changes"
+
+
+def luminance(page):
+    red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")[:3]
+    return (red + green + blue) / 3
+
+
+def test_dark_mode_is_dark_and_light_is_light(opened):
+    assert luminance(opened("roofline.html", color_scheme="dark")) < 60
+    assert luminance(opened("roofline.html", color_scheme="light")) > 200
+
+
+def test_no_page_is_wider_than_a_phone(opened, pages):
+    page = opened("index.html", viewport={"width": 390, "height": 800})
+    for path in (*pages.glob("*.html"), *pages.glob("cases/*.html"), *pages.glob("runs/sweep/index.html")):
+        page.goto(path.as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide == 390, f"{path.name} is {wide} pixels wide"
+
+
+def test_without_scripts_everything_is_there(opened):
+    page = opened("index.html", java_script_enabled=False)
+    assert page.locator(".line").count() == 8
+    assert page.locator(".alarm").count() == 1
+
+
+def test_the_first_page_of_a_hundred_thousand_records_is_small_and_quick(opened, tmp_path):
+    gathered = Gathered(entries=list(many(RECORDS, CASES)))
+    page = site.templates().get_template("overview.html.j2")
+    text = page.render(view=overview.build(gathered), **site.shared("index"))
+    path = render.save(tmp_path, "index.html", text)
+    assert path.stat().st_size < FIRST_PAGE_BYTES
+    page = opened("index.html", tmp_path)
+    assert "100,000 records of 200 runs" in page.inner_text("header")
+    assert int(page.evaluate("document.documentElement.dataset.ready")) < INTERACTIVE_MS
+    begin = page.evaluate("performance.now()")
+    page.get_by_label("Find").fill("model_3 s1")
+    assert "of 500 workloads" in page.locator("output").inner_text()
+    assert page.evaluate("performance.now()") - begin < INTERACTIVE_MS
+
+
+def many(records, cases):
+    """Nights of cases: 4 models x 5 stacks x 5 machines x 5 workloads."""
+    over = (1.5, 1.49, 1.51)
+    speed = Speed("decode", 2.0, "Hugging Face default", "faster", *over, over, 10**9, 10**9, 0.5, "memory")
+    first = Entry(
+        run="r", key="0" * 16, work=("m", "full", (), "h", "w", None), label="l", workload="w", status="passed",
+        word="PASSED", tone="good", sentence="", started_at="2026-01-01T00:00:00+00:00", commit="c" * 40,
+        fingerprint="f", provisional=False, checks=100, worst=0.5, speeds=(speed,), ceilings=None, faults="",
+    )  # fmt: skip
+
+    def kind(number):
+        stack, workload = tuple(f"s{i}" for i in range(number // 4 % 5)), f"w{number // 100}"
+        work = (f"model_{number % 4}", "full", stack, f"h{number // 20 % 5}", workload, None)
+        return replace(first, key=f"{number:016x}", work=work, workload=workload)
+
+    kinds = [kind(number) for number in range(cases)]
+    for night in range(records // cases):
+        for one in kinds:
+            yield replace(one, run=f"night-{night}", started_at=f"2026-01-01T00:00:00+00:{night:03d}")
