@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from harness import compose, cost, registry, session, shard_plan, shards, split
-from harness.__main__ import world
+from harness import cost, shards
 from harness.case import Plan
 from harness.record import Check, Parity, Record
 from harness.store import RunWriter, read_file, run_path
@@ -57,27 +56,6 @@ def test_the_balance_of_a_sweep_is_shown_with_every_case_once():
     assert "shard 2/2: " in said
     assert said.count("qwen3_4b_instruct_2507/tiny") == 3
     assert "longest shard over the mean" in said
-
-
-@pytest.fixture(scope="module", params=shard_plan.read(shard_plan.PLANS))
-def real(request):
-    """The plan of all models on a kind of machine, and how many shards it is meant for."""
-    asked = shard_plan.read(shard_plan.PLANS)[request.param]
-    jobs = compose.jobs(asked.sweep, multirun=True)
-    return session.planned(jobs, compose.known_hardware(), world(), sweep=True), asked.shards
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
-def test_shards_of_the_real_plan_hold_each_case_once(real, count):
-    whole, _ = real
-    dealt = [key for group in session.groups(whole, count) for key in group.keys]
-    assert sorted(dealt) == sorted(case.key for case in whole.plan.cases)
-
-
-def test_shards_of_the_real_plan_are_even(real):
-    whole, shards = real
-    assert {case.model for case in whole.plan.cases} == set(registry.names())
-    assert split.imbalance(session.groups(whole, shards)) <= 1.10
 
 
 def test_the_plan_of_a_kind_of_machine_is_told_with_the_command_that_runs_it(tmp_path):
