@@ -12,20 +12,26 @@ from harness.case import Case
 from harness.errors import ConfigError
 from harness.record import INCONCLUSIVE, Record
 
+UNTIMED = "untimed"
 START_S = 8.0
 """A fresh process up to its first forward."""
 PROVE_S = {"tiny": 20.0, "slice": 240.0, "full": 300.0}
 PER_OPTIMIZATION_S = {"tiny": 8.0, "slice": 20.0, "full": 20.0}
 
 
+def name(case: Case) -> str:
+    """What cases that take equally long share: everything but the seed."""
+    return f"{case.label()} {case.timing.name if case.timing.processes else UNTIMED}"
+
+
 def read_durations(path: Path) -> dict[str, float]:
-    """Case label -> wall seconds of its last recorded run; empty before the first one was recorded."""
+    """`name` of a case -> wall seconds; empty before the first one was recorded."""
     if not path.exists():
         return {}
     held = json.loads(path.read_text())
     if not isinstance(held, dict) or not all(isinstance(value, int | float) for value in held.values()):
-        raise ConfigError(f"{path.name} must map case labels to seconds: the estimate would be of something else")
-    return {str(label): float(seconds) for label, seconds in held.items()}
+        raise ConfigError(f"{path.name} must map names of cases to seconds: the estimate would be of something else")
+    return {str(case): float(seconds) for case, seconds in held.items()}
 
 
 def learned(durations: Mapping[str, float], records: Iterable[Record]) -> dict[str, float]:
@@ -34,8 +40,8 @@ def learned(durations: Mapping[str, float], records: Iterable[Record]) -> dict[s
     found: dict[str, list[float]] = {}
     for record in records:
         if record.kill_matrix is None and record.status not in INCONCLUSIVE | {"skipped", "timed_out", "crashed"}:
-            found.setdefault(record.case.label(), []).append(record.wall_s)
-    known = dict(durations) | {label: round(median(seconds), 1) for label, seconds in found.items()}
+            found.setdefault(name(record.case), []).append(record.wall_s)
+    known = dict(durations) | {case: round(median(seconds), 1) for case, seconds in found.items()}
     return dict(sorted(known.items()))
 
 
@@ -47,10 +53,14 @@ def write_durations(path: Path, durations: Mapping[str, float]) -> None:
 
 
 def estimate_s(case: Case, durations: Mapping[str, float]) -> float:
-    """Seconds, never more than the case's deadline."""
-    if case.label() in durations:
-        return durations[case.label()]
-    prove = PROVE_S.get(case.size, PROVE_S["full"])
-    prove += len(case.optimizations) * PER_OPTIMIZATION_S.get(case.size, PER_OPTIMIZATION_S["full"])
+    """Seconds, never more than the case's deadline. Where only the proof was recorded, timing is added to it."""
+    if name(case) in durations:
+        return durations[name(case)]
+    proof = durations.get(f"{case.label()} {UNTIMED}") or _proof_s(case)
     timing = case.timing.processes * (START_S + case.timing.limit_s)
-    return min(START_S + prove + timing, case.deadline_s)
+    return min(proof + timing, case.deadline_s)
+
+
+def _proof_s(case: Case) -> float:
+    each = PER_OPTIMIZATION_S.get(case.size, PER_OPTIMIZATION_S["full"])
+    return START_S + PROVE_S.get(case.size, PROVE_S["full"]) + len(case.optimizations) * each

@@ -328,6 +328,7 @@ class Record(Frozen):
     status: Status
     started_at: str
     wall_s: float
+    """Of its processes: waiting for a device is not in it."""
     environment: Environment | None = None
     provenance: Provenance | None = None
     receipts: tuple[ReceiptNote, ...] = ()

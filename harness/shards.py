@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from harness.errors import HarnessError, UserError
+from harness import shard_plan
+from harness.errors import HarnessError, UnknownName, UserError
+
+if TYPE_CHECKING:
+    from harness.session import Planned
 
 
 def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
     """0: shown or proven. 1: a test ran in no shard or in two. 2: a mistake in what was asked."""
     parser = argparse.ArgumentParser(prog="python -m harness.shards", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("plan", help="the balance of the plan of each kind of machine (test_shards/plans.yaml)")
+    plan.add_argument("kinds", nargs="*", help="kinds of machines; all of them where none is named")
+    plan.add_argument("--plans", type=Path, default=shard_plan.PLANS, help="another file of plans")
     show = commands.add_parser("show", help="the cases of each shard of a sweep, and the balance")
     show.add_argument("count", type=int, help="how many shards")
     show.add_argument("overrides", nargs="+", help="the sweep, as after `python -m harness -m`")
@@ -27,6 +35,8 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     verify.add_argument("executed", type=Path, nargs="+", help="node ids that a shard ran, one file a shard")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.command == "plan":
+            return _plan(chosen.kinds, shard_plan.read(chosen.plans), out)
         if chosen.command == "show":
             return _show(chosen.count, chosen.overrides, out)
         if chosen.command == "learn":
@@ -37,14 +47,41 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
         return 2
 
 
-def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
+def _whole(overrides: Sequence[str]) -> Planned:
     from harness import compose, session
     from harness.__main__ import world
+
+    return session.planned(compose.jobs(overrides, multirun=True), compose.known_hardware(), world(), sweep=True)
+
+
+def _plan(kinds: Sequence[str], plans: Mapping[str, shard_plan.ShardPlan], out: TextIO) -> int:
+    from harness import cost, session
+    from harness.split import imbalance
+
+    for kind in kinds:
+        if kind not in plans:
+            raise UnknownName("kind of machine", kind, plans)
+    known = cost.read_durations(session.DURATIONS)
+    for kind in kinds or plans:
+        whole = _whole(plans[kind].sweep)
+        groups = session.groups(whole, plans[kind].shards)
+        recorded = sum(cost.name(case) in known for case in whole.plan.cases)
+        print(
+            f"{kind}: {len(whole.plan.cases)} cases in {len(groups)} shards, {recorded} of recorded duration, longest "
+            f"about {max(group.load_s for group in groups):.0f} s, over the mean {imbalance(groups):.3f}",
+            file=out,
+        )
+        print(f"  {shlex.join(['python', '-m', 'harness', '-m', *plans[kind].sweep])} shard=I/{len(groups)}", file=out)
+    return 0
+
+
+def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
+    from harness import session
     from harness.split import imbalance
 
     if count < 1:
         raise UserError(f"{count} shards: there must be one at least")
-    whole = session.planned(compose.jobs(overrides, multirun=True), compose.known_hardware(), world(), sweep=True)
+    whole = _whole(overrides)
     groups = session.groups(whole, count)
     labels = {case.key: case.label() for case in whole.plan.cases}
     for index, group in enumerate(groups, start=1):
@@ -62,7 +99,7 @@ def _learn(runs: Sequence[Path], path: Path | None, out: TextIO) -> int:
     records = [record for file in merge.run_files(runs) for record in store.read_file(file).records]
     before = cost.read_durations(path)
     after = cost.learned(before, records)
-    changed = sum(before.get(label) != seconds for label, seconds in after.items())
+    changed = sum(before.get(case) != seconds for case, seconds in after.items())
     if changed:
         cost.write_durations(path, after)
     print(f"{changed} of {len(after)} durations learned from {len(records)} records: {path}", file=out)

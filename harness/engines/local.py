@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from harness.case import Case
@@ -92,7 +93,9 @@ class LocalEngine:
         started_at, begun = now(), time.monotonic()
         parts: list[Fragment] = []
         try:
-            self._run_parts(case, parts, told)
+            with self._devices(case, told) as held:
+                started_at, begun = now(), time.monotonic()
+                self._run_parts(case, parts, told, held)
         except Stopped:
             parts.append(fragment.ended("killed", "KeyboardInterrupt", "interrupted from the keyboard"))
         fields = fragment.merge(parts[0], parts[1:])
@@ -100,19 +103,19 @@ class LocalEngine:
         told.end(record)
         return record
 
-    def _run_parts(self, case: Case, parts: list[Fragment], told: Told) -> None:
+    def _devices(self, case: Case, told: Told) -> AbstractContextManager[tuple[str, ...]]:
         place = self._places[case.hardware]
         devices, count = (place.gpu_uuids, place.gpu_count) if place.kind == "cuda" else (("cpu",), 1)
-        with (
-            locks.hold(
-                devices, count, lambda held: told.part(f"waiting: {held} is held by another case"), self._stop.rest
-            ) as held,
-            tempfile.TemporaryDirectory(prefix="inference-pio-") as scratch,
-        ):
+        return locks.hold(
+            devices, count, lambda held: told.part(f"waiting: {held} is held by another case"), self._stop.rest
+        )
+
+    def _run_parts(self, case: Case, parts: list[Fragment], told: Told, held: tuple[str, ...]) -> None:
+        with tempfile.TemporaryDirectory(prefix="inference-pio-") as scratch:
             deadline = time.monotonic() + case.deadline_s
             asked = Path(scratch) / "case.json"
             asked.write_text(case.model_dump_json())
-            visible = held if place.kind == "cuda" else ()
+            visible = held if self._places[case.hardware].kind == "cuda" else ()
             proven = fragment.proof(self._part(case, asked, ["prove"], visible, deadline, told))
             name = f"{self._stamp.run}-{case.key}"
             parts.append(fragment.keep_reproducer(asked.with_name("prove.json"), self._folder, name, proven))

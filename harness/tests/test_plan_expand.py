@@ -188,7 +188,7 @@ def test_real_weights_are_the_full_model(model, cpu_site):
 def test_a_recorded_duration_replaces_the_estimate_which_never_passes_the_deadline(make_case):
     case = make_case(deadline_s=15.0)
     assert cost.estimate_s(case, {}) == 15.0
-    assert cost.estimate_s(case, {case.label(): 3.5}) == 3.5
+    assert cost.estimate_s(case, {cost.name(case): 3.5}) == 3.5
     assert cost.estimate_s(make_case(deadline_s=1e4), {}) < cost.estimate_s(make_case(deadline_s=1e4, size="full"), {})
 
 

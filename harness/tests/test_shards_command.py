@@ -58,6 +58,32 @@ def test_the_balance_of_a_sweep_is_shown_with_every_case_once():
     assert "longest shard over the mean" in said
 
 
+def test_the_plan_of_a_kind_of_machine_is_told_with_the_command_that_runs_it(tmp_path):
+    path = tmp_path / "plans.yaml"
+    path.write_text("desk: {shards: 3, sweep: ['+model=glob(qwen3_4b*)', 'optimization=none,rotary', hardware=cpu]}")
+    code, said = ask("plan", "--plans", path)
+    assert code == 0, said
+    assert "desk: 2 cases in 3 shards" in said
+    assert "python -m harness -m '+model=glob(qwen3_4b*)' optimization=none,rotary hardware=cpu shard=I/3" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("desk: {shards: 0, sweep: [size=tiny]}", "desk", "desk.shards"),
+        ("desk: {shards: 2, sweep: [size=tiny], gpus: 8}", "desk", "desk.gpus"),
+        ("desk: {shards: 2, sweep: [", "desk", "plans.yaml"),
+        ("desk: {shards: 2, sweep: [size=tiny]}", "dask", "desk"),
+    ],
+)
+def test_a_plan_that_says_nothing_sound_is_refused_by_its_field(tmp_path, text, kind, message):
+    path = tmp_path / "plans.yaml"
+    path.write_text(text)
+    code, said = ask("plan", kind, "--plans", path)
+    assert code == 2
+    assert message in said
+
+
 @pytest.fixture
 def finished(tmp_path, make_case, environment):
     """A run file of one case for each (seed, seconds, status), all of them with one label."""
@@ -70,7 +96,7 @@ def finished(tmp_path, make_case, environment):
             for case, (_, seconds, status) in zip(cases, ends, strict=True):
                 proof = {"parity": RIGHT} if status == "passed" else {"reason": status}
                 writer.append(Record(case=case, key=case.key, wall_s=seconds, status=status, **proof, **common))
-        return cases[0].label()
+        return cost.name(cases[0])
 
     return finished
 
@@ -86,3 +112,11 @@ def test_durations_are_the_median_of_what_finished_and_others_stay(finished, tmp
     assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", "--durations", path)[1]
     (run,) = tmp_path.rglob("*.jsonl")
     assert cost.estimate_s(read_file(run).plan.cases[0], cost.read_durations(path)) == 14.0
+
+
+def test_where_only_the_proof_was_recorded_its_timing_is_added_to_it(make_case):
+    timed = make_case()
+    untimed = timed.model_copy(update={"timing": timed.timing.model_copy(update={"name": "off", "processes": 0})})
+    recorded = {cost.name(untimed): 9.0}
+    assert cost.estimate_s(untimed, recorded) == 9.0
+    assert cost.estimate_s(timed, recorded) == min(9.0 + cost.START_S + timed.timing.limit_s, timed.deadline_s)
