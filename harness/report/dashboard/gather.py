@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,6 +21,10 @@ from harness.store import RunFile
 
 BACK = 30
 """Records of a case between the two of a drift."""
+
+
+Held = dict[str, tuple[Entry, Record]]
+"""Case key -> a record of it."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,13 @@ class Gathered:
 def gather(results: Path, today: date) -> Gathered:
     """Read every run file under `results`; RecordError names a file that cannot be trusted, UserError no folder."""
     gathered = Gathered(accepted=accepted.read(results))
-    latest: dict[str, tuple[Entry, Record]] = {}
+    latest: Held = {}
+    before: Held = {}
     seen: set[str] = set()
     for file in _in_time(results):
         gathered.files.append(file.path)
-        _add(gathered, file, latest, seen)
+        _add(gathered, file, latest, before, seen)
+    gathered.differences = {key: _difference(older, latest[key]) for key, older in before.items()}
     _add_drifts(gathered, latest)
     frame = store.load(results, **nights.WHERE)
     gathered.findings = rules.judge(nights.series(frame), accepted.since(gathered.accepted, today))
@@ -81,7 +87,7 @@ def _in_time(results: Path) -> Iterator[RunFile]:
     return (store.read_file(path) for path in paths)
 
 
-def _add(gathered: Gathered, file: RunFile, latest: dict[str, tuple[Entry, Record]], seen: set[str]) -> None:
+def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: set[str]) -> None:
     phases = {record.key: compare.arms(record) for record in file.records}
     for record, digest in zip(file.records, file.hashes, strict=True):
         if digest in seen:
@@ -95,7 +101,7 @@ def _add(gathered: Gathered, file: RunFile, latest: dict[str, tuple[Entry, Recor
         if not one.says_something:
             continue
         if record.key in latest:
-            gathered.differences[record.key] = _difference(latest[record.key], (one, record))
+            before[record.key] = latest[record.key]
         slim = {"kill_matrix": None, "kernels": (), "receipts": ()}
         latest[record.key] = one, record.model_copy(update=slim)
     for ablation in ablations(file.records, phases):
@@ -104,7 +110,7 @@ def _add(gathered: Gathered, file: RunFile, latest: dict[str, tuple[Entry, Recor
         gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], seen_as)
 
 
-def _add_drifts(gathered: Gathered, latest: Mapping[str, tuple[Entry, Record]]) -> None:
+def _add_drifts(gathered: Gathered, latest: Held) -> None:
     """Reads each file of an older record a second time, instead of holding all records."""
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:
