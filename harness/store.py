@@ -63,11 +63,10 @@ class RunWriter:
         self._file = self._open()
         header: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
         header |= ({"shard": shard} if shard else {}) | ({"sources": list(sources)} if sources else {})
-        self._write({"hash": _digest(header), "header": header})
+        self._write("header", header)
 
     def append(self, record: Record) -> None:
-        content = record.model_dump(mode="json")
-        self._write({"hash": _digest(content), "record": content})
+        self._write("record", record.model_dump(mode="json"))
 
     def finish(self) -> Path:
         """Link the complete file into place; an existing one is never replaced."""
@@ -101,8 +100,10 @@ class RunWriter:
         except OSError as error:
             raise UserError(f"cannot write records under {self.path.parent}: {error.strerror}") from None
 
-    def _write(self, line: dict[str, Any]) -> None:
-        data = (_canonical(line) + "\n").encode()
+    def _write(self, kind: str, content: dict[str, Any]) -> None:
+        """One line, the canonical JSON of the hash and the content that has it."""
+        text = _canonical(content)
+        data = f'{BEFORE_HASH}{_hash(text)}","{kind}":{text}}}\n'.encode()
         if len(data) > MOST_BYTES:
             raise RecordError(f"a line of {len(data) >> 20} MiB: {MOST_BYTES >> 20} MiB is the most that is read again")
         try:
@@ -244,7 +245,7 @@ def _digest_as_written(line: str, kind: str) -> str | None:
     stated, between, content = line[len(BEFORE_HASH) :].partition(f'","{kind}":')
     if not line.startswith(BEFORE_HASH) or not between or not content.endswith("}"):
         return None
-    return stated if hashlib.sha256(content[:-1].encode()).hexdigest() == stated else None
+    return stated if _hash(content[:-1]) == stated else None
 
 
 def _valid(noun: type[Noun], content: Any, where: str) -> Noun:
@@ -268,4 +269,8 @@ def _canonical(content: dict[str, Any]) -> str:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+    return _hash(_canonical(content))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
