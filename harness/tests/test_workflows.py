@@ -103,7 +103,8 @@ def test_shards_of_a_sweep_become_one_run_and_a_silent_shard_is_lost(runner, tmp
     assert "2 planned = 2 passed + 0 failed + 0 lost + 0 skipped" in merged.stdout
     assert runner(report).returncode == 0
     assert "qwen3_4b_instruct_2507" in (tmp_path / "summary.md").read_text().split("longest shard")[1]
-    next((tmp_path / "runs").rglob("*.jsonl")).unlink()
+    holding = [path for path in (tmp_path / "runs").rglob("*.jsonl") if '"record":' in path.read_text()]
+    holding[0].unlink()
     incomplete = runner(merge)
     assert incomplete.returncode == 1
     assert "1 lost" in incomplete.stdout
