@@ -68,7 +68,10 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("q from a packed projection", packed_query(_case(2, 11, 4, 4, 2, 16, (0, 5), *draw)))
     tokens, past = values.length(2, 40, device, generator), values.length(0, 40, device, generator)
     starts = (0, values.length(0, past, device, generator))
-    yield OpCase("drawn shape", _case(2, tokens, past, 2, 1, 80, starts, *draw))
+    kv_heads, group = values.length(1, 2, device, generator), values.length(1, 3, device, generator)
+    page_tokens = values.length(80, 120, device, generator)
+    drawn = (2, tokens, past, kv_heads * group, kv_heads, page_tokens)
+    yield OpCase("drawn shape", _case(*drawn, starts, *draw))
     yield OpCase("peaky", _case(1, 33, 0, 12, 1, 48, (0,), *draw, scale=8.0))
 
 

@@ -98,7 +98,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("sliced", {**case, "qkv": values.sliced(case["qkv"])})
     yield OpCase("nan row", {**case, "qkv": values.with_nan_row(case["qkv"], 4)})
     yield OpCase("outliers", {**case, "qkv": values.outliers(tuple(case["qkv"].shape), *draw)})
-    rows, heads = values.length(2, 60, device, generator), values.length(1, 3, device, generator)
+    rows, heads = values.length(2, 200, device, generator), values.length(1, 8, device, generator)
     yield OpCase("drawn shape", _case(rows, heads, *draw))
 
 

@@ -48,8 +48,9 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     nan = _case((9, 11), 2, *draw)
     nan["v"][:9] = float("nan")
     yield OpCase("nan in one segment", nan)
-    first, second, heads = (values.length(*ends, device, generator) for ends in ((1, 60), (1, 60), (1, 3)))
-    yield OpCase("drawn shape", _case((first, second), heads, *draw))
+    count, heads = values.length(2, 5, device, generator), values.length(1, 6, device, generator)
+    drawn = [values.length(1, 60, device, generator) for _ in range(count)]
+    yield OpCase("drawn shape", _case(drawn, heads, *draw))
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
