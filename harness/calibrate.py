@@ -55,6 +55,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
     import torch
 
     from harness import environment, registry
+    from harness.parity.backends import exact_convolutions
     from harness.parity.calibration import kernel_alarms, quantiles, right_answers
     from harness.session import ROOT
 
@@ -62,8 +63,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
     dtypes = options.dtypes.split(",")
     if options.seeds < 1 or any(name not in known for name in dtypes):
         raise UserError(f"--seeds must be positive and --dtypes among {', '.join(known)}")
-    # A convolution rounds float32 to tf32 unless told otherwise: no reference for anything in float32.
-    torch.backends.cudnn.allow_tf32 = False
+    exact_convolutions()
     spec = registry.load(options.model)
     seeds = tuple(range(options.seeds))
     checks = {

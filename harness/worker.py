@@ -20,8 +20,10 @@ from harness.engines.fragment import REPRODUCER, Fragment
 from harness.errors import HarnessError
 from harness.measure import Timing, time_case
 from harness.mutants.part import Trial, kill_matrix
+from harness.parity.backends import exact_convolutions
 from harness.parity.gate import Extent, Proof, prove
 from harness.parity.reproducer import capture
+from harness.precompile import precompile
 from harness.provenance import provenance
 from harness.record import Failure, ReceiptNote
 from harness.spec import KernelMode, ModelSpec, Target
@@ -143,8 +145,10 @@ def main(argv: list[str] | None = None) -> int:
 def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
     spec = registry.load(case.model)
     if options.part != "time":
-        # A convolution rounds float32 to tf32 unless told otherwise: no reference for anything in float32.
-        torch.backends.cudnn.allow_tf32 = False
+        exact_convolutions()
+    if options.part == "prove" and case.hardware != "cpu" and options.rank is None:
+        say(0.0, "compile kernels")
+        precompile(options.case)
     if options.part == "mutants":
         return run_mutants(case)
     world = options.world or ranks.world_of(case, spec)

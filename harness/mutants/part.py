@@ -1,4 +1,4 @@
-"""All faults of one case, judged in this process or, without a GPU, in several."""
+"""All faults of one case: the model's in one process, each kernel's in another, as many at once as there are cores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 from harness import build, registry
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
-from harness.parity.gate import Extent, kernels_of, seed_after_code
+from harness.parity.backends import exact_convolutions
+from harness.parity.gate import Extent, judged_dtypes, kernels_of, seed_after_code
 from harness.record import KillMatrix, MutantOutcome
 from harness.spec import ModelSpec, Target
 
@@ -24,6 +25,8 @@ SHARED = frozenset({"ranks"})
 FOREIGN = SHARED | {"triton", "cuda"}
 """What, besides, an interpreting process gives only at great cost, or not at all."""
 MODEL = "model"
+MOST = 8
+"""Processes at most: on a GPU each holds a context."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,19 @@ def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
 
 
 def _each(trial: Trial, subjects: Sequence[str]) -> Iterator[tuple[str, list[MutantOutcome]]]:
-    if trial.target.device.type != "cpu" or len(subjects) < 2:
+    workers = min(len(subjects), len(os.sched_getaffinity(0)), MOST)
+    if workers < 2:
         yield from ((subject, judge(trial, subject)) for subject in subjects)
         return
-    workers = min(len(subjects), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _alone) as pool:
         pending = {pool.submit(judge, trial, subject): subject for subject in subjects}
         for done in as_completed(pending):
             yield pending[done], done.result()
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+    exact_convolutions()
 
 
 def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
@@ -76,7 +84,7 @@ def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
     target = trial.target
     if subject != MODEL:
         kernel = next(kernel for kernel in kernels_of(spec, trial.stack) if kernel.name == subject)
-        dtypes = tuple(filter(kernel.computes, dict.fromkeys((torch.float32, target.dtype))))
+        dtypes = judged_dtypes(kernel, target.dtype)
         return list(judge_kernel(kernel, dtypes, target.device, seed_after_code(spec, trial.seed)))
     stack = without(spec, trial.stack, SHARED)
     if target.kernels == "interpreted":

@@ -111,13 +111,17 @@ def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> li
         # Ranks launch the same kernels: one judges them.
         return []
     drawn = seed_after_code(spec, seed)
-    dtypes = dict.fromkeys((torch.float32, target.dtype))
     return [
         check
         for kernel in kernels_of(spec, stack)
-        for dtype in filter(kernel.computes, dtypes)
+        for dtype in judged_dtypes(kernel, target.dtype)
         for check in check_kernel(kernel, dtype, target.device, drawn)
     ]
+
+
+def judged_dtypes(kernel: Kernel, target: torch.dtype) -> tuple[torch.dtype, ...]:
+    """What a kernel is judged in: float32, which shows the maths, and the target dtype, as far as it computes them."""
+    return tuple(filter(kernel.computes, dict.fromkeys((torch.float32, target))))
 
 
 def seed_after_code(spec: ModelSpec, seed: int) -> int:
