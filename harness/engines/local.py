@@ -105,9 +105,15 @@ class LocalEngine:
 
     def _devices(self, case: Case, told: Told) -> AbstractContextManager[tuple[str, ...]]:
         place = self._places[case.hardware]
-        devices, count = (place.gpu_uuids, place.gpu_count) if place.kind == "cuda" else (("cpu",), 1)
+        on_gpu = place.kind == "cuda"
+        devices, count = (place.gpu_uuids, place.gpu_count) if on_gpu else (("cpu",), 1)
         return locks.hold(
-            devices, count, lambda held: told.part(f"waiting: {held} is held by another case"), self._stop.rest
+            devices,
+            count,
+            lambda held: told.part(f"waiting: {held} is held by another case"),
+            self._stop.rest,
+            # The memory of a GPU holds one case; a CPU's is shared by those that time nothing.
+            shared=not on_gpu and case.timing.processes == 0,
         )
 
     def _run_parts(self, case: Case, parts: list[Fragment], told: Told, held: tuple[str, ...]) -> None:

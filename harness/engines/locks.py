@@ -1,4 +1,4 @@
-"""One lock per device, so that two timed runs on it never overlap, whoever started them among the user's processes."""
+"""One lock per device: nothing of ours runs there beside a timed case, whoever of the user's processes started it."""
 
 from __future__ import annotations
 
@@ -34,36 +34,43 @@ def lock_folder() -> Path:
 
 @contextmanager
 def hold(
-    devices: Sequence[str], count: int, waiting: Callable[[str], None], rest: Callable[[float], None] = time.sleep
+    devices: Sequence[str],
+    count: int,
+    waiting: Callable[[str], None],
+    rest: Callable[[float], None] = time.sleep,
+    *,
+    shared: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Hold `count` of the devices: free ones if there are enough, else wait for the first ones, in a fixed order.
-    `rest` passes the time between two tries, and ends the waiting by raising."""
+    `rest` passes the time between two tries, and ends the waiting by raising. Those who hold a device `shared` hold it
+    together, and keep out who wants it alone."""
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with ExitStack() as stack:
-        taken = _take_free(stack, devices, count)
+        taken = _take_free(stack, devices, count, how)
         if len(taken) < count:
             stack.close()
             taken = sorted(devices)[:count]
             waiting(", ".join(taken))
             for device in taken:
                 file = _open(stack, device)
-                while not _lock(file):
+                while not _lock(file, how):
                     rest(RETRY_S)
         yield tuple(taken)
 
 
-def _take_free(stack: ExitStack, devices: Sequence[str], count: int) -> list[str]:
+def _take_free(stack: ExitStack, devices: Sequence[str], count: int, how: int) -> list[str]:
     taken: list[str] = []
     for device in devices:
         if len(taken) == count:
             break
-        if _lock(_open(stack, device)):
+        if _lock(_open(stack, device), how):
             taken.append(device)
     return taken
 
 
-def _lock(file: int) -> bool:
+def _lock(file: int, how: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

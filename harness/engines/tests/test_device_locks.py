@@ -39,6 +39,23 @@ def test_a_second_holder_waits_and_says_for_what_until_the_first_lets_go():
     thread.join()
 
 
+def test_shared_holders_are_together_and_keep_out_who_wants_it_alone():
+    waited, entered = threading.Event(), threading.Event()
+
+    def alone():
+        with locks.hold(("cpu",), 1, lambda held: waited.set()):
+            entered.set()
+
+    with locks.hold(("cpu",), 1, nobody, shared=True):
+        with locks.hold(("cpu",), 1, nobody, shared=True):
+            thread = threading.Thread(target=alone)
+            thread.start()
+            assert waited.wait(5)
+        assert not entered.wait(0.1)
+    assert entered.wait(5)
+    thread.join()
+
+
 def test_a_partial_taking_is_given_back_before_waiting():
     """Two runs that each want both GPUs must not hold one each for ever."""
     waited = threading.Event()
