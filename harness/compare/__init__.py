@@ -60,7 +60,7 @@ class PhaseComparison:
     against: tuple[ArmComparison, ...]
     """Every other arm that ran, the reference first."""
     again: Estimate | None
-    """A/A: the candidate against itself; anything but `same` makes the phase invalid."""
+    """A/A: the candidate against itself. Told apart, all is invalid; undecided, verdicts allow for its interval."""
     strongest: str | None
     """The arm with the lowest time among all but the candidate."""
     floor_ms: float | None
@@ -130,6 +130,31 @@ def judge(interval: stats.Interval, margin: float) -> Estimate:
     )
 
 
+def allowing(found: Estimate, controls: Sequence[Estimate | None], margin: float) -> Estimate:
+    """The estimate, its verdict judged again where an A/A pair is undecided: what the instrument may have got wrong,
+    by the far end of that pair's interval, is taken off the found one at both ends. The interval itself is left as it
+    was measured. `controls` that are `same` take nothing, a missing one leaves nothing."""
+    if any(control is None for control in controls):
+        return replace(found, verdict="inconclusive", reasons=(*found.reasons, "no A/A pair was timed"))
+    apart = sum(_far_end(control) for control in controls if control is not None and control.verdict != "same")
+    if not apart or found.verdict == "invalid":
+        return found
+    verdict: Verdict = found.verdict
+    if verdict != "inconclusive":
+        edge = math.log1p(margin)
+        low, high = (math.log(end) if 0 < end < math.inf else end for end in (found.low, found.high))
+        verdict = _verdict(low - apart, high + apart, edge)
+    off = f"is undecided: it may be off by up to {math.expm1(apart):.1%}, which the verdict allows for"
+    doubt = f"the A/A pair {off if math.isfinite(apart) else 'has too few samples for an interval'}"
+    return replace(found, verdict=verdict, reasons=(*found.reasons, doubt))
+
+
+def _far_end(control: Estimate) -> float:
+    if not 0 < control.low <= control.high < math.inf:
+        return math.inf
+    return max(abs(math.log(control.low)), abs(math.log(control.high)))
+
+
 def _compare(record: Record, phase: Phase) -> PhaseComparison:
     blocks = [block for block in record.blocks if block.phase == phase]
     dropped = {(block.process, block.index) for block in blocks if block.dropped}
@@ -155,7 +180,9 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
         phase=phase,
         candidate_ms=medians[CANDIDATE],
         against=tuple(
-            ArmComparison(name, labels.get(name, name), medians[name], _qualified(against(name), again, invalid))
+            ArmComparison(
+                name, labels.get(name, name), medians[name], _qualified(against(name), again, invalid, margin)
+            )
             for name in others
         ),
         again=again,
@@ -224,11 +251,8 @@ def _below_floor(candidate_ms: float, floor_ms: float | None) -> tuple[str, ...]
     return (f"{candidate_ms:.4g} ms is under {FLOOR_LIMIT} of the physical floor {floor_ms:.4g} ms: work was left out",)
 
 
-def _qualified(found: Estimate, again: Estimate | None, invalid: tuple[str, ...]) -> Estimate:
+def _qualified(found: Estimate, again: Estimate | None, invalid: tuple[str, ...], margin: float) -> Estimate:
     """What disturbs the whole phase overrides what the interval says."""
     if invalid:
         return replace(found, verdict="invalid", reasons=(*found.reasons, *invalid))
-    if again is None or again.verdict != "same":
-        doubt = "no A/A pair was timed" if again is None else "the A/A pair is inconclusive"
-        return replace(found, verdict="inconclusive", reasons=(*found.reasons, doubt))
-    return found
+    return allowing(found, [again], margin)

@@ -178,7 +178,7 @@ def change(
     judged phase of each record, `names` what its reasons call the two."""
     phase, margin = ours.phase, head.case.timing.margin
     sides = [compare.log_ratios_by_process(record, phase, REFERENCE) for record in (base, head)]
-    return _qualified(difference(sides[0], sides[1], margin), sides, (theirs, ours), names)
+    return _qualified(difference(sides[0], sides[1], margin), sides, (theirs, ours), names, margin)
 
 
 Ratios = Mapping[int, Sequence[float]]
@@ -208,7 +208,7 @@ def _across_processes(base: Ratios, head: Ratios) -> float:
 
 
 def _qualified(
-    found: Estimate, sides: Sequence[Ratios], phases: Sequence[PhaseComparison], names: Sequence[str]
+    found: Estimate, sides: Sequence[Ratios], phases: Sequence[PhaseComparison], names: Sequence[str], margin: float
 ) -> Estimate:
     """What disturbs a side overrides what the interval says."""
     invalid: list[str] = []
@@ -217,15 +217,15 @@ def _qualified(
         reference = next(item.estimate for item in phase.against if item.arm == REFERENCE)
         if reference.verdict == "invalid":
             invalid += [f"{name}: {reason}" for reason in reference.reasons]
-        if phase.again is None or phase.again.verdict != "same":
-            doubts.append(f"{name}: its A/A pair is {phase.again.verdict if phase.again else 'missing'}")
+        if phase.again is None:
+            doubts.append(f"{name}: its A/A pair is missing")
         if len(ratios) < PROCESSES:
             doubts.append(f"{name}: {len(ratios)} of the {PROCESSES} processes that a verdict needs")
     if invalid:
         return replace(found, verdict="invalid", reasons=(*found.reasons, *invalid))
     if doubts:
         return replace(found, verdict="inconclusive", reasons=(*found.reasons, *doubts))
-    return found
+    return compare.allowing(found, [phase.again for phase in phases], margin)
 
 
 def _why(record: Record | None) -> str:

@@ -140,10 +140,29 @@ def test_a_candidate_that_differs_from_itself_is_invalid():
     assert "differs from itself" in first(phase).reasons[0]
 
 
-def test_an_undecided_control_leaves_the_verdict_undecided():
-    wide = 2.0 * np.exp(np.random.default_rng(0).normal(0, 0.05, BLOCKS))
-    (phase,) = arms(record(series("candidate", 2.0), series("again", wide), series("reference", 4.0)))
-    assert (first(phase).verdict, first(phase).reasons) == ("inconclusive", ("the A/A pair is inconclusive",))
+WIDE = 2.0 * np.exp(np.random.default_rng(0).normal(0, 0.05, BLOCKS))
+"""An A/A pair that may be off by about 4 %."""
+
+
+@pytest.mark.parametrize(
+    ("reference_ms", "verdict"),
+    [(4.0, "faster"), (2.2, "faster"), (2.06, "inconclusive"), (2.0, "inconclusive"), (1.6, "slower")],
+)
+def test_a_verdict_allows_for_what_an_undecided_control_may_be_off(reference_ms: float, verdict: str):
+    (phase,) = arms(record(series("candidate", 2.0), series("again", WIDE), series("reference", reference_ms)))
+    assert phase.again is not None
+    assert (phase.again.verdict, first(phase).verdict) == ("inconclusive", verdict)
+    assert (first(phase).low, first(phase).high) == pytest.approx((reference_ms / 2,) * 2)
+    off = max(phase.again.high, 1 / phase.again.low) - 1
+    assert first(phase).reasons == (
+        f"the A/A pair is undecided: it may be off by up to {off:.1%}, which the verdict allows for",
+    )
+
+
+def test_a_control_of_too_few_pairs_leaves_nothing_decided():
+    few = {"blocks": range(1)}
+    (phase,) = arms(record(series("candidate", 2.0), series("again", 2.0, **few), series("reference", 4.0)))
+    assert first(phase).verdict == "inconclusive"
 
 
 def test_a_phase_without_a_control_is_undecided():
