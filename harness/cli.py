@@ -74,7 +74,7 @@ def _help() -> str:
         f"{EXAMPLES}\n"
         f"models: {', '.join(registry.names())}\n\noptions of each group (conf/GROUP/OPTION.yaml):\n"
         + "\n".join(options)
-        + "\n\nother keys: weights, plan=run|only, seed, deadline_s, out, reports, report=[html,markdown]\n"
+        + "\n\nother keys: weights, plan=run|only, proof=RUN, seed, deadline_s, out, reports, report=[html,markdown]\n"
         "exit code: 0 right and not slower, 1 refused, 2 a mistake in what was asked"
     )
 

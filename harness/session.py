@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from harness import cost, resume, store
+from harness import cost, proofs, resume, store
 from harness.case import Case, Plan, Skip
 from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 DURATIONS = ROOT / "test_shards" / "durations.json"
-SHARED = ("engine", "plan", "shard", "resume", "out", "reports", "report")
+SHARED = ("engine", "plan", "shard", "resume", "proof", "out", "reports", "report")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def conduct(
     from harness.mutants.console import print_matrices
 
     asked = jobs[0]
-    if world.mutants and asked.engine.name == "slurm":
-        raise UserError("faults are planted on this machine: leave engine=slurm out")
+    if (world.mutants or asked.proof) and asked.engine.name == "slurm":
+        what = "faults are planted" if world.mutants else "a proof stands"
+        raise UserError(f"{what} on this machine: leave engine=slurm out")
     whole = planned(jobs, known, world, sweep)
     cases, skips = _part(whole, asked.shard)
     console.print_plan(whole.plan, whole.costs_s, out if asked.plan == "only" else err)
@@ -174,7 +175,8 @@ def _engine(asked: Settings, stamp: Stamp, whole: Planned, progress: Progress, w
         return SlurmEngine(stamp, whole.places, progress, chosen, path.with_suffix(".jobs"), world.worker_module)
     gpus = max((len(place.gpu_uuids) for place in whole.places.values()), default=0)
     workers = max(1, gpus) if chosen.workers == "auto" else chosen.workers
-    return LocalEngine(stamp, whole.places, progress, path.parent, world.worker_module, workers, world.mutants)
+    held = proofs.read(Path(asked.proof), stamp.environment) if asked.proof else proofs.NONE
+    return LocalEngine(stamp, whole.places, progress, path.parent, world.worker_module, workers, world.mutants, held)
 
 
 def _agreed(jobs: Sequence[Settings]) -> Settings:

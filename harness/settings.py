@@ -143,6 +143,8 @@ class Settings(Frozen):
     shard: str | None
     resume: str
     """`auto` goes on with an interrupted run of the same plan, `off` starts anew, a path names the run."""
+    proof: str | None
+    """A run that proved the cases, so that they are timed alone."""
     plan: Literal["run", "only"]
     out: str
     reports: str

@@ -48,8 +48,11 @@ def main(words):
     if "waits" in words:
         Path(os.environ["STAND_IN_PID"]).write_text(str(os.getpid()))
         time.sleep(120)
+    if path := os.environ.get("STAND_IN_WORDS"):
+        with open(path, "a") as told:
+            print(*words, file=told)
     out = Path(next(word.removeprefix("out=") for word in words if word.startswith("out=")))
-    told = float(Path(__file__).with_name("candidate_ms").read_text())
+    candidate_ms = float(Path(__file__).with_name("candidate_ms").read_text())
     rng = np.random.default_rng(sum(out.name.encode()))
     machine, throttled = rng.normal(1, 0.05), "throttled" in words and out.name in ("head-0", "head-1", "base-2")
     blocks = tuple(Block(process=0, index=i, phase="decode", foreign_processes=int(throttled)) for i in range(BLOCKS))
@@ -58,7 +61,7 @@ def main(words):
         samples = ms * machine * np.exp(rng.normal(0, 0.003, BLOCKS))
         return Series(arm=arm, phase="decode", process=0, samples_ms=tuple(samples), blocks=tuple(range(BLOCKS)))
 
-    times = {"candidate": told, "again": told, "reference": 4.0}
+    times = {"candidate": candidate_ms, "again": candidate_ms, "reference": 4.0}
     plan = Plan(cases=(CASE,), skipped=())
     with RunWriter(run_path(out, "cpu", "r"), "r", plan) as writer:
         writer.append(

@@ -76,6 +76,26 @@ def test_the_command_exits_zero_on_equal_speed(repository):
     assert "round 8 of 8, under a minute left: " in told[-1]
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_tree_is_proven_once_and_then_timed_where_it_knows_how(knows, tmp_path, monkeypatch):
+    tree, told = tmp_path / "tree", tmp_path / "words"
+    (tree / "harness").mkdir(parents=True)
+    (tree / "harness" / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[1])!r})\n")
+    shutil.copy(STAND_IN, tree / "harness" / "__main__.py")
+    (tree / "harness" / "candidate_ms").write_text("2.0")
+    (tree / "conf").mkdir()
+    (tree / "conf" / "config.yaml").write_text("resume: auto\n" + "proof: null\n" * knows)
+    monkeypatch.setenv("STAND_IN_WORDS", str(told))
+    measure = live.command(("+model=toy", "timing=standard"))
+    assert len(measure(tree, tmp_path / "base-0")) == len(measure(tree, tmp_path / "base-1")) == 1
+    asked = [[word for word in line.split() if word.startswith(("timing=", "proof="))] for line in told.open()]
+    if not knows:
+        assert asked == [["timing=standard"]] * 2
+        return
+    (proof,) = (tmp_path / "base-0" / "proof").rglob("*.jsonl")
+    assert asked == [["timing=off"], *[["timing=standard", f"proof={proof}"]] * 2]
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

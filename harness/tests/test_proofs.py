@@ -1,0 +1,91 @@
+"""A proof stands for a timing of the same case at the same clean commit, and for nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import proofs
+from harness.errors import UserError
+from harness.record import Environment
+from harness.store import read_file
+
+HERE = Path(__file__).parent
+ASKED = ("-m", "+model=qwen3_4b_instruct_2507", "optimization=rotary", "report=[]", "seed=1,7")
+
+
+def run(folder: Path, name: str, *more: str) -> tuple[Path, str]:
+    paths = os.pathsep.join(map(str, (HERE.parents[1], HERE.parent / "engines" / "tests")))
+    stand_in = {"PYTHONPATH": paths, "XDG_RUNTIME_DIR": str(folder), "STAND_IN_PIDS": str(folder / "pids")}
+    done = subprocess.run(
+        [sys.executable, str(HERE / "stand_in_command.py"), *ASKED, *more, f"out={folder / name}"],
+        cwd=folder,
+        env=os.environ | stand_in,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    files = sorted((folder / name).rglob("*.jsonl"))
+    assert len(files) == 1, done.stderr
+    return files[0], done.stderr
+
+
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cases proven and not timed: seed 1 is right, seed 7 is wrong."""
+    return run(tmp_path_factory.mktemp("proven"), "proof", "timing=off")[0]
+
+
+@pytest.fixture
+def here(proven: Path) -> Environment:
+    environment = read_file(proven).records[0].environment
+    assert environment is not None
+    return environment
+
+
+def test_a_case_is_timed_with_the_proof_that_stands_and_a_failed_one_is_proven_again(
+    proven: Path, tmp_path: Path
+) -> None:
+    timed, said = run(tmp_path, "timed", f"proof={proven}")
+    before, after = ({record.case.seed: record for record in read_file(file).records} for file in (proven, timed))
+    assert {seed: record.status for seed, record in after.items()} == {1: "passed", 7: "failed"}
+    assert said.count("prove parity") == 1
+    assert f"proven by {read_file(proven).run}" in said
+    assert after[1].series
+    assert not before[1].series
+    assert after[1].parity is not None
+    assert before[1].parity is not None
+    assert after[1].parity.checks[: len(before[1].parity.checks)] == before[1].parity.checks
+    assert after[1].receipts == before[1].receipts
+
+
+def test_a_timed_run_is_no_proof_of_another(proven: Path, here: Environment, tmp_path: Path) -> None:
+    timed, _ = run(tmp_path, "timed", f"proof={proven}")
+    case = next(record.case for record in read_file(timed).records if record.status == "passed")
+    assert proofs.read(proven, here).of(case) is not None
+    assert proofs.read(timed, here).of(case) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"commit": "another"}, "another commit or machine"),
+        ({"cpu_cores": 3}, "another commit or machine"),
+        ({"dirty": True}, "changes that are in no commit"),
+    ],
+)
+def test_sources_or_a_machine_that_could_differ_are_refused(
+    proven: Path, here: Environment, change: dict[str, object], why: str
+) -> None:
+    with pytest.raises(UserError, match=why):
+        proofs.read(proven, here.model_copy(update=change))
+
+
+def test_a_file_that_is_no_run_is_refused_by_name(here: Environment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no proof can be taken from .*absent\.jsonl"):
+        proofs.read(tmp_path / "absent.jsonl", here)
