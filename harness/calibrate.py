@@ -103,7 +103,7 @@ def _kind(options: argparse.Namespace) -> Kind:
 def _kernels(spec: ModelSpec, kind: Kind) -> tuple[Kernel, ...]:
     """Every kernel of the menu that can run here, once."""
     from harness import hardware
-    from harness.parity.gate import kernels_of
+    from harness.parity.op import kernels_of
     from harness.place import Site
 
     here = Site(hardware.probe(), {}, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)

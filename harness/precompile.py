@@ -17,9 +17,8 @@ import torch
 
 from harness import registry
 from harness.case import Case
-from harness.parity.gate import judged_dtypes, kernels_of, seed_after_code
 from harness.parity.guard import NANS, place
-from harness.parity.op import cases
+from harness.parity.op import cases, judged_dtypes, kernels_of, seed_after_code
 from harness.spec import Kernel, ModelSpec, OpCase
 
 MOST = 12

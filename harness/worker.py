@@ -21,7 +21,8 @@ from harness.errors import HarnessError
 from harness.measure import Timing, time_case
 from harness.mutants.part import Trial, kill_matrix
 from harness.parity.backends import exact_convolutions
-from harness.parity.gate import Extent, Proof, prove
+from harness.parity.bench import Extent
+from harness.parity.gate import Proof, prove
 from harness.parity.reproducer import capture
 from harness.precompile import precompile
 from harness.provenance import provenance

@@ -13,7 +13,7 @@ from harness import build
 from harness.errors import HarnessError
 from harness.inputs import prepared
 from harness.mutants.verdict import Seen, first_seen
-from harness.parity.gate import Bench, Extent
+from harness.parity.bench import Bench, Extent
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.rules import relative_frobenius
 from harness.record import MutantOutcome

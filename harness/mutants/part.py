@@ -15,7 +15,8 @@ from harness import build, registry
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
 from harness.parity.backends import exact_convolutions
-from harness.parity.gate import Extent, judged_dtypes, kernels_of, seed_after_code
+from harness.parity.bench import Extent
+from harness.parity.op import judged_dtypes, kernels_of, seed_after_code
 from harness.record import KillMatrix, MutantOutcome
 from harness.spec import ModelSpec, Target
 

@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from harness import build, inputs
-from harness.parity.generation import Generated, check_generation, forced, generate
-from harness.parity.launches import watched
-from harness.parity.layer import check_layers, localize
-from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
-from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss, unjudged_loss
-from harness.parity.op import check_kernel
-from harness.parity.paths import check_paths
-from harness.parity.plain import Plain
-from harness.parity.prefix import check_prefixes
-from harness.parity.routing import Routes, judge_flips, our_choices
-from harness.parity.rules import relative_frobenius, worst
-from harness.parity.vision import check_language, check_vision
-from harness.provenance import kernel_sources
-from harness.ranks import earliest
-from harness.record import Check, Divergence, NotJudged, Parity
-from harness.rounding import lossy, rounded
-from harness.spec import Kernel, ModelInputs, ModelSpec, Receipt, Target
+from harness import build
+from harness.parity.bench import Bench, Extent, dtype_name, first_broken
+from harness.parity.loss import unjudged_loss
+from harness.parity.op import check_kernel, judged_dtypes, kernels_of, seed_after_code
+from harness.record import Check, NotJudged, Parity
+from harness.spec import ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
-FP32_ROWS = 2
-"""A fault that mixes rows needs another one to show."""
-FP32_STEPS = 4
-"""Tokens at the end of the fp32 prompt, at most, that are also decoded one by one."""
-IMAGES = {"fp32": 1, "target": 2, "loss": 0}
-"""Most images that a row of a prompt shows, by what the prompt is for."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much is fed to the proof."""
-
-    batch: int
-    prompt_tokens: int
-    new_tokens: int = 64
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the reference says to tokens [B, T]: logits [B, T, vocab] in the wide type, the experts it chose then, and
-    the plain model's logits with those experts."""
-
-    inputs: ModelInputs
-    wide: Tensor
-    routes: Routes
-    plain: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,21 +40,16 @@ def prove(
     found = single.divergence
     del single
     _release(target)
-    progress(0.6, f"{_name(target.dtype)} layers, logits, generation and paths")
+    progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
     bench = Bench(spec, source, stack, target, extent)
     checks += chain.from_iterable(bench.in_target())
     parity = Parity(
         checks=tuple(checks),
         not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
-        first_divergence=found or bench.divergence or _first_op(checks),
+        first_divergence=found or bench.divergence or first_broken(checks),
         wall_s=time.perf_counter() - began,
     )
     return Proof(parity, bench.receipts)
-
-
-def kernels_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Kernel, ...]:
-    """Every kernel of the stack once."""
-    return tuple({kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}.values())
 
 
 def _release(target: Target) -> None:
@@ -119,245 +72,8 @@ def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> li
     ]
 
 
-def judged_dtypes(kernel: Kernel, target: torch.dtype) -> tuple[torch.dtype, ...]:
-    """What a kernel is judged in: float32, which shows the maths, and the target dtype, as far as it computes them."""
-    return tuple(filter(kernel.computes, dict.fromkeys((torch.float32, target))))
-
-
-def seed_after_code(spec: ModelSpec, seed: int) -> int:
-    """The seed of the op menus: it follows from the sources of the kernels, so that none can have been written for the
-    shapes and values that it is judged on."""
-    return int(hashlib.sha256(f"{seed}:{kernel_sources(spec)}".encode()).hexdigest()[:12], 16)
-
-
-class Bench:
-    """The reference and the candidate side by side, in one dtype. What the reference says is computed once, so that
-    another `model` may take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where
-    several ranks hold the model each must go through all of them: one that stopped early would be waited for."""
-
-    def __init__(
-        self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent
-    ) -> None:
-        self.spec, self.source, self.stack, self.target, self.extent = spec, source, stack, target, extent
-        hf = build.reference(spec, source, target.dtype, target.device)
-        self.unrounded, self.plain = (
-            Plain(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
-        )
-        self.model: Any
-        self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
-        self.divergence: Divergence | None = None
-        self.lonely = False
-        """Whether the other bench has one row, whose neighbors' pages it could not mistake for its own."""
-
-    @classmethod
-    def fp32(cls, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent) -> Bench:
-        """The bench that proves the maths, on few tokens of rows that have company."""
-        small = Extent(FP32_ROWS, min(64, extent.prompt_tokens))
-        bench = cls(spec, source, stack, replace(target, dtype=torch.float32), small)
-        bench.lonely = extent.batch == 1
-        return bench
-
-    def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
-        """Prompts of as many images as `purpose` allows, one less in each next row, down to none and from there
-        again."""
-        most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
-        shown = [(most - row) % (most + 1) for row in range(batch)]
-        tokens, source = self.extent.prompt_tokens, self.source
-        drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text)
-        return drawn.to(self.target.device, self.target.dtype)
-
-    def in_fp32(self) -> Iterator[list[Check]]:
-        """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise), of
-        whole prompts and of single steps."""
-        known = self._single
-        yield self._seen(known.inputs)
-        yield self._layers(known.inputs)
-        yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
-        start = _end_of_text(known.inputs, FP32_STEPS)
-        end = Generated(known.inputs, known.plain[:, start - 1 : -1], start)
-        with our_choices(self.model, self.spec.routing, known.routes):
-            yield [self._steps(known, end)]
-            if self.lonely and "prefixes" in vars(self.model):
-                yield check_prefixes(self.model, end, known.wide, known.plain, end.logits)
-
-    def in_target(self) -> Iterator[list[Check]]:
-        """Layers, logits, generation, paths; then that everything which the stack put in place has run, and what a
-        lossy stack costs."""
-        counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
-        with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
-            prompt = self.prompt("target")
-            yield self._seen(prompt)
-            yield self._layers(prompt)
-            known, generated = self._reduced, self._generated
-            with our_choices(self.model, self.spec.routing, known.routes):
-                yield from self._free(known, generated)
-            yield [*self._flips(known.inputs, known.routes), *ran.checks()]
-        yield self._loss()
-
-    def _logits(self, known: _Known) -> Check:
-        with our_choices(self.model, self.spec.routing, known.routes):
-            ours = self._ours(known.inputs)
-        batch, tokens = known.inputs.tokens.shape
-        return _close(ours, known.plain, known.wide, f"{batch} x {tokens} tokens")
-
-    def _steps(self, known: _Known, end: Generated) -> Check:
-        """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
-        ours = forced(self.model, end, self.model.decode)
-        name = f"{len(ours)} x {end.new_tokens} tokens, one by one"
-        return _close(ours, end.logits, known.wide[:, end.prompt_tokens - 1 : -1], name)
-
-    def _free(self, known: _Known, generated: Generated) -> Iterator[list[Check]]:
-        wide, plain = known.wide, known.plain
-        reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
-        last = slice(self.extent.prompt_tokens - 1, -1)
-        # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
-        stepwise = plain[:, last] if self.spec.routing else generated.logits
-        ours = self._ours(known.inputs).flatten(0, 1)
-        checks = judge_logits(ours, reference, "logits", f"logits {_name(self.target.dtype)}")
-        yield [*checks, _rejects(ours, reference)]
-        decoded = forced(self.model, generated, self.model.decode)
-        yield check_generation(decoded, wide[:, last], stepwise, generated, self.source.text)
-        yield check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
-
-    @cached_property
-    def _generated(self) -> Generated:
-        return generate(self.plain, self.prompt("target"), self.extent.new_tokens)
-
-    @cached_property
-    def _single(self) -> _Known:
-        return self._know(self.prompt("fp32"))
-
-    @cached_property
-    def _reduced(self) -> _Known:
-        return self._know(self._generated.inputs)
-
-    def _know(self, prompt: ModelInputs) -> _Known:
-        wide, routes = self.plain.wide_logits(prompt)
-        return _Known(prompt, wide, routes, self.plain.logits(prompt, routes))
-
-    @cached_property
-    def _text(self) -> tuple[ModelInputs, Tensor]:
-        """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
-        text = generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
-        return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
-
-    def _loss(self) -> list[Check]:
-        """What a lossy stack costs, on text that the unrounded model says itself."""
-        if self.source.directory is None or not lossy(self.spec, self.stack):
-            return []
-        text, theirs = self._text
-        start = self.extent.prompt_tokens
-        ours, said = self._ours(text)[:, start - 1 : -1], text.tokens[:, start:]
-        return judge_loss(self.spec, self.stack, ours, theirs, said, self.source.seed)
-
-    def _ours(self, prompt: ModelInputs) -> Tensor:
-        out: Tensor = self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))
-        return out
-
-    def _seen(self, prompt: ModelInputs) -> list[Check]:
-        """The stages before the decoder layers; none for a model of text alone."""
-        vision = self.spec.vision
-        if vision is None:
-            return []
-        checks = check_vision(self.model, self.plain, vision, vision.parts(self.source.config), prompt)
-        self.divergence = self.divergence or _first_op(checks)
-        return checks
-
-    def _language(self, prompt: ModelInputs) -> list[Check]:
-        """The language model by itself, where there is more to the model."""
-        if self.spec.vision is None:
-            return []
-        checks = [check_language(self.model, self.plain, prompt)]
-        self.divergence = self.divergence or _first_op(checks)
-        return checks
-
-    def _flips(self, prompt: ModelInputs, wide: Routes) -> list[Check]:
-        if self.spec.routing is None:
-            return []
-        ours, plain = Routes(), Routes()
-        self.plain.logits(prompt, made=plain)
-        with our_choices(self.model, self.spec.routing, None, ours.layers.__setitem__):
-            self._ours(prompt)
-        return [judge_flips(ours, plain, wide)]
-
-    def _layers(self, prompt: ModelInputs) -> list[Check]:
-        hidden = self.plain.layer_inputs(prompt)
-        layers = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {_name(self.target.dtype)}")
-        checks = [check for layer in layers for check in layer]
-        broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)
-        index = earliest(self.target, broken)
-        if index is None:
-            return checks
-        found = localize(self.model, self.plain, index, prompt, hidden[index], self.spec.stages)
-        check = next((c for c in layers[index] if not c.passed), None)
-        if found is not None or check is None:
-            self.divergence = self.divergence or found
-            return checks
-        whole = check is layers[index][-1]
-        stage, op = ("layer output", "residual add") if whole else ("router", "router")
-        self.divergence = self.divergence or _of(check, index, stage, op)
-        return checks
-
-    def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:
-        """The reference must react to its input, or agreeing with it says nothing. Images keep their places."""
-        text = ~prompt.shows()
-        tokens = prompt.tokens.clone()
-        tokens[text] = tokens[text].flip(0)
-        other = self.plain.logits(prompt.continued(tokens))
-        return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
-
-
-def _close(ours: Tensor, plain: Tensor, wide: Tensor, name: str) -> Check:
-    """Logits in float32, held against the plain model's."""
-    error, noise = relative_frobenius(ours, plain), relative_frobenius(plain, wide)
-    return Check(
-        level="logits",
-        subject="logits float32",
-        name=name,
-        rule="relative Frobenius",
-        error=error if error < float("inf") else 1e9,
-        noise=noise,
-        limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
-    )
-
-
-def _rejects(ours: Tensor, reference: Reference) -> Check:
-    """An all-zeros and a shuffled answer must be refused by the very rules that passed the candidate."""
-    fakes = {"zeros": torch.zeros_like(ours), "shuffled": ours.roll(1, dims=-1)}
-    accepted = [n for n, fake in fakes.items() if worst(judge_logits(fake, reference, "logits", n)).passed]
-    return _sensitivity("gate", "zeros and shuffled logits", len(accepted), ", ".join(accepted))
-
-
-def _sensitivity(subject: str, name: str, unmoved: int, where: str) -> Check:
-    return Check(
-        level="logits", subject=subject, name=name, rule="sensitivity", error=unmoved, noise=0, limit=0, where=where
-    )
-
-
-def _first_op(checks: Sequence[Check]) -> Divergence | None:
-    broken = next((check for check in checks if not check.passed), None)
-    return _of(broken, None, broken.subject, broken.name) if broken else None
-
-
-def _of(check: Check, layer: int | None, stage: str, op: str) -> Divergence:
-    return Divergence(
-        layer=layer, stage=stage, op=op, rule=check.rule, where=check.where, error=check.error, limit=check.limit
-    )
-
-
 def _not_judged(target: Target) -> tuple[NotJudged, ...]:
     if target.kernels == "interpreted":
         reason = "Triton's interpreter computes bfloat16 wrongly; bfloat16 kernels are compiled for sm_90, not run"
         return (NotJudged(level="op", subject="bfloat16 kernels", reason=reason),)
     return ()
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _end_of_text(inputs: ModelInputs, most: int) -> int:
-    """Where the last tokens of all rows begin, at most `most` and behind every image: a cache is told of whole ones."""
-    images = inputs.shows().any(0).nonzero()
-    behind = int(images[-1]) + 1 if len(images) else 0
-    return max(behind, inputs.tokens.shape[1] - most)

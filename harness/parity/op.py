@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -15,10 +16,27 @@ from harness.errors import HarnessError
 from harness.parity.exact import mismatches
 from harness.parity.guard import LARGE, NANS, Guarded, Poison, place
 from harness.parity.rules import judge, worst
+from harness.provenance import kernel_sources
 from harness.record import Check
-from harness.spec import Kernel, OpCase
+from harness.spec import Kernel, ModelSpec, OpCase
 
 Outputs = Mapping[str, Tensor]
+
+
+def kernels_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Kernel, ...]:
+    """Every kernel of the stack once."""
+    return tuple({kernel.name: kernel for name in stack for kernel in spec.menu[name].kernels}.values())
+
+
+def judged_dtypes(kernel: Kernel, target: torch.dtype) -> tuple[torch.dtype, ...]:
+    """What a kernel is judged in: float32, which shows the maths, and the target dtype, as far as it computes them."""
+    return tuple(filter(kernel.computes, dict.fromkeys((torch.float32, target))))
+
+
+def seed_after_code(spec: ModelSpec, seed: int) -> int:
+    """The seed of the op menus: it follows from the sources of the kernels, so that none can have been written for the
+    shapes and values that it is judged on."""
+    return int(hashlib.sha256(f"{seed}:{kernel_sources(spec)}".encode()).hexdigest()[:12], 16)
 
 
 def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> list[Check]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from harness import build, registry, replay
 from harness.mutants.models import pristine
-from harness.parity.gate import Bench, Extent
+from harness.parity.bench import Bench, Extent
 from harness.parity.reproducer import Reproducer, capture
 from harness.record import Parity
 from harness.spec import Mutant, Target

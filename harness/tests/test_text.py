@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from harness import build, inputs
 from harness.errors import WeightsError
-from harness.parity.gate import Extent, prove
+from harness.parity.bench import Extent
+from harness.parity.gate import prove
 from harness.spec import ModelSpec, Target
 from harness.text import PROSE, SHOWN, Text
 from models.qwen3_4b_instruct_2507 import SPEC as TEXT

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from harness import build
-from harness.parity.gate import Extent, prove
+from harness.parity.bench import Extent
+from harness.parity.gate import prove
 from harness.record import Parity
 from harness.rounding import rounded
 from harness.spec import Menu, ModelSpec, Receipt, Target

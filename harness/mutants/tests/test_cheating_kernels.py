@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import build, registry
-from harness.parity.gate import Bench, Extent
+from harness.parity.bench import Bench, Extent
 from harness.parity.launches import watched
 from harness.parity.op import check_kernel
 from harness.spec import Cost, Kernel, OpCase, Receipt, Target
@@ -83,13 +83,13 @@ def test_a_cheating_kernel_is_refused(cheat: Callable[[], Launch], rule: str) ->
 
 
 def test_the_shapes_of_the_menu_follow_from_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.parity import gate
+    from harness.parity import op
 
     spec = registry.load("qwen3_4b_instruct_2507")
-    before = gate.seed_after_code(spec, 0)
-    assert before == gate.seed_after_code(spec, 0) != gate.seed_after_code(spec, 1)
-    monkeypatch.setattr(gate, "kernel_sources", lambda _: "other sources")
-    assert gate.seed_after_code(spec, 0) != before
+    before = op.seed_after_code(spec, 0)
+    assert before == op.seed_after_code(spec, 0) != op.seed_after_code(spec, 1)
+    monkeypatch.setattr(op, "kernel_sources", lambda _: "other sources")
+    assert op.seed_after_code(spec, 0) != before
 
 
 @pytest.mark.gpu

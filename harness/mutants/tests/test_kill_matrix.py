@@ -16,7 +16,7 @@ from harness.errors import HarnessError, RecordError
 from harness.mutants.faults import every
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, mutants_of
-from harness.parity.gate import Extent
+from harness.parity.bench import Extent
 from harness.record import Check, KillMatrix, MutantOutcome, Parity, SignOffEvidence
 from harness.spec import Cost, Kernel, Mutant, OpCase, Target
 

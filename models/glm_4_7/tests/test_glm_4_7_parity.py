@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from harness import build
-from harness.parity.gate import Extent, prove
+from harness.parity.bench import Extent
+from harness.parity.gate import prove
 from harness.parity.generation import generate
 from harness.parity.plain import Plain
 from harness.spec import ModelInputs, Target, Workload

@@ -12,7 +12,8 @@ from harness import build, inputs
 from harness.arms.arm import Shape, last_tokens
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
-from harness.parity.gate import Extent, prove
+from harness.parity.bench import Extent
+from harness.parity.gate import prove
 from harness.parity.rules import relative_frobenius
 from harness.spec import ModelInputs, Target
 from models.common.kv_cache import KVCache

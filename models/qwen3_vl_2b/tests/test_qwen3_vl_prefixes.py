@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from harness import build, inputs
-from harness.parity.gate import Extent, prove
+from harness.parity.bench import Extent
+from harness.parity.gate import prove
 from harness.spec import ModelInputs, Target
 from models.common.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC, prefix_cache
