@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,7 @@ from harness.engines.fragment import Fragment
 from harness.record import Failure
 from harness.spec import ModelSpec, Target
 
+Found = TypeVar("Found")
 CPU_WORLD = 2
 """Processes that stand for devices on a CPU."""
 
@@ -92,6 +94,13 @@ def summed(target: Target, found: float) -> float:
     word = torch.tensor([found], dtype=torch.float64, device=target.device)
     dist.all_reduce(word, dist.ReduceOp.SUM)
     return float(word.item())
+
+
+def first_found(target: Target, found: Found | None) -> tuple[int, Found] | None:
+    """The lowest rank that found something, and what; None where none did. Every rank must ask."""
+    each: list[Found | None] = [None] * target.world
+    dist.all_gather_object(each, found)
+    return next(((rank, one) for rank, one in enumerate(each) if one is not None), None)
 
 
 def earliest(target: Target, found: int | None) -> int | None:

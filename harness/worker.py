@@ -19,14 +19,14 @@ from harness.case import Case
 from harness.engines.fragment import REPRODUCER, Fragment
 from harness.errors import HarnessError
 from harness.measure import Timing, time_case
-from harness.mutants.part import Trial, kill_matrix
+from harness.mutants.part import Trial, judge_ranks, kill_matrix
 from harness.parity.backends import exact_convolutions
 from harness.parity.bench import Extent
 from harness.parity.gate import Proof, prove
 from harness.parity.reproducer import capture
 from harness.precompile import precompile
 from harness.provenance import provenance
-from harness.record import Failure, ReceiptNote
+from harness.record import Failure, KillMatrix, ReceiptNote
 from harness.spec import KernelMode, ModelSpec, Target
 
 CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
@@ -84,11 +84,22 @@ def run_time(case: Case, spec: ModelSpec, source: build.Source, target: Target, 
     )
 
 
-def run_mutants(case: Case) -> Fragment:
-    """Faults in one process: those of ranks that share a model are refused by tests of their own."""
-    target = target_of(case, "mutants", 0, 1)
-    trial = Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case, target))
-    return Fragment(status="passed", kill_matrix=kill_matrix(trial, say))
+def run_mutants(case: Case, argv: list[str], world: int) -> Fragment:
+    """The faults that one process can have; where ranks hold the model, then theirs."""
+    alone = kill_matrix(_trial(case, target_of(case, "mutants", 0, 1)), say)
+    if not world:
+        return Fragment(status="passed", kill_matrix=alone)
+    say(1.0, "faults of ranks")
+    shared = ranks.run(argv, world)
+    if shared.kill_matrix is None:
+        return shared
+    outcomes = (*alone.outcomes, *shared.kill_matrix.outcomes)
+    whole = KillMatrix(outcomes=outcomes, wall_s=alone.wall_s + shared.kill_matrix.wall_s)
+    return Fragment(status="passed", kill_matrix=whole)
+
+
+def _trial(case: Case, target: Target) -> Trial:
+    return Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case, target))
 
 
 def _blocks(most: int) -> Callable[[int, float], None]:
@@ -150,16 +161,18 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
     if options.part == "prove" and case.hardware != "cpu" and options.rank is None:
         say(0.0, "compile kernels")
         precompile(options.case)
-    if options.part == "mutants":
-        return run_mutants(case)
     world = options.world or ranks.world_of(case, spec)
+    if options.part == "mutants" and options.rank is None:
+        return run_mutants(case, argv, world)
     if world and options.rank is None:
         return ranks.run(argv, world)
     target = target_of(case, options.part, options.rank or 0, world or 1)
     if world:
         ranks.join(ranks.Rank(options.rank, world, options.meeting), target.device, case.deadline_s)
     source = build.Source.of(spec, case.size, case.seed, case.weights)
-    if options.part == "prove":
+    if options.part == "mutants":
+        done = Fragment(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
+    elif options.part == "prove":
         done = run_prove(case, spec, source, target, options.out)
     else:
         done = run_time(case, spec, source, target, options.process)

@@ -61,7 +61,7 @@ class Suspects:
             bench.model, touched = (pristine(right), ("",)) if mutant is None else planted(right, mutant)
             if not touched:
                 break
-            if seen := first_seen(levels(bench)):
+            if seen := first_seen(levels(bench), bench.target):
                 return seen, bench.target.dtype, touched
         return None, self.benches[-1].target.dtype, touched
 

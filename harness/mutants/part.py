@@ -1,4 +1,5 @@
-"""All faults of one case: the model's in one process, each kernel's in another, as many at once as there are cores."""
+"""All faults of one case: the model's in one process, each kernel's in another, as many at once as there are cores;
+those of ranks in as many as hold a model together."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ from harness.spec import ModelSpec, Target
 Progress = Callable[[float, str], None]
 SHARED = frozenset({"ranks"})
 """What an optimization may need that one process cannot give."""
-FOREIGN = SHARED | {"triton", "cuda"}
-"""What, besides, an interpreting process gives only at great cost, or not at all."""
+FOREIGN = frozenset({"triton", "cuda"})
+"""What an interpreting process gives only at great cost, or not at all."""
 MODEL = "model"
 MOST = 8
 """Processes at most: on a GPU each holds a context."""
@@ -88,10 +89,25 @@ def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
         dtypes = judged_dtypes(kernel, target.dtype)
         return list(judge_kernel(kernel, dtypes, target.device, seed_after_code(spec, trial.seed)))
     stack = without(spec, trial.stack, SHARED)
+    return list(judge_models(_suspects(trial, stack), mutants_of(spec, stack)))
+
+
+def judge_ranks(trial: Trial) -> KillMatrix:
+    """The faults that only a model cut over ranks can have, judged by all ranks together: each calls this."""
+    began = time.perf_counter()
+    spec = registry.load(trial.model)
+    cut = [name for name in trial.stack if spec.menu[name].shard is not None]
+    mutants = [mutant for name in cut for mutant in spec.menu[name].mutants]
+    outcomes = tuple(judge_models(_suspects(trial, trial.stack), mutants))
+    return KillMatrix(outcomes=outcomes, wall_s=time.perf_counter() - began)
+
+
+def _suspects(trial: Trial, stack: Sequence[str]) -> Suspects:
+    spec, target = registry.load(trial.model), trial.target
     if target.kernels == "interpreted":
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = build.Source.of(spec, trial.size, trial.seed, trial.weights)
-    return list(judge_models(Suspects(spec, source, stack, target, trial.extent), mutants_of(spec, stack)))
+    return Suspects(spec, source, stack, target, trial.extent)
 
 
 def without(spec: ModelSpec, stack: Sequence[str], needs: frozenset[str]) -> tuple[str, ...]:

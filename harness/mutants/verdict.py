@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from harness import ranks
 from harness.record import Check, Level, MutantOutcome
-from harness.spec import Mutant
+from harness.spec import Mutant, Target
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,27 @@ class Seen:
         )
 
 
-def first_seen(levels: Iterator[list[Check]]) -> Seen | None:
+def first_seen(levels: Iterator[list[Check]], target: Target | None = None) -> Seen | None:
     """Go up the levels until one refuses; None when all pass. A fault may raise anything: a kernel that does not run is
-    refused too, and said to be so."""
+    refused too, and said to be so. Ranks that hold the target's model together stop where the first of them refuses."""
     level: Level | None = None
     try:
         for checks in levels:
-            broken = next((check for check in checks if not check.passed), None)
-            if broken is not None:
-                where = f"{broken.subject}, {broken.name}" + (f", {broken.where}" if broken.where else "")
-                return Seen(broken.level, broken.rule, where)
+            seen = _refused(checks)
+            if target is not None and target.world > 1:
+                found = ranks.first_found(target, seen)
+                seen = replace(found[1], where=f"rank {found[0]}: {found[1].where}") if found else None
+            if seen is not None:
+                return seen
             level = checks[-1].level if checks else level
     except Exception as error:  # noqa: BLE001
         return Seen(level, "raised", "", f"{type(error).__name__}: {str(error).strip()[:200]}")
     return None
+
+
+def _refused(checks: Sequence[Check]) -> Seen | None:
+    broken = next((check for check in checks if not check.passed), None)
+    if broken is None:
+        return None
+    where = f"{broken.subject}, {broken.name}" + (f", {broken.where}" if broken.where else "")
+    return Seen(broken.level, broken.rule, where)

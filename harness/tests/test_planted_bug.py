@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLANTS = {
     "all-reduce skipped": (
         "tensor_parallel",
-        "models/common/sharding.py",
+        "models/common/joins.py",
         "        dist.all_reduce(out)\n        return out if self.bias",
         "        return out if self.bias",
         "layer 0, output (o projection)",

@@ -13,10 +13,12 @@ from fnmatch import fnmatchcase
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from harness.errors import ConfigError
 from harness.spec import Optimization, Receipt, Target
+from models.common.joins import Gathered, Summed, VocabularyEmbedding
+from models.common.mutants.ranks import RANK_MUTANTS
 from models.common.weights import Shard
 
 
@@ -121,53 +123,6 @@ def gathered(pieces: Pieces) -> Placement:
     return Placement(pieces, {"weight": (0, 1), "bias": (0, 1)}, Gathered)
 
 
-class Summed(nn.Module):
-    """The sum over the ranks of what a module gives each. A bias is added once, after it."""
-
-    def __init__(self, partial: nn.Module) -> None:
-        super().__init__()
-        self.partial = partial
-        self.bias = getattr(partial, "bias", None)
-        if self.bias is not None:
-            partial.register_parameter("bias", None)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        out = self.partial(*inputs).contiguous()
-        dist.all_reduce(out)
-        return out if self.bias is None else out + self.bias
-
-
-class Gathered(nn.Module):
-    """The outputs of all ranks' column-cut projections, side by side."""
-
-    def __init__(self, part: nn.Module) -> None:
-        super().__init__()
-        self.part = part
-
-    def forward(self, x: Tensor) -> Tensor:
-        part = self.part(x).contiguous()
-        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, part)
-        return torch.cat(parts, dim=-1)
-
-
-class VocabularyEmbedding(nn.Module):
-    """Rows of a table of which each rank holds some."""
-
-    def __init__(self, part: nn.Embedding) -> None:
-        super().__init__()
-        self.part = part
-        self.first = part.weight.shard.ranges[0].start
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [B, T] -> [B, T, H]."""
-        local = tokens - self.first
-        absent = (local < 0) | (local >= self.part.weight.shape[0])
-        out = self.part(local.masked_fill(absent, 0)).masked_fill_(absent.unsqueeze(-1), 0)
-        dist.all_reduce(out)
-        return out
-
-
 def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
     """Give every parameter of a model on the meta device its memory on the target, as much of it as this rank keeps.
     ConfigError for pieces that the ranks cannot share evenly and for a pattern that fits no parameter."""
@@ -241,4 +196,5 @@ def tensor_parallel(plan: Callable[[nn.Module], Plan]) -> Optimization:
         shard=shard,
         conflicts=("compile",),
         needs=("ranks",),
+        mutants=RANK_MUTANTS,
     )

@@ -1,0 +1,54 @@
+"""What stands where a module was cut over the ranks: it makes one answer of the ranks' parts."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Summed(nn.Module):
+    """The sum over the ranks of what a module gives each. A bias is added once, after it."""
+
+    def __init__(self, partial: nn.Module) -> None:
+        super().__init__()
+        self.partial = partial
+        self.bias = getattr(partial, "bias", None)
+        if self.bias is not None:
+            partial.register_parameter("bias", None)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        out = self.partial(*inputs).contiguous()
+        dist.all_reduce(out)
+        return out if self.bias is None else out + self.bias
+
+
+class Gathered(nn.Module):
+    """The outputs of all ranks' column-cut projections, side by side."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.part(x).contiguous()
+        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part)
+        return torch.cat(parts, dim=-1)
+
+
+class VocabularyEmbedding(nn.Module):
+    """Rows of a table of which each rank holds some."""
+
+    def __init__(self, part: nn.Embedding) -> None:
+        super().__init__()
+        self.part = part
+        self.first = part.weight.shard.ranges[0].start
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T] -> [B, T, H]."""
+        local = tokens - self.first
+        absent = (local < 0) | (local >= self.part.weight.shape[0])
+        out = self.part(local.masked_fill(absent, 0)).masked_fill_(absent.unsqueeze(-1), 0)
+        dist.all_reduce(out)
+        return out
