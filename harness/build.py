@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
+from harness.pictures import Pictures
 from harness.spec import HFConfig, ModelSpec, Receipt, Target
 from harness.text import Text
 from models.common.weights import check, load, read_config, read_safetensors, read_slices
@@ -43,6 +44,11 @@ class Source:
         """The checkpoint's tokenizer, where it has one; WeightsError where that cannot be used."""
         return None if self.directory is None else Text.of(self.directory, self.config)
 
+    @cached_property
+    def pictures(self) -> Pictures | None:
+        """The checkpoint's image processor, where it has one; WeightsError where that cannot be used."""
+        return None if self.directory is None else Pictures.of(self.directory, self.config)
+
 
 def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The Hugging Face model. Random weights are drawn in `dtype` from the seed and then perturbed, so that no norm is
@@ -72,12 +78,13 @@ def candidate(
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
-    """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config, headers and tokenizer
-    alone."""
+    """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config, headers, tokenizer
+    and image processor alone."""
     config = read_config(directory)
     model = spec.build(config, torch.float32, torch.device("meta"))
     check(model, directory, spec.rename, partial(spec.merge, config))
     Text.of(directory, config)
+    Pictures.of(directory, config)
 
 
 def weights(

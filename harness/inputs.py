@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from harness.errors import WeightsError
 from harness.spec import HFConfig, ModelInputs, ModelSpec
 
 if TYPE_CHECKING:
+    from harness.pictures import Pictures
     from harness.text import Text
 
 
@@ -29,14 +32,25 @@ def draw(
     seed: int,
     purpose: str,
     text: Text | None = None,
+    pictures: Pictures | None = None,
 ) -> ModelInputs:
     """A batch on the CPU with one row per entry of `images`, which says how many images the row shows; a model of text
-    alone shows none. What is no image is prose in the tokens of `text`, or any ordinary tokens where there is none."""
+    alone shows none. What is no image is prose in the tokens of `text`, or any ordinary tokens where there is none.
+    Images are patches that `pictures` makes of pictures, or any patches. WeightsError where those are of another size
+    than the model's."""
     drawn = generator(seed, purpose)
     if spec.vision is None:
         batch = ModelInputs(_ordinary(config, len(images), tokens, drawn))
     else:
         batch = spec.vision.inputs(config, tokens, images, drawn)
+    if pictures is not None and batch.pixels is not None:
+        pixels = pictures.patches([grid for row in batch.grids for grid in row], drawn)
+        if pixels.shape != batch.pixels.shape:
+            raise WeightsError(
+                f"the image processor makes patches {[*pixels.shape]}, the model takes {[*batch.pixels.shape]}: "
+                "it is another model's"
+            )
+        batch = replace(batch, pixels=pixels)
     if text is None:
         return batch
     special = torch.isin(batch.tokens, torch.tensor(sorted(_special(config)), dtype=torch.int64))

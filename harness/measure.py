@@ -139,7 +139,8 @@ class _Bench:
     def _prompt(self, purpose: str) -> ModelInputs:
         """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
         shape = self.case.workload
-        draw = partial(inputs.draw, self.spec, self.source.config, seed=self.case.seed, text=self.source.text)
+        text, pictures = self.source.text, self.source.pictures
+        draw = partial(inputs.draw, self.spec, self.source.config, seed=self.case.seed, text=text, pictures=pictures)
         prompt = draw(shape.prompt_tokens, [shape.images] * shape.batch, purpose=f"{purpose} {self.process}")
         shared = min(shape.shared_prefix_tokens, shape.prompt_tokens)
         if shared:

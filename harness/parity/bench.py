@@ -89,7 +89,7 @@ class Bench:
         most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
         shown = [(most - row) % (most + 1) for row in range(batch)]
         tokens, source = self.extent.prompt_tokens, self.source
-        drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text)
+        drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text, source.pictures)
         return drawn.to(self.target.device, self.target.dtype)
 
     def in_fp32(self) -> Iterator[list[Check]]:
