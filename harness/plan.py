@@ -127,11 +127,14 @@ def _unseen(case: Case, spec: Offer) -> str | None:
     return None
 
 
+def needed_bytes(case: Case, weights_bytes: WeightsBytes) -> int:
+    """The least that a device must hold for a case: one copy of its weights; tiny ones count for none."""
+    return 0 if case.size == "tiny" else weights_bytes(case.model, case.size, case.workload.dtype)
+
+
 def _too_large(case: Case, place: Place, weights_bytes: WeightsBytes) -> str | None:
-    if case.size == "tiny" or place.memory_bytes is None:
-        return None
-    needed = weights_bytes(case.model, case.size, case.workload.dtype)
-    if needed <= place.memory_bytes:
+    needed = needed_bytes(case, weights_bytes)
+    if place.memory_bytes is None or needed <= place.memory_bytes:
         return None
     return (
         f"{case.model}/{case.size} holds {needed / 2**30:.0f} GiB of weights and one device of {place.name} has "

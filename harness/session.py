@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -19,7 +20,7 @@ from harness.engines.stamp import Stamp
 from harness.errors import UserError
 from harness.outcome import Outcome
 from harness.place import Cluster, MachineFacts, Place, Site
-from harness.plan import Offer, WeightsBytes, expand
+from harness.plan import Offer, WeightsBytes, expand, needed_bytes
 from harness.record import Environment, Record
 from harness.redaction import withheld
 from harness.settings import Hardware, Settings
@@ -51,10 +52,12 @@ class World:
 
 @dataclass(frozen=True)
 class Planned:
-    """The whole plan, its costs in seconds by case key, and where its cases run by hardware name."""
+    """The whole plan, its costs in seconds and memory by case key, and where its cases run by hardware name."""
 
     plan: Plan
     costs_s: Mapping[str, float]
+    needs_bytes: Mapping[str, int]
+    """What a device must hold, by case key."""
     places: Mapping[str, Place]
 
 
@@ -70,16 +73,22 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
     plan = expand(jobs, specs, sites, world.weights_bytes, sweep)
     durations = cost.read_durations(DURATIONS)
     costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
-    return Planned(plan, costs_s, {place.name: place for place in map(sites.place, {job.hardware for job in jobs})})
+    weighed = cache(world.weights_bytes)
+    needs_bytes = {case.key: needed_bytes(case, weighed) for case in plan.cases}
+    places = {place.name: place for place in map(sites.place, {job.hardware for job in jobs})}
+    return Planned(plan, costs_s, needs_bytes, places)
 
 
 def groups(whole: Planned, count: int) -> tuple[Group, ...]:
     """The plan as `count` balanced parts for machines like the one that it was made for."""
     items = [
-        Item(case.key, whole.costs_s[case.key], whole.places[case.hardware].gpu_count) for case in whole.plan.cases
+        Item(case.key, whole.costs_s[case.key], whole.places[case.hardware].gpu_count, whole.needs_bytes[case.key])
+        for case in whole.plan.cases
     ]
     gpus = max((len(place.gpu_uuids) or place.gpu_count for place in whole.places.values()), default=0)
-    return split(items, [Machine(gpus)] * count, whole.plan.hash)
+    known = [place.memory_bytes for place in whole.places.values()]
+    memory = None if None in known else max(filter(None, known), default=None)
+    return split(items, [Machine(gpus, memory)] * count, whole.plan.hash)
 
 
 def conduct(

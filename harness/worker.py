@@ -17,7 +17,7 @@ from harness import build, ranks, registry
 from harness.aot import compile_elsewhere
 from harness.case import Case
 from harness.engines.fragment import REPRODUCER, Fragment
-from harness.errors import HarnessError
+from harness.errors import UserError
 from harness.measure import Timing, time_case
 from harness.mutants.part import Trial, judge_ranks, kill_matrix
 from harness.parity.backends import exact_convolutions
@@ -132,7 +132,7 @@ def _guarded(work: Callable[[], Fragment]) -> Fragment:
 
 
 def _failure(error: BaseException) -> Failure:
-    trace = "" if isinstance(error, HarnessError) else "".join(traceback.format_exception(error))[-4000:]
+    trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))[-4000:]
     root = f"{Path(__file__).resolve().parent.parent}/"
     return Failure(
         kind=type(error).__name__, message=str(error)[:2000].replace(root, ""), traceback=trace.replace(root, "")

@@ -37,6 +37,7 @@ def job(**changes: Any) -> Settings:
         "engine": {"name": "local", "workers": "auto"},
         "shard": None,
         "resume": "auto",
+        "proof": None,
         "plan": "run",
         "out": "benchmark_results",
         "reports": "reports",
