@@ -20,6 +20,7 @@ from harness.spec import ModelSpec, Target
 
 STACK = ("kv_cache", "prefix_caching", "linear")
 ONE = Target(torch.device("cpu"), torch.float32, "none")
+WORLDS = (4, 2)
 TOKENS = torch.randint(2000, (2, 20), generator=torch.Generator().manual_seed(0))
 
 
@@ -41,13 +42,20 @@ def logits(
     return torch.cat(parts, 1), {**held, "keys": [*cache.layers[-1].keys.shape]}
 
 
-@torch.no_grad()
-def run(rank: int, world: int, meeting: Path, name: str, checkpoint: Path, out: Path) -> None:
+def run(rank: int, scratch: Path, name: str, checkpoint: Path) -> None:
+    """Four processes are a world; then the first two of them are another."""
     torch.set_num_threads(1)
+    for world in WORLDS:
+        if rank < world:
+            judge(rank, world, scratch, name, checkpoint)
+
+
+@torch.no_grad()
+def judge(rank: int, world: int, scratch: Path, name: str, checkpoint: Path) -> None:
     spec = registry.load(name)
     random = build.Source.of(spec, "tiny", seed=5, weights=None)
     stored = build.Source.of(spec, "tiny", seed=5, weights=str(checkpoint))
-    join(Rank(rank, world, meeting), ONE.device, deadline_s=120)
+    join(Rank(rank, world, scratch / f"meeting-{world}"), ONE.device, deadline_s=120)
     target = replace(ONE, rank=rank, world=world)
     found = {}
     for weights, source in (("random", random), ("checkpoint", stored)):
@@ -61,18 +69,14 @@ def run(rank: int, world: int, meeting: Path, name: str, checkpoint: Path, out: 
             found[weights]["error"] = relative_frobenius(ours, logits(spec, source, STACK, ONE)[0])
     leave()
     if rank == 0:
-        out.write_text(json.dumps(found))
+        (scratch / f"{world}.json").write_text(json.dumps(found))
 
 
 def main() -> None:
-    found = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for world in (2, 4):
-            out = Path(scratch) / f"{world}.json"
-            arguments = (world, Path(scratch) / f"meeting-{world}", sys.argv[1], Path(sys.argv[2]), out)
-            torch.multiprocessing.spawn(run, arguments, nprocs=world)
-            found[world] = json.loads(out.read_text())
-    print(json.dumps(found))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        torch.multiprocessing.spawn(run, (scratch, sys.argv[1], Path(sys.argv[2])), nprocs=max(WORLDS))
+        print(json.dumps({world: json.loads((scratch / f"{world}.json").read_text()) for world in WORLDS}))
 
 
 if __name__ == "__main__":
