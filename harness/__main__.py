@@ -26,7 +26,8 @@ def check_weights(model: str, directory: Path) -> None:
 
 def world(command: Sequence[str] | None = None) -> World:
     """The real one; `command` is how this run was asked for, where it is not `python -m harness`."""
-    from harness import compare, environment, hardware
+    from harness import environment, hardware
+    from harness.compare.arms import arms
 
     return World(
         probe=hardware.probe,
@@ -34,7 +35,7 @@ def world(command: Sequence[str] | None = None) -> World:
         weights_bytes=registry.weights_bytes,
         check_weights=check_weights,
         capture=lambda: environment.capture(ROOT, command or ["python", "-m", "harness", *sys.argv[1:]]),
-        judge=compare.arms,
+        judge=arms,
         report=report,
         worker_module="harness.worker",
     )

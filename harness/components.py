@@ -13,8 +13,8 @@ from pathlib import Path
 from harness import registry
 from harness.errors import HarnessError
 from harness.record import Record
+from harness.run_file import read_file
 from harness.spec import Kernel, ModelSpec
-from harness.store import read_file
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- components: python -m harness.components --write -->", "<!-- components end -->"

@@ -18,7 +18,8 @@ from harness.outcome import Outcome, against_reference, against_strongest, why
 from harness.record import Record
 
 if TYPE_CHECKING:
-    from harness.compare import Estimate, PhaseComparison
+    from harness.compare.arms import PhaseComparison
+    from harness.compare.estimate import Estimate
 
 LISTED = 200
 """Cases that a terminal shows; of more, those that something is wrong with."""
@@ -131,6 +132,8 @@ def print_outcome(outcome: Outcome, run_file: Path, reports: Sequence[Path], str
     rows = [row for record in records for row in _rows(record, outcome.phases.get(record.key, ()))]
     if rows:
         _print_table(("case", "parity", "phase", "vs reference", "vs strongest", "verdict"), rows, stream)
+    for note, labels in _timing_notes(records).items():
+        _say(stream, f"note: {labels[0] if len(labels) == 1 else f'{len(labels)} cases'}: {note}")
     _say(stream, outcome.coverage())
     for reason in outcome.refusals():
         _say(stream, f"refused: {reason}")
@@ -157,6 +160,15 @@ def _rows(record: Record, phases: Sequence[PhaseComparison]) -> list[tuple[str, 
         rows.append((label, parity, phase.phase, _ratio(reference), named, verdict))
         label = parity = ""
     return rows
+
+
+def _timing_notes(records: Sequence[Record]) -> dict[str, list[str]]:
+    """What was noted while timing, and of which cases."""
+    noted: dict[str, list[str]] = {}
+    for record in records:
+        for note in record.timing_notes:
+            noted.setdefault(note, []).append(record.case.label())
+    return noted
 
 
 def _parity(record: Record) -> str:

@@ -47,9 +47,8 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> CrossCheck:
     if not torch.cuda.is_available():
         raise UserError("there is no GPU here: interpreted kernels have no speed to compare")
     kernels = {kernel.name: kernel for name in spec.menu.names() for kernel in spec.menu[name].kernels}
-    notes: list[str] = []
     dtype, device = getattr(torch, options.dtype), torch.device("cuda", 0)
-    bounds, agreements = compare_timers(kernels.values(), dtype, device, options.seed, notes.append)
+    bounds, agreements = compare_timers(kernels.values(), dtype, device, options.seed)
     return CrossCheck(
         environment=environment.capture(ROOT, ["python", "-m", "harness.cross_check", *arguments]),
         model=spec.name,
@@ -57,7 +56,6 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> CrossCheck:
         seed=options.seed,
         bounds=bounds,
         agreements=agreements,
-        notes=tuple(notes),
     )
 
 
@@ -82,8 +80,6 @@ def tell(made: CrossCheck, out: TextIO) -> None:
             apart = row.difference(other)
             read = "not read" if apart is None else f"{other.median_ms:.4g} ms, {apart:+.1%}"
             print(f"  {other.timer}: {read}: {reason}", file=out)
-    for note in made.notes:
-        print(note, file=out)
     print(
         "every timer agrees or differs for a known reason" if made.holds else "timers differ without a reason", file=out
     )

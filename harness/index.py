@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from harness import rows
-from harness.errors import UnknownName, UserError
+from harness.errors import UserError
 from harness.record import SCHEMA_VERSION
 from harness.rows import Row
-from harness.store import read_file
+from harness.run_file import read_file
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 FOLDER = ".index"
@@ -34,26 +33,6 @@ SOURCE = "file"
 GROUP_ROWS = 20_000
 
 Stamp = tuple[int, int, int]
-Equal = Mapping[str, str | int | Collection[str | int]]
-
-
-def frame(where: Path, equal: Equal) -> pd.DataFrame:
-    """The rows of a run file or of all under a folder, as `harness.store.load` says it."""
-    for column in set(equal) - set(Row.__annotations__):
-        raise UnknownName("column", column, Row.__annotations__)
-    import pyarrow.dataset as ds
-    import pyarrow.parquet as pq
-
-    chosen = None
-    for column, value in equal.items():
-        values = [value] if isinstance(value, str | int) else list(value)
-        chosen = ds.field(column).isin(values) if chosen is None else chosen & ds.field(column).isin(values)
-    if where.is_file():
-        table = _read(where, where.name)
-        table = table if chosen is None else table.filter(chosen)
-        return table.select(list(Row.__annotations__)).to_pandas()
-    path = refresh(where)
-    return pq.read_table(path, columns=list(Row.__annotations__), filters=chosen, memory_map=True).to_pandas()
 
 
 def refresh(folder: Path) -> Path:
@@ -81,13 +60,14 @@ def _tables(folder: Path, old: Path | None, stale: Collection[str], fresh: Seque
     if old is not None:
         kept = pq.ParquetFile(old)
         for group in range(kept.num_row_groups):
-            table = kept.read_row_group(group)
-            yield table.filter(pc.invert(pc.is_in(table[SOURCE], value_set=_strings(stale))))
+            part = kept.read_row_group(group)
+            yield part.filter(pc.invert(pc.is_in(part[SOURCE], value_set=_strings(stale))))
     for name in fresh:
-        yield _read(folder / name, name)
+        yield table(folder / name, name)
 
 
-def _read(path: Path, name: str) -> pa.Table:
+def table(path: Path, name: str) -> pa.Table:
+    """The rows of one run file, which has this name in the index."""
     import pyarrow as pa
 
     held = read_file(path)
@@ -107,9 +87,9 @@ def _write(path: Path, tables: Iterator[pa.Table], manifest: Mapping[str, Stamp]
     try:
         with pq.ParquetWriter(temporary, schema) as writer:
             held: list[pa.Table] = []
-            for table in tables:
-                held.append(table)
-                if sum(part.num_rows for part in held) >= GROUP_ROWS:
+            for part in tables:
+                held.append(part)
+                if sum(one.num_rows for one in held) >= GROUP_ROWS:
                     writer.write_table(pa.concat_tables(held).replace_schema_metadata(schema.metadata))
                     held = []
             if held:

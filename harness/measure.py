@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import build, inputs
+from harness import build, inputs, native
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
@@ -64,22 +64,19 @@ class Timing:
     notes: list[str] = field(default_factory=list)
 
 
-def native(spec: ModelSpec, stack: Iterable[str], target: Target) -> tuple[str, ...]:
-    """The part of a stack that runs at its own speed on the target; a kernel in the interpreter has none."""
-    return tuple(name for name in stack if target.kernels != "none" or "triton" not in spec.menu[name].needs)
-
-
 @torch.no_grad()
 def time_case(
     case: Case, spec: ModelSpec, source: build.Source, target: Target, process: int, progress: Progress
 ) -> Timing:
-    """Measure prefill, and decode when the workload asks for new tokens. Raises HarnessError when the outputs that
-    were timed are wrong afterwards."""
+    """Measure prefill, and decode when the workload asks for new tokens; nothing where no part of the stack has a speed
+    on the target. Raises HarnessError when the outputs that were timed are wrong afterwards."""
     timing = Timing()
-    stack = native(spec, case.optimizations, target)
-    if stack != case.optimizations:
-        left = ", ".join(name for name in case.optimizations if name not in stack)
-        timing.notes.append(f"timed without {left}: Triton kernels are interpreted on this machine and have no speed")
+    left_out = native.untimed(spec, case.optimizations, target)
+    stack = tuple(name for name in case.optimizations if name not in left_out)
+    if left_out and not stack:
+        timing.notes += native.told("nothing to time of", left_out)
+        return timing
+    timing.notes += native.told("timed without", left_out)
     if process == 0:
         timing.ceilings = ceilings(target.device, target.dtype)
     bench = _Bench(case, spec, source, stack, target, process)
@@ -109,7 +106,7 @@ def time_case(
         kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
         for kernel in kernels.values():
             try:
-                timing.kernels += time_kernels((kernel,), target.dtype, target.device, case.seed, timing.notes.append)
+                timing.kernels += time_kernels((kernel,), target.dtype, target.device, case.seed)
             except KernelDisagreement as error:
                 timing.notes.append(f"kernel {kernel.name} has no time: {error}")
     return timing

@@ -14,7 +14,7 @@ from harness.case import Case, Plan
 from harness.errors import HarnessError, RecordError, UserError
 from harness.outcome import Outcome
 from harness.record import INCONCLUSIVE, Record
-from harness.store import RunFile, RunWriter, read_file, run_path
+from harness.run_file import RunFile, RunWriter, read_file, run_path
 
 MERGED = "merged-"
 
@@ -122,9 +122,10 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     except HarnessError as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return 2
-    from harness import compare, console
+    from harness import console
+    from harness.compare.arms import arms
 
-    outcome = Outcome(merged.records, {record.key: compare.arms(record) for record in merged.records if record.series})
+    outcome = Outcome(merged.records, {record.key: arms(record) for record in merged.records if record.series})
     console.print_outcome(outcome, path, (), out)
     return outcome.exit_code
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from harness.record import FAILURES, Record
 
 if TYPE_CHECKING:
-    from harness.compare import Estimate, PhaseComparison
+    from harness.compare.arms import PhaseComparison
+    from harness.compare.estimate import Estimate
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from harness.case import Case
 from harness.engines.fragment import Fragment
 from harness.errors import RecordError, UserError
 from harness.record import Environment
-from harness.store import read_file
+from harness.run_file import read_file
 
 
 @dataclass(frozen=True)

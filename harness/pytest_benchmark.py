@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.errors import HarnessError, RecordError, UserError
 from harness.record import Phase, Record, Series
-from harness.store import read_run
+from harness.run_file import read_run
 
 if TYPE_CHECKING:
     import pandas as pd

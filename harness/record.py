@@ -7,7 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from harness.case import Case, Frozen
+from harness.checks import Parity
 from harness.errors import RecordError
+from harness.kill_matrix import KillMatrix
 
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)
@@ -24,152 +26,8 @@ CANDIDATE = "candidate"
 AGAIN = "again"
 """The arm that is the candidate once more: what differs between the two is the measurement's own error."""
 REFERENCE = "reference"
-KERNELS_IN_PLACE = "kernels of the stack"
-"""Subject of the check that every kernel of a stack ran; there is none where the stack has no kernel."""
 
-Level = Literal["op", "layer", "logits", "generation", "path"]
 Phase = Literal["prefill", "decode"]
-
-
-class Check(Frozen):
-    """One comparison. `error` against `limit`; `noise` is the error of the honest alternative that set the limit."""
-
-    level: Level
-    subject: str
-    """What was judged: a kernel, `layer 3`, `logits float32`, a path such as `chunked prefill`."""
-    name: str
-    """Which input or output of it."""
-    rule: str
-    """The rule that came closest to its limit (or broke it)."""
-    error: float
-    noise: float
-    limit: float
-    where: str = ""
-    """Index of the worst element or slice."""
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.limit
-
-    @property
-    def usage(self) -> float:
-        """Share of the limit that is used; above 1 is a failure."""
-        return self.error / self.limit if self.limit else float(self.error > 0) * 1e9
-
-
-class Divergence(Frozen):
-    """Where a wrong build first leaves the reference, in data-flow order."""
-
-    layer: int | None
-    stage: str
-    op: str
-    rule: str
-    where: str
-    error: float
-    limit: float
-
-    def sentence(self) -> str:
-        place = f"layer {self.layer}, " if self.layer is not None else ""
-        broken = f"rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
-        return f"{place}{self.stage} ({self.op}): {broken}"
-
-
-class NotJudged(Frozen):
-    """A check that was asked for and could not run here, with its reason."""
-
-    level: Level
-    subject: str
-    reason: str
-
-
-class Parity(Frozen):
-    checks: tuple[Check, ...]
-    not_judged: tuple[NotJudged, ...] = ()
-    first_divergence: Divergence | None = None
-    reproducer: str | None = None
-    """File name of the saved case that fails, in the folder of this record; `python -m harness.replay` runs it."""
-    wall_s: float = 0.0
-
-    @property
-    def passed(self) -> bool:
-        """At least one check, and none broken."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
-
-    def failures(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if not check.passed)
-
-    def levels(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(check.level for check in self.checks))
-
-
-class MutantOutcome(Frozen):
-    """What became of one planted fault."""
-
-    subject: str
-    """A kernel, or `model`."""
-    name: str
-    kind: str
-    end: Literal["killed", "crash", "survived", "equivalent", "no place"]
-    """`crash`: refused because it raised. `equivalent`: declared so with its reason, and verified. `no place`:
-    this build has nothing that could have this fault; not counted."""
-    level: Level | None = None
-    """The first level of the gate that saw it."""
-    rule: str = ""
-    where: str = ""
-    """What was judged when it was seen."""
-    dtype: str = ""
-    reason: str = ""
-    """Of an equivalence, a crash or a missing place."""
-
-
-class KillMatrix(Frozen):
-    """Every planted fault against the gate that judged this case. The gate had passed the build without faults."""
-
-    outcomes: tuple[MutantOutcome, ...] = Field(min_length=1)
-    wall_s: float = 0.0
-
-    @property
-    def killed(self) -> tuple[MutantOutcome, ...]:
-        return tuple(item for item in self.outcomes if item.end in ("killed", "crash"))
-
-    @property
-    def survivors(self) -> tuple[MutantOutcome, ...]:
-        return tuple(item for item in self.outcomes if item.end == "survived")
-
-    @property
-    def judged(self) -> int:
-        """Faults that a gate should see: those with a place, less the equivalent ones."""
-        return len(self.killed) + len(self.survivors)
-
-    @property
-    def rate(self) -> float:
-        return len(self.killed) / self.judged if self.judged else 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Every fault that can be told from the right thing was seen, and there was at least one."""
-        return bool(self.killed) and not self.survivors
-
-    def sentence(self) -> str:
-        others = len(self.outcomes) - self.judged
-        rest = f", {others} equivalent or without a place" if others else ""
-        return f"{len(self.killed)} of {self.judged} planted faults seen ({self.rate:.1%}){rest}"
-
-
-class SignOffEvidence(Frozen):
-    """What a sign-off rests on. Without a complete kill matrix it cannot be constructed."""
-
-    parity: Parity
-    kill_matrix: KillMatrix
-
-    @model_validator(mode="after")
-    def _holds(self) -> Self:
-        if not self.parity.passed:
-            raise RecordError("a sign-off without a passed parity")
-        if not self.kill_matrix.complete:
-            names = ", ".join(f"{item.subject}: {item.name}" for item in self.kill_matrix.survivors[:3])
-            raise RecordError(f"a sign-off by a gate that is blind to planted faults: {names or 'none was seen'}")
-        return self
 
 
 class Block(Frozen):
@@ -265,6 +123,10 @@ class KernelTime(Frozen):
     twin_ms: float
     bytes: int
     flops: int
+    from_host: str | None = None
+    """Why the launches were no CUDA graph's: the host's time is in `median_ms`."""
+    twin_from_host: str | None = None
+    """The same of the eager twin and `twin_ms`."""
 
 
 class ReceiptNote(Frozen):

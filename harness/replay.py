@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.checks import Check
 from harness.errors import UserError
-from harness.record import Check
 
 
 def main(arguments: list[str]) -> int:

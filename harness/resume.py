@@ -1,4 +1,4 @@
-"""Going on with an interrupted run: which of its records stand, and which cases are run again."""
+"""Going on with a run that left something unsaid: which of its records stand, and which cases are run again."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ from pathlib import Path
 
 from harness.errors import RecordError, UserError
 from harness.record import INCONCLUSIVE, Environment, Record
-from harness.store import PARTIAL, RunFile, is_written_now, read_file
+from harness.run_file import PARTIAL, RunFile, is_written_now, read_file
 
 SUPERSEDED = ".superseded"
+FINISHED = ".jsonl"
 
 
 def find(asked: str, folder: Path, plan_hash: str, shard: str | None, environment: Environment) -> RunFile | None:
     """The run to go on with, or None to start anew.
 
-    `auto` takes the partial file in `folder` that holds the most of this plan and shard, of the same commit and
-    machine, and that nobody is writing; files that cannot be trusted are left alone. A path names a run, finished or
-    partial, and is refused with a UserError where it does not fit.
+    `auto` takes the file in `folder` that holds the most of this plan and shard, of the same commit and machine: a
+    partial one that nobody is writing, or the last finished one where it left a case killed or lost. Files that cannot
+    be trusted are left alone. A path names a run, finished or partial, and is refused with a UserError where it does
+    not fit.
     """
     if asked == "off":
         return None
     if asked != "auto":
         return _named(Path(asked), plan_hash, shard, environment)
-    found = [
-        file for path in sorted(folder.glob(f"*{PARTIAL}")) if (file := _fitting(path, plan_hash, shard, environment))
-    ]
-    return max(found, key=lambda file: len(standing(file)), default=None)
+    of_commit = sorted(folder.glob(f"*-{environment.commit[:8]}-*"))
+    fitting = [file for path in of_commit if (file := _fitting(path, plan_hash, shard, environment))]
+    partial = [file for file in fitting if file.path.suffix == PARTIAL]
+    finished = [file for file in fitting if file.path.suffix == FINISHED]
+    last = max(finished, key=_last_start, default=None)
+    unsaid = [last] if last and len(standing(last)) < len(last.records) else []
+    return max((*partial, *unsaid), key=lambda file: len(standing(file)), default=None)
 
 
 def standing(file: RunFile) -> tuple[Record, ...]:
@@ -41,6 +46,10 @@ def supersede(file: RunFile) -> None:
             path.rename(path.with_suffix(SUPERSEDED))
 
 
+def _last_start(file: RunFile) -> str:
+    return max(record.started_at for record in file.records)
+
+
 def _named(path: Path, plan_hash: str, shard: str | None, environment: Environment) -> RunFile:
     try:
         file = read_file(path)
@@ -53,6 +62,8 @@ def _named(path: Path, plan_hash: str, shard: str | None, environment: Environme
 
 
 def _fitting(path: Path, plan_hash: str, shard: str | None, environment: Environment) -> RunFile | None:
+    if path.suffix not in (PARTIAL, FINISHED):
+        return None
     try:
         file = read_file(path)
     except RecordError:

@@ -13,21 +13,22 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from harness import cost, proofs, resume, store
+from harness import cost, proofs, resume
 from harness.case import Case, Plan, Skip
 from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
 from harness.errors import UserError
 from harness.outcome import Outcome
 from harness.place import Cluster, MachineFacts, Place, Site
-from harness.plan import Offer, WeightsBytes, expand, needed_bytes
+from harness.plan import Offer, WeightsBytes, expand, needed_bytes, proof_bytes
 from harness.record import Environment, Record
 from harness.redaction import withheld
+from harness.run_file import RunWriter, run_path
 from harness.settings import Hardware, Settings
 from harness.split import Group, Item, Machine, Shard, split
 
 if TYPE_CHECKING:
-    from harness.compare import PhaseComparison
+    from harness.compare.arms import PhaseComparison
 
 ROOT = Path(__file__).resolve().parents[1]
 DURATIONS = ROOT / "test_shards" / "durations.json"
@@ -136,7 +137,7 @@ def _run(
     environment = world.capture()
     run = f"{datetime.now(UTC):%Y%m%d}-{environment.commit[:8]}-{secrets.token_hex(3)}"
     stamp = Stamp(run, whole.plan.hash, asked.shard, environment)
-    path = store.run_path(Path(asked.out), "-".join(sorted({case.hardware for case in whole.plan.cases})), run)
+    path = run_path(Path(asked.out), "-".join(sorted({case.hardware for case in whole.plan.cases})), run)
     resumed = "off" if world.mutants else asked.resume
     earlier = resume.find(resumed, path.parent, stamp.plan, asked.shard, environment)
     records = list(resume.standing(earlier)) if earlier else []
@@ -146,7 +147,7 @@ def _run(
     if earlier:
         print(f"going on with {earlier.path.name}: {len(records)} recorded, {len(todo)} to run", file=err)
     with (
-        store.RunWriter(path, run, whole.plan, asked.shard, sources) as writer,
+        RunWriter(path, run, whole.plan, asked.shard, sources) as writer,
         console.progress(err, len(todo)) as shown,
     ):
         for record in records:
@@ -178,14 +179,18 @@ def _engine(asked: Settings, stamp: Stamp, whole: Planned, progress: Progress, w
     from harness.engines.local import LocalEngine
 
     chosen = asked.engine
+    weighed = cache(world.weights_bytes)
+    weights = {case.key: proof_bytes(case, weighed) for case in whole.plan.cases}
     if chosen.name == "slurm":
         from harness.engines.slurm import SlurmEngine
 
-        return SlurmEngine(stamp, whole.places, progress, chosen, path.with_suffix(".jobs"), world.worker_module)
+        folder = path.with_suffix(".jobs")
+        return SlurmEngine(stamp, whole.places, progress, chosen, folder, world.worker_module, weights)
     gpus = max((len(place.gpu_uuids) for place in whole.places.values()), default=0)
     workers = max(1, gpus) if chosen.workers == "auto" else chosen.workers
     held = proofs.read(Path(asked.proof), stamp.environment) if asked.proof else proofs.NONE
-    return LocalEngine(stamp, whole.places, progress, path.parent, world.worker_module, workers, world.mutants, held)
+    folder, module = path.parent, world.worker_module
+    return LocalEngine(stamp, whole.places, progress, folder, module, workers, world.mutants, held, weights)
 
 
 def _agreed(jobs: Sequence[Settings]) -> Settings:

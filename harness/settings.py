@@ -36,7 +36,7 @@ class SlurmEngineSettings(Frozen):
     """Shell lines of a job before its case, such as `module load cuda`."""
     cpus_per_gpu: int = Field(ge=1)
     memory_gib_per_gpu: float | None
-    """None leaves the partition's default."""
+    """At least; a case on a CPU asks for what its weights take. None leaves the others the partition's default."""
     pending_s: float = Field(gt=0)
     """A job that has waited so long is given up, and its case is lost."""
     poll_s: float = Field(gt=0)

@@ -93,10 +93,11 @@ def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
 
 
 def _learn(runs: Sequence[Path], path: Path | None, out: TextIO) -> int:
-    from harness import cost, merge, session, store
+    from harness import cost, merge, session
+    from harness.run_file import read_file
 
     path = path or session.DURATIONS
-    records = [record for file in merge.run_files(runs) for record in store.read_file(file).records]
+    records = [record for file in merge.run_files(runs) for record in read_file(file).records]
     before = cost.read_durations(path)
     after = cost.learned(before, records)
     changed = sum(before.get(case) != seconds for case, seconds in after.items())

@@ -18,6 +18,7 @@ from harness.aot import compile_elsewhere
 from harness.case import Case
 from harness.engines.fragment import REPRODUCER, Fragment
 from harness.errors import UserError
+from harness.kill_matrix import KillMatrix
 from harness.measure import Timing, time_case
 from harness.mutants.part import Trial, judge_ranks, kill_matrix
 from harness.parity.backends import exact_convolutions
@@ -26,7 +27,7 @@ from harness.parity.gate import Proof, prove
 from harness.parity.reproducer import capture
 from harness.precompile import precompile
 from harness.provenance import provenance
-from harness.record import Failure, KillMatrix, ReceiptNote
+from harness.record import Failure, ReceiptNote
 from harness.spec import KernelMode, ModelSpec, Target
 
 CPU_EXTENT = Extent(batch=2, prompt_tokens=16)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from harness.case import Case
-from harness.compare import Estimate, PhaseComparison
+from harness.compare.arms import PhaseComparison
+from harness.compare.estimate import Estimate
 from harness.compare.runs import change, unlike
 from harness.record import REFERENCE, Phase, Record
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.timing import stats
 
 if TYPE_CHECKING:
-    from harness.compare import Verdict
+    from harness.compare.estimate import Verdict
 
 PROCESSES = 3
 """Fewer cannot tell an odd process from a usual one: from so many on, a verdict asks that they agree."""

@@ -19,14 +19,15 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from harness import compare
-from harness.compare import DROPPED_LIMIT, Estimate
+from harness.compare import estimate
+from harness.compare.arms import DROPPED_LIMIT, arms, log_ratios_by_process
+from harness.compare.estimate import Estimate
 from harness.compare.interruption import deferred
 from harness.compare.runs import Apart, Change, Comparison, ordered, without_speed
 from harness.compare.sides import latest, resolve
 from harness.errors import UserError
 from harness.record import REFERENCE, Phase, Record
-from harness.store import read_file
+from harness.run_file import read_file
 from harness.timing.stats import FEWEST
 
 Held = Mapping[str, Record]
@@ -163,7 +164,7 @@ def _change(pairs: Sequence[tuple[Record, Record]], phase: Phase) -> Change | No
     centers = [(_center(before, phase), _center(after, phase)) for before, after in steady]
     ratios = [after[0] - before[0] for before, after in centers if before and after]
     head = timed[-1][1]
-    found = compare.estimate(ratios, head.case.timing.margin)
+    found = estimate.of_pairs(ratios, head.case.timing.margin)
     return Change(
         key=head.key,
         label=head.case.label(),
@@ -176,21 +177,18 @@ def _change(pairs: Sequence[tuple[Record, Record]], phase: Phase) -> Change | No
 
 def _center(record: Record, phase: Phase) -> tuple[float] | None:
     """The median log ratio of one process, over its kept blocks."""
-    blocks = [ratio for each in compare.log_ratios_by_process(record, phase, REFERENCE).values() for ratio in each]
+    blocks = [ratio for each in log_ratios_by_process(record, phase, REFERENCE).values() for ratio in each]
     return (median(blocks),) if blocks else None
 
 
 def _disturbed(record: Record, phase: Phase) -> bool:
     return any(
-        item.estimate.verdict == "invalid"
-        for found in compare.arms(record)
-        if found.phase == phase
-        for item in found.against
+        item.estimate.verdict == "invalid" for found in arms(record) if found.phase == phase for item in found.against
     )
 
 
 def _candidate_ms(record: Record, phase: Phase) -> float:
-    return next(found.candidate_ms for found in compare.arms(record) if found.phase == phase)
+    return next(found.candidate_ms for found in arms(record) if found.phase == phase)
 
 
 def _qualified(found: Estimate, disturbed: int, total: int) -> Estimate:

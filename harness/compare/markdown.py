@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from harness.compare import Estimate
+from harness.compare.estimate import Estimate
 from harness.compare.runs import WORDS, Apart, Change, Comparison, Word
 
 BAD: tuple[Word, ...] = ("introduced", "lost")

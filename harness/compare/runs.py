@@ -16,9 +16,10 @@ from typing import Literal, get_args
 
 from scipy import stats as distributions
 
-from harness import compare
-from harness.compare import Estimate, PhaseComparison
+from harness.compare import estimate
 from harness.compare.agreement import PROCESSES
+from harness.compare.arms import PhaseComparison, arms, log_ratios_by_process
+from harness.compare.estimate import Estimate
 from harness.record import FAILURES, REFERENCE, Phase, Record
 from harness.timing import stats
 
@@ -129,8 +130,8 @@ def _case(base: Record | None, head: Record | None) -> Iterator[Change | Apart]:
     if reason:
         yield Apart(head.key, label, "not comparable", reason)
         return
-    ours = {phase.phase: phase for phase in compare.arms(head)}
-    theirs = {phase.phase: phase for phase in compare.arms(base)}
+    ours = {phase.phase: phase for phase in arms(head)}
+    theirs = {phase.phase: phase for phase in arms(base)}
     for phase in get_args(Phase):
         if phase in ours and phase in theirs:
             yield _change(base, head, theirs[phase], ours[phase])
@@ -177,7 +178,7 @@ def change(
     """HEAD's candidate over BASE's in one phase, each by the reference of its own process. `theirs` and `ours` are the
     judged phase of each record, `names` what its reasons call the two."""
     phase, margin = ours.phase, head.case.timing.margin
-    sides = [compare.log_ratios_by_process(record, phase, REFERENCE) for record in (base, head)]
+    sides = [log_ratios_by_process(record, phase, REFERENCE) for record in (base, head)]
     return _qualified(difference(sides[0], sides[1], margin), sides, (theirs, ours), names, margin)
 
 
@@ -193,7 +194,7 @@ def difference(base: Ratios, head: Ratios, margin: float) -> Estimate:
     center = after.center - before.center
     low = center - max(math.hypot(after.center - after.low, before.high - before.center), across)
     high = center + max(math.hypot(after.high - after.center, before.center - before.low), across)
-    return compare.judge(stats.Interval(center, low, high, min(before.n, after.n)), margin)
+    return estimate.of_interval(stats.Interval(center, low, high, min(before.n, after.n)), margin)
 
 
 def _across_processes(base: Ratios, head: Ratios) -> float:
@@ -225,7 +226,7 @@ def _qualified(
         return replace(found, verdict="invalid", reasons=(*found.reasons, *invalid))
     if doubts:
         return replace(found, verdict="inconclusive", reasons=(*found.reasons, *doubts))
-    return compare.allowing(found, [phase.again for phase in phases], margin)
+    return estimate.allowing(found, [phase.again for phase in phases], margin)
 
 
 def _why(record: Record | None) -> str:

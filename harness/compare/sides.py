@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.record import INCONCLUSIVE, Record
-from harness.store import NAME, read_file
+from harness.run_file import NAME, read_file
 
 
 def records(named: str, results: Path) -> dict[str, Record]:

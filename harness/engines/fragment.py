@@ -12,20 +12,10 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError, model_validator
 
 from harness.case import Frozen
+from harness.checks import Parity
 from harness.errors import RecordError
-from harness.record import (
-    ArmReport,
-    Block,
-    Ceilings,
-    Failure,
-    KernelTime,
-    KillMatrix,
-    Parity,
-    Provenance,
-    ReceiptNote,
-    Series,
-    Work,
-)
+from harness.kill_matrix import KillMatrix
+from harness.record import ArmReport, Block, Ceilings, Failure, KernelTime, Provenance, ReceiptNote, Series, Work
 
 REPRODUCER = ".reproducer"
 """Ends the stem of the two files that a failing proof leaves beside its fragment."""

@@ -19,7 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
+from harness import cores
 from harness.case import Case
 from harness.engines import fragment, locks, process
 from harness.engines.fragment import Fragment
@@ -46,7 +48,8 @@ FROM_OUTSIDE = {
 class LocalEngine:
     """Runs cases of a plan, `workers` at a time. `places` says for each hardware name which devices fit it. A failing
     proof's reproducer is kept in `folder`. With `mutants` the gate of every case that passes is judged too, on planted
-    faults. Of a case among `proofs` that one stands."""
+    faults. Of a case among `proofs` that one stands. `weights_bytes` is what a proof holds by case key: cases share a
+    CPU only where its memory would hold as many of them as there are workers."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class LocalEngine:
         workers: int = 1,
         mutants: bool = False,
         proofs: Proofs = NONE,
+        weights_bytes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._stamp = stamp
         self._places = places
@@ -67,6 +71,7 @@ class LocalEngine:
         self._folder = folder
         self._mutants = mutants
         self._proofs = proofs
+        self._weights_bytes = weights_bytes
         self._stop = Stop()
         self.interrupted = False
 
@@ -115,9 +120,16 @@ class LocalEngine:
             count,
             lambda held: told.part(f"waiting: {held} is held by another case"),
             self._stop.rest,
-            # The memory of a GPU holds one case; a CPU's is shared by those that time nothing.
-            shared=not on_gpu and case.timing.processes == 0,
+            shared=self._shares(case),
         )
+
+    def _shares(self, case: Case) -> bool:
+        """Whether others may run beside it: the memory of a GPU holds one case; a CPU's is shared by those that time
+        nothing, where every worker could hold as much at once."""
+        place = self._places[case.hardware]
+        held = self._workers * self._weights_bytes.get(case.key, 0)
+        has_room = place.memory_bytes is None or held <= place.memory_bytes
+        return place.kind == "cpu" and case.timing.processes == 0 and has_room
 
     def _run_parts(self, case: Case, parts: list[Fragment], told: Told, held: tuple[str, ...]) -> None:
         with tempfile.TemporaryDirectory(prefix="inference-pio-") as scratch:
@@ -155,9 +167,10 @@ class LocalEngine:
         told.part(name)
         interpret = part[0] in ("prove", "mutants") and not visible
         left_s = max(0.0, deadline - time.monotonic())
-        end = process.run(
-            command, _environment(visible, interpret) | _caches(case, asked.parent), left_s, told.hear, self._stop
-        )
+        environment = _environment(visible, interpret) | _caches(case, asked.parent)
+        if self._shares(case):
+            environment |= cores.share(self._workers)
+        end = process.run(command, environment, left_s, told.hear, self._stop)
         if end.code is None:
             return fragment.ended(
                 "timed_out", "Deadline", f"{name}: past the {case.deadline_s:g} s of its case", end.tail

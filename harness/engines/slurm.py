@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -31,6 +32,17 @@ GRACE_S = 10.0
 ENDED_BADLY = ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
 SLACK_S = 120.0
 """On top of a case's deadline: the start of the job and the writing of its record."""
+BESIDE_WEIGHTS_BYTES = 8 * 2**30
+"""What the processes of a job hold in a node's memory beside weights: torch and the compilers, activations, caches."""
+
+
+class _Shape(NamedTuple):
+    """What a case asks of Slurm."""
+
+    gpus: int
+    deadline_s: float
+    memory_bytes: int
+    """Of the node; 0 leaves the partition's default."""
 
 
 @dataclass
@@ -46,7 +58,7 @@ class _Job:
 
 class SlurmEngine:
     """Runs cases of a plan on a cluster; `folder` holds scripts, logs and records until they are read, on a file
-    system that the nodes share."""
+    system that the nodes share. `weights_bytes` is what a proof holds by case key."""
 
     def __init__(
         self,
@@ -56,6 +68,7 @@ class SlurmEngine:
         settings: SlurmEngineSettings,
         folder: Path,
         worker_module: str,
+        weights_bytes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._stamp = stamp
         self._places = places
@@ -63,6 +76,7 @@ class SlurmEngine:
         self._settings = settings
         self._folder = folder
         self._worker = worker_module
+        self._weights_bytes = weights_bytes
         self.interrupted = False
 
     def records(self, cases: Sequence[Case]) -> Iterator[Record]:
@@ -87,11 +101,14 @@ class SlurmEngine:
         finally:
             _cancel(waiting)
 
-    def _shape(self, case: Case) -> tuple[int, float]:
-        """What a case asks of Slurm: GPUs and seconds."""
-        return self._places[case.hardware].gpu_count, case.deadline_s
+    def _shape(self, case: Case) -> _Shape:
+        place = self._places[case.hardware]
+        asked = (self._settings.memory_gib_per_gpu or 0) * 2**30 * max(1, place.gpu_count)
+        weights = 0 if place.kind == "cuda" else self._weights_bytes.get(case.key, 0)
+        held = weights + BESIDE_WEIGHTS_BYTES if weights else 0
+        return _Shape(place.gpu_count, case.deadline_s, max(round(asked), held))
 
-    def _submit(self, shape: tuple[int, float], cases: Sequence[Case]) -> list[_Job]:
+    def _submit(self, shape: _Shape, cases: Sequence[Case]) -> list[_Job]:
         executor = self._executor(shape)
         kept = self._folder.parent
         calls = [
@@ -104,20 +121,18 @@ class SlurmEngine:
         now = time.monotonic()
         return [_Job(call[0], str(made.job_id), call[4], now) for call, made in zip(calls, jobs, strict=True)]
 
-    def _executor(self, shape: tuple[int, float]) -> Any:
+    def _executor(self, shape: _Shape) -> Any:
         try:
             import submitit
         except ImportError:
             raise UserError("engine=slurm needs submitit: pip install 'inference-pio[slurm]'") from None
         if shutil.which("sbatch") is None:
             raise UserError("engine=slurm needs Slurm's commands, and sbatch is not on the path")
-        gpus, deadline_s = shape
-        asked = self._settings
+        gpus, asked = shape.gpus, self._settings
         executor = submitit.SlurmExecutor(folder=self._folder / "submitit", max_num_timeout=0)
-        memory = asked.memory_gib_per_gpu
         options: dict[str, Any] = {
             "job_name": "inference-pio",
-            "time": int((deadline_s + SLACK_S) // 60 + 1),
+            "time": int((shape.deadline_s + SLACK_S) // 60 + 1),
             "nodes": 1,
             "ntasks_per_node": 1,
             "cpus_per_task": asked.cpus_per_gpu * max(1, gpus),
@@ -126,7 +141,7 @@ class SlurmEngine:
         }
         options |= {"partition": asked.partition} if asked.partition else {}
         options |= {"account": asked.account} if asked.account else {}
-        options |= {"mem": f"{round(memory * max(1, gpus) * 1024)}M"} if memory else {}
+        options |= {"mem": f"{-(-shape.memory_bytes // 2**20)}M"} if shape.memory_bytes else {}
         options |= {"gres": f"gpu:{gpus}"} if gpus else {}
         executor.update_parameters(**options)
         return executor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
-from harness import compare
+from harness.compare.arms import log_ratios_by_process
 from harness.history.rules import Point, Series
 from harness.record import REFERENCE, Phase, Record
 
@@ -40,7 +40,7 @@ def of_case(records: Sequence[Record]) -> tuple[Series, ...]:
 
 
 def _points(records: Sequence[Record], phase: Phase) -> tuple[Point, ...]:
-    timed = [(record, compare.log_ratios_by_process(record, phase, REFERENCE)) for record in records]
+    timed = [(record, log_ratios_by_process(record, phase, REFERENCE)) for record in records]
     return tuple(
         Point(
             record.started_at,

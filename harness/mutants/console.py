@@ -8,8 +8,10 @@ from typing import TextIO, get_args
 from rich import box
 from rich.table import Table
 
+from harness.checks import Level
 from harness.console import clean, terminal
-from harness.record import KillMatrix, Level, MutantOutcome, Record
+from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.record import Record
 
 LEVELS: tuple[str, ...] = get_args(Level)
 

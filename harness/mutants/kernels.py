@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import torch
 
+from harness.checks import Check
 from harness.errors import HarnessError
+from harness.kill_matrix import MutantOutcome
 from harness.mutants.faults import every
 from harness.mutants.memory import Remembered
 from harness.mutants.verdict import first_seen
 from harness.parity.op import judged_cases
-from harness.record import Check, MutantOutcome
 from harness.spec import Kernel, Mutant
 
 

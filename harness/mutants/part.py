@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness import build, registry
+from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
 from harness.parity.backends import exact_convolutions
 from harness.parity.bench import Extent
 from harness.parity.op import judged_dtypes, kernels_of, seed_after_code
-from harness.record import KillMatrix, MutantOutcome
 from harness.spec import ModelSpec, Target
 
 Progress = Callable[[float, str], None]

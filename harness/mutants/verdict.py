@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness import ranks
-from harness.record import Check, Level, MutantOutcome
+from harness.checks import Check, Level
+from harness.kill_matrix import MutantOutcome
 from harness.spec import Mutant, Target
 
 

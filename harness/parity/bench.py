@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness import build, inputs
+from harness.checks import Check, Divergence
 from harness.parity.generation import Generated, check_generation, forced, generate
 from harness.parity.launches import watched
 from harness.parity.layer import check_layers, localize
@@ -24,7 +25,6 @@ from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.ranks import earliest
-from harness.record import Check, Divergence
 from harness.rounding import lossy, rounded
 from harness.spec import ModelInputs, ModelSpec, Target
 

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from harness import build, inputs
 from harness.case import Frozen
+from harness.checks import Check, Level
 from harness.parity.backends import attention, explicit_products, masked
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.op import check_kernel
 from harness.parity.plain import Plain, wider
 from harness.parity.routing import RankedRoute, reference_choice
 from harness.parity.rules import judge
-from harness.record import Check, Environment, Level
+from harness.record import Environment
 from harness.spec import Kernel, ModelInputs, ModelSpec
 
 ROOM = 0.7

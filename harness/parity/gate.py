@@ -11,10 +11,10 @@ from itertools import chain
 import torch
 
 from harness import build
+from harness.checks import Check, NotJudged, Parity
 from harness.parity.bench import Bench, Extent, dtype_name, first_broken
 from harness.parity.loss import unjudged_loss
 from harness.parity.op import check_kernel, judged_dtypes, kernels_of, seed_after_code
-from harness.record import Check, NotJudged, Parity
 from harness.spec import ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.checks import Check
 from harness.inputs import prepared
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.plain import Plain
-from harness.record import Check
 from harness.spec import ModelInputs
 from harness.text import Text
 

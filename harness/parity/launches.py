@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.record import KERNELS_IN_PLACE, Check
+from harness.checks import KERNELS_IN_PLACE, Check
 from harness.spec import Kernel, Receipt
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from harness.checks import Check, Divergence
 from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wider
 from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
 from harness.parity.rules import judge, worst
 from harness.parity.stages import flat, traced
-from harness.record import Check, Divergence
 from harness.spec import ModelInputs, Stage
 
 

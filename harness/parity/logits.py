@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.record import Check, Level
+from harness.checks import Check, Level
 
 FP32_LIMIT = 1e-5
 """Relative Frobenius error of fp32 logits: correct variants measure 3e-7 to 8e-7, the smallest planted bug 7.5e-5."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.record import Check, NotJudged
+from harness.checks import Check, NotJudged
 from harness.rounding import lossy
 from harness.spec import ModelSpec
 

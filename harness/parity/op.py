@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.checks import Check
 from harness.errors import HarnessError
 from harness.parity.exact import mismatches
 from harness.parity.guard import LARGE, NANS, Guarded, Poison, place
 from harness.parity.rules import judge, worst
 from harness.provenance import kernel_sources
-from harness.record import Check
 from harness.spec import Kernel, ModelSpec, OpCase
 
 Outputs = Mapping[str, Tensor]

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.checks import Check
 from harness.inputs import prepared
 from harness.parity.generation import Generated, forced
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.prefix import check_prefixes
 from harness.parity.rules import worst
-from harness.record import Check
 from harness.spec import ModelInputs, ModelSpec, Target
 
 PATH_TOKENS = 16

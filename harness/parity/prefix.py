@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.checks import Check
 from harness.inputs import reopened
 from harness.parity.exact import differs
 from harness.parity.generation import Generated
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.rules import worst
-from harness.record import Check
 
 PAGE_TOKENS = 16
 """Small, so that a short prompt fills pages, shares some and ends inside another."""

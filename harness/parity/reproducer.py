@@ -20,11 +20,11 @@ from torch import Tensor
 
 from harness import build
 from harness.case import Frozen
+from harness.checks import Check, Parity
 from harness.errors import UserError
 from harness.parity.bench import Bench, Extent
 from harness.parity.layer import check_layer, run_layer
 from harness.parity.op import cases, check_kernel, kernels_of, seed_after_code
-from harness.record import Check, Parity
 from harness.spec import Grid, KernelMode, ModelInputs, ModelSpec, OpCase, Target
 
 MOST_BYTES = 64 << 20

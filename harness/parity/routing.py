@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.checks import Check
 from harness.parity.rules import judge, worst
-from harness.record import Check
 from harness.spec import Routing
 
 FLIP_FACTOR, FLIP_DEVIATIONS = 1.25, 3.0

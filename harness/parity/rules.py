@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.checks import Check, Level
 from harness.errors import HarnessError
 from harness.parity.exact import mismatches
 from harness.parity.moments import ALONG, CANDIDATE, ERROR, HALF_ULP, PLAIN, ROUNDED, SQUARE, Moments, measure
-from harness.record import Check, Level
 
 
 @dataclass(frozen=True)

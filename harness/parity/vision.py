@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.checks import Check, Level
 from harness.errors import HarnessError
 from harness.inputs import prepared
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.plain import Plain, wider
 from harness.parity.rules import judge, relative_frobenius, worst
-from harness.record import Check, Level
 from harness.spec import ModelInputs, Part, Vision
 
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(path: Path, out: Path, formats: Sequence[str]) -> list[Path]:
     """Render a run file; its name without the suffix is the run's."""
     from harness.report import render
-    from harness.store import read_file
+    from harness.run_file import read_file
 
     if not path.is_file():
         raise UserError(f"no run file {path}: give one under benchmark_results")

@@ -16,7 +16,7 @@ from harness.report.mutants import MutantsView
 from harness.report.speed import PhaseView
 
 if TYPE_CHECKING:
-    from harness.compare import PhaseComparison
+    from harness.compare.arms import PhaseComparison
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.record import KillMatrix, MutantOutcome
+from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.report import formats
 from harness.report.cells import Cell, Table, Tone, columns, row
 from harness.report.judged import LEVELS
 
-NONE_RAN = "No faults were planted in this run: nothing shows that the gate can fail, so it cannot be signed off."
+NONE_RAN = (
+    "No faults were planted in this run. That its gate can fail is shown by a kill matrix of the same sources; without "
+    "one on record it is not signed off."
+)
 TONES: dict[str, Tone] = {
     "killed": "good",
     "crash": "good",

@@ -12,7 +12,8 @@ from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 
 if TYPE_CHECKING:
-    from harness.compare import ArmComparison, Estimate, PhaseComparison, Verdict
+    from harness.compare.arms import ArmComparison, PhaseComparison
+    from harness.compare.estimate import Estimate, Verdict
 
 ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable change#", "Verdict")
 CALLS = {"prefill": "one prefill", "decode": "one decode step"}
@@ -119,17 +120,22 @@ def kernels_table(record: Record) -> Table:
         row(
             kernel.kernel,
             kernel.case,
-            formats.milliseconds(kernel.median_ms),
+            f"{formats.milliseconds(kernel.median_ms)}{_host(kernel.from_host)}",
             f"{formats.significant(kernel.low_ms)}–{formats.significant(kernel.high_ms)} ms",
             f"{kernel.n:,}",
             formats.rate(kernel.bytes / kernel.median_ms * 1e3, "B/s"),
             _fraction(kernel.bytes, kernel.median_ms, ceilings.read_bytes_per_s),
             _fraction(kernel.flops, kernel.median_ms, compute),
-            f"{formats.ratio(kernel.twin_ms / kernel.median_ms)} its time",
+            f"{formats.ratio(kernel.twin_ms / kernel.median_ms)} its time{_host(kernel.twin_from_host)}",
         )
         for kernel in record.kernels
     )
     return Table("Kernels at real shapes", names, rows)
+
+
+def _host(reason: str | None) -> str:
+    """What a reader must know of a time that no CUDA graph gave."""
+    return ", the host's included" if reason else ""
 
 
 def ceiling_text(ceilings: Ceilings | None) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.record import FAILURES, Parity, Record
+from harness.checks import Parity
+from harness.record import FAILURES, Record
 from harness.report import formats
 from harness.report.cells import Banner, Tone
 
 if TYPE_CHECKING:
-    from harness.compare import ArmComparison, PhaseComparison, Verdict
+    from harness.compare.arms import ArmComparison, PhaseComparison
+    from harness.compare.estimate import Verdict
 
 WORST_FIRST = ("REFUSED", "INVALID", "SLOWER", "INCONCLUSIVE", "PASSED", "PARITY ONLY")
 TONES: dict[str, Tone] = {

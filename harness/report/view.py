@@ -18,7 +18,7 @@ from harness.report.cells import Banner, Cell, Table, columns, row
 from harness.report.speed import IntervalMark
 
 if TYPE_CHECKING:
-    from harness.compare import PhaseComparison
+    from harness.compare.arms import PhaseComparison
 
 Compare = Callable[[Record], "tuple[PhaseComparison, ...]"]
 Outcome = tuple[Case, Banner]
@@ -80,7 +80,7 @@ class RunView:
 
 
 def build(records: Sequence[Record], plan: Plan, run: str, compare: Compare | None = None) -> RunView:
-    """The view of one run. `compare` judges the speed of a record; by default `harness.compare.arms`.
+    """The view of one run. `compare` judges the speed of a record; by default `harness.compare.arms.arms`.
 
     Raises RecordError where the records are not those of the plan: coverage could not add up.
     """
@@ -111,9 +111,9 @@ def build(records: Sequence[Record], plan: Plan, run: str, compare: Compare | No
 
 
 def _default_compare() -> Compare:
-    from harness import compare
+    from harness.compare.arms import arms
 
-    return compare.arms
+    return arms
 
 
 def _ablations(ran: Sequence[Record], phases: Mapping[str, Sequence[PhaseComparison]]) -> tuple[AblationView, ...]:

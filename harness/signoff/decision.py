@@ -9,13 +9,15 @@ from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
-from harness import compare
 from harness.case import Case, Frozen
+from harness.checks import KERNELS_IN_PLACE, Level
+from harness.compare.arms import arms
 from harness.errors import RecordError
 from harness.history import accepted, nights, rules
 from harness.history.accepted import Accepted
+from harness.kill_matrix import SignOffEvidence
 from harness.outcome import against_strongest, why
-from harness.record import CANDIDATE, KERNELS_IN_PLACE, REFERENCE, Level, Phase, Record, SignOffEvidence
+from harness.record import CANDIDATE, REFERENCE, Phase, Record
 from harness.signoff.evidence import Evidence
 from harness.signoff.policy import Policy, Waiver
 
@@ -204,7 +206,7 @@ def _peers(record: Record, policy: Policy, measure: str) -> Finding:
 
 
 def _speed(record: Record, policy: Policy, measure: str) -> Iterator[Finding]:
-    phases = {phase.phase: phase for phase in compare.arms(record)}
+    phases = {phase.phase: phase for phase in arms(record)}
     for name in (name for name in get_args(Phase) if name in policy.phases):
         phase, least = phases.get(name), policy.phases[name]
         estimate = against_strongest(phase) if phase else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.case import Case
 from harness.history.accepted import Accepted
 from harness.record import Record
-from harness.store import read_file
+from harness.run_file import read_file
 
 ENDS = frozenset({"lost", "skipped"})
 """Of records that say nothing about a case."""

@@ -8,8 +8,9 @@ import pytest
 from harness import compose, merge, session, split
 from harness.__main__ import world
 from harness.case import Plan
-from harness.record import Check, Parity, Record
-from harness.store import RunWriter, run_path
+from harness.checks import Check, Parity
+from harness.record import Record
+from harness.run_file import RunWriter, run_path
 
 SWEEP = ["+model=glob(*)", "optimization=none,rotary,attention,linear,full", "size=tiny", "hardware=cpu"]
 PLAN_LIMIT_S = {1_000: 10.0, 10_000: 60.0}

@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from harness.case import Plan
-from harness.record import Check, Parity, Record, Series
-from harness.store import RunWriter, run_path
+from harness.checks import Check, Parity
+from harness.record import Record, Series
+from harness.run_file import RunWriter, run_path
 
 CASES, RUNS = 500, 200
 BUILD_LIMIT_S, LOAD_LIMIT_S, MEMORY_LIMIT_BYTES = 60.0, 1.0, 2**30

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from harness.checks import Check, Parity
 from harness.engines.fragment import Fragment
-from harness.record import Check, Failure, Parity
+from harness.record import Failure
 
 
 def end(how: str, out: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from harness.case import Case, Plan, TimingSettings, WorkloadShape
-from harness.record import Block, Check, Environment, Parity, Record, Series
-from harness.store import RunWriter, run_path
+from harness.checks import Check, Parity
+from harness.record import Block, Environment, Record, Series
+from harness.run_file import RunWriter, run_path
 
 BLOCKS = 12
 CASE = Case(

@@ -6,10 +6,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from harness import compare
 from harness.case import Case, TimingSettings, WorkloadShape
+from harness.checks import Check, Parity
 from harness.compare.ablation import ablations
-from harness.record import Block, Check, Environment, Failure, Parity, Record, Series
+from harness.compare.arms import arms
+from harness.record import Block, Environment, Failure, Record, Series
 
 GAINS = {"rotary": 1.1, "attention": 1.5, "linear": 1.0, "cuda_graph": 2.0}
 FULL = tuple(GAINS)
@@ -52,7 +53,7 @@ def timed(stack, model="m", environment=MACHINE, gains=GAINS):
 
 
 def taken_apart(*records):
-    return ablations(records, {record.key: compare.arms(record) for record in records})
+    return ablations(records, {record.key: arms(record) for record in records})
 
 
 def sweep(*stacks):

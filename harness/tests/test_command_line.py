@@ -13,9 +13,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness import cli, compose
-from harness.compare import ArmComparison, Estimate, PhaseComparison
+from harness.compare.arms import ArmComparison, PhaseComparison
+from harness.compare.estimate import Estimate
+from harness.run_file import read_run
 from harness.session import World
-from harness.store import read_run
 from models.common.weights import read_config
 
 ENGINES = Path(__file__).parents[1] / "engines" / "tests"

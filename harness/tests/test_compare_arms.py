@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from harness.case import Case, TimingSettings, WorkloadShape
-from harness.compare import RESIDENT_BYTES, SHORT_FLOPS, arms, estimate
-from harness.record import ArmReport, Block, Ceilings, Check, Parity, Record, Series, Work
+from harness.checks import Check, Parity
+from harness.compare.arms import RESIDENT_BYTES, SHORT_FLOPS, arms
+from harness.compare.estimate import of_pairs
+from harness.record import ArmReport, Block, Ceilings, Record, Series, Work
 
 MARGIN = 0.01
 TIMING = TimingSettings(
@@ -79,17 +81,17 @@ def first(found):
 )
 def test_verdict_follows_the_interval(shift, spread, verdict):
     noise = np.random.default_rng(0).normal(0, spread, 30)
-    assert estimate(list(noise - noise.mean() + shift), MARGIN).verdict == verdict
+    assert of_pairs(list(noise - noise.mean() + shift), MARGIN).verdict == verdict
 
 
 def test_a_halved_time_is_a_speed_up_of_two():
-    found = estimate([math.log(2)] * 20, MARGIN)
+    found = of_pairs([math.log(2)] * 20, MARGIN)
     assert (found.speedup, found.low, found.high, found.n) == (pytest.approx(2), pytest.approx(2), pytest.approx(2), 20)
     assert found.minimum_detectable_effect == pytest.approx(MARGIN)
 
 
 def test_too_few_pairs_say_so():
-    found = estimate([1.0] * 5, MARGIN)
+    found = of_pairs([1.0] * 5, MARGIN)
     assert found.verdict == "inconclusive"
     assert (found.low, found.high) == (0, math.inf)
     assert "too few" in found.reasons[0]

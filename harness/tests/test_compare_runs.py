@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from harness.case import Plan
+from harness.checks import Check, Parity
 from harness.compare import markdown
 from harness.compare.__main__ import main
 from harness.compare.runs import Change, Comparison, compare_runs, difference
-from harness.record import Check, Failure, Parity, Record, Series
-from harness.store import RunWriter, run_path
+from harness.record import Failure, Record, Series
+from harness.run_file import RunWriter, run_path
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 PROCESSES, BLOCKS = 5, 20

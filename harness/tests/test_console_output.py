@@ -6,8 +6,9 @@ import pytest
 
 from harness import console
 from harness.case import Plan, Skip
+from harness.checks import Check, Divergence, Parity
 from harness.outcome import Outcome
-from harness.record import Check, Divergence, Failure, Parity, Record
+from harness.record import Failure, Record
 
 
 class Terminal(io.StringIO):
@@ -60,6 +61,19 @@ def test_of_many_cases_the_terminal_lists_those_that_are_refused(make_record):
     assert f"{len(records)} cases: listed are the refused ones" in said
     assert "crashed" in said
     assert "skipped |" not in said
+
+
+def test_what_was_noted_while_timing_is_said_once_with_its_cases(make_record, make_case):
+    passed = {"parity": Parity(checks=(broken().checks[0].model_copy(update={"error": 1.0}),))}
+    both, one = "timed without rotary: it has no speed", "the time limit ended it"
+    records = (
+        make_record("passed", timing_notes=(both,), **passed),
+        make_record("passed", make_case(seed=1), timing_notes=(both, one), **passed),
+    )
+    stream = io.StringIO()
+    console.print_outcome(Outcome(records, {}), run_file=console.Path("r.jsonl"), reports=(), stream=stream)
+    notes = [line for line in stream.getvalue().splitlines() if line.startswith("note: ")]
+    assert notes == [f"note: 2 cases: {both}", f"note: toy/tiny rotary cpu smoke: {one}"]
 
 
 def test_coverage_adds_up_and_every_bad_end_refuses_but_a_skip(make_record, make_case):

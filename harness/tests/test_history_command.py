@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from harness.case import Plan
+from harness.checks import Check, Parity
 from harness.history import __main__ as command
-from harness.record import Check, Parity, Record, Series
-from harness.store import RunWriter, read_file, run_path
+from harness.record import Record, Series
+from harness.run_file import RunWriter, read_file, run_path
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 NIGHTS, SLOW_FROM = 34, 30

@@ -4,11 +4,13 @@ import os
 
 import pytest
 
-from harness import index, store
+from harness import index
 from harness.case import Plan
+from harness.checks import Check, Parity
 from harness.errors import RecordError, UnknownName, UserError
-from harness.record import ArmReport, Block, Check, Parity, Record, Series
-from harness.store import RunWriter, load, run_path
+from harness.record import ArmReport, Block, Record, Series
+from harness.run_file import RunWriter, read_file, run_path
+from harness.store import load
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.5, noise=1.0, limit=1.0),))
 
@@ -54,7 +56,7 @@ def record(run, plan, case, ms, environment):
 def read_files(monkeypatch):
     """The names of the run files that are read from now on."""
     names = []
-    monkeypatch.setattr(index, "read_file", lambda path: names.append(path.name) or store.read_file(path))
+    monkeypatch.setattr(index, "read_file", lambda path: names.append(path.name) or read_file(path))
     return names
 
 

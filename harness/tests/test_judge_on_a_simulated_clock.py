@@ -1,6 +1,6 @@
 """The judge's own false alarms and blind spots, on a simulated clock: series of a machine whose truth is known.
 
-Every trial goes the public way: samples and blocks as a record holds them -> `compare.arms` -> the verdict against the
+Every trial goes the public way: samples and blocks as a record holds them -> `arms` -> the verdict against the
 reference. The number of blocks is what the protocol of `conf/timing/standard.yaml` takes: fewest blocks, then on until
 the interval is narrow.
 """
@@ -16,8 +16,9 @@ import yaml
 
 import harness
 from harness.case import Case, TimingSettings, WorkloadShape
-from harness.compare import arms
-from harness.record import Block, Check, Parity, Record, Series
+from harness.checks import Check, Parity
+from harness.compare.arms import arms
+from harness.record import Block, Record, Series
 from harness.timing import stats
 
 CONF = Path(harness.__file__).parents[1] / "conf" / "timing" / "standard.yaml"

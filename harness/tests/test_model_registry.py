@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -20,6 +21,11 @@ def test_models_are_directories_with_an_init_but_common_and_private_ones(tmp_pat
 def test_an_unknown_model_is_refused_by_name():
     with pytest.raises(UnknownName, match="unknown model 'no_such_model'"):
         registry.load("no_such_model")
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_model_is_a_commit_of_the_hub_and_no_branch(name):
+    assert re.fullmatch(r"[0-9a-f]{40}", registry.load(name).revision)
 
 
 @pytest.mark.parametrize(

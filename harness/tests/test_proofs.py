@@ -12,7 +12,7 @@ import pytest
 from harness import proofs
 from harness.errors import UserError
 from harness.record import Environment
-from harness.store import read_file
+from harness.run_file import read_file
 
 HERE = Path(__file__).parent
 ASKED = ("-m", "+model=qwen3_4b_instruct_2507", "optimization=rotary", "report=[]", "seed=1,7")

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from harness import build, registry, replay
+from harness.checks import Parity
 from harness.mutants.models import pristine
 from harness.parity.bench import Bench, Extent
 from harness.parity.reproducer import Reproducer, capture
-from harness.record import Parity
 from harness.spec import Mutant, Target
 
 MODEL = "qwen3_4b_instruct_2507"

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import store
+from harness import run_file
 from harness.case import Plan
+from harness.checks import Check, NotJudged, Parity
 from harness.compare.sides import records as named_records
 from harness.environment import capture
 from harness.errors import RecordError, UserError
-from harness.record import Check, Failure, NotJudged, Parity, ReceiptNote, Record
+from harness.record import Failure, ReceiptNote, Record
 from harness.redaction import hide, withheld
 from harness.report import case_view
+from harness.run_file import RunWriter, read_file, run_path
 from harness.signoff.decision import command
-from harness.store import RunWriter, read_file, run_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hf_ThisIsNobodysToken"
@@ -155,7 +156,7 @@ def test_a_record_that_is_too_large_is_neither_written_nor_read(tmp_path, crashe
     plan = Plan(cases=(crashed.case,), skipped=())
     with RunWriter(run_path(tmp_path, "cpu", "r"), "r", plan) as writer:
         writer.append(crashed)
-    monkeypatch.setattr(store, "MOST_BYTES", 1500)
+    monkeypatch.setattr(run_file, "MOST_BYTES", 1500)
     with pytest.raises(RecordError, match=r"r\.jsonl line 2: larger than"):
         read_file(tmp_path / "cpu" / "r.jsonl")
     writer = RunWriter(run_path(tmp_path, "cpu", "s"), "s", plan)

@@ -7,8 +7,9 @@ import pytest
 
 from harness import cost, shards
 from harness.case import Plan
-from harness.record import Check, Parity, Record
-from harness.store import RunWriter, read_file, run_path
+from harness.checks import Check, Parity
+from harness.record import Record
+from harness.run_file import RunWriter, read_file, run_path
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.5, noise=1.0, limit=1.0),))
 

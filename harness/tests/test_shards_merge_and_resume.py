@@ -19,7 +19,7 @@ import pytest
 
 from harness import merge
 from harness.errors import RecordError
-from harness.store import read_file
+from harness.run_file import read_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -157,11 +157,16 @@ def test_a_merge_that_measured_nothing_is_red(two_shards, tmp_path):
     assert (code, "0 passed + 0 failed + 2 lost" in said) == (1, True)
 
 
-def killed_while_hanging(process, tmp_path):
+def worker_that_hangs(tmp_path):
     limit = time.monotonic() + 40
-    while not (tmp_path / "pids").exists():
+    while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
         assert time.monotonic() < limit
         time.sleep(0.05)
+    return json.loads((tmp_path / "pids").read_text())[0]
+
+
+def killed_while_hanging(process, tmp_path):
+    worker_that_hangs(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
 
@@ -178,6 +183,22 @@ def test_a_parent_killed_between_cases_loses_nothing_and_is_gone_on_with(begin, 
     assert sorted(record.case.seed for record in read_file(finished).records) == [1, 2, 8]
     assert not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes()
     assert not runs(tmp_path, "*.partial")
+
+
+def test_a_finished_run_that_left_a_case_killed_is_gone_on_with_once(begin, ask, tmp_path):
+    process = begin("seed=1,8,2")
+    os.kill(worker_that_hangs(tmp_path), signal.SIGKILL)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "3 planned = 2 passed" in said
+    (red,) = runs(tmp_path)
+    code, said = ask("seed=1,8,2")
+    assert code == 0, said
+    assert f"going on with {red.name}: 2 recorded, 1 to run" in said
+    (whole,) = set(runs(tmp_path)) - {red}
+    assert sorted(record.case.seed for record in read_file(whole).records) == [1, 2, 8]
+    assert read_file(whole).sources == (red.stem,)
+    assert "going on" not in ask("seed=1,8,2")[1], "the last run is whole: the next one is a new one"
 
 
 def test_an_interrupt_leaves_a_run_that_the_same_command_goes_on_with(begin, ask, tmp_path):

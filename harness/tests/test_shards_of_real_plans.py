@@ -6,9 +6,9 @@ import pytest
 
 from harness import compose, merge, registry, session, shard_plan, split
 from harness.__main__ import world
+from harness.checks import Check, Parity
 from harness.engines.stamp import Stamp
-from harness.record import Check, Parity
-from harness.store import RunWriter, read_file, run_path
+from harness.run_file import RunWriter, read_file, run_path
 
 PLANS = shard_plan.read(shard_plan.PLANS)
 

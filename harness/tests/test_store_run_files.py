@@ -9,9 +9,11 @@ import sys
 import pytest
 
 from harness.case import Plan, Skip
+from harness.checks import Check, Parity
 from harness.errors import RecordError, UserError
-from harness.record import Block, Check, Parity, Record, Series
-from harness.store import RunWriter, load, read_run, run_path
+from harness.record import Block, Record, Series
+from harness.run_file import RunWriter, read_run, run_path
+from harness.store import load
 
 RUN = "20250101-01234567-abc"
 
@@ -104,7 +106,7 @@ def test_a_writer_that_is_killed_loses_nothing_it_recorded(tmp_path, plan, recor
     (tmp_path / "record.json").write_text(records[0].model_dump_json())
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom harness.case import Plan\nfrom harness.record import Record\n"
-        "from harness.store import RunWriter\nroot = Path(sys.argv[1])\n"
+        "from harness.run_file import RunWriter\nroot = Path(sys.argv[1])\n"
         "plan = Plan.model_validate_json((root / 'plan.json').read_text())\n"
         "writer = RunWriter(Path(sys.argv[2]), sys.argv[3], plan)\n"
         "writer.append(Record.model_validate_json((root / 'record.json').read_text()))\nos.kill(os.getpid(), 9)\n"

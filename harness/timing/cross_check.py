@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.case import Frozen
 from harness.errors import HarnessError, UserError
 from harness.record import Environment
 from harness.spec import Kernel, OpCase
-from harness.timing.kernels import Note, captured, time_kernel
+from harness.timing.kernels import captured, time_kernel
 from harness.timing.roofline import ceilings
 
 AGREEMENT = 0.02
@@ -83,7 +84,6 @@ class CrossCheck(Frozen):
     seed: int
     bounds: Bounds
     agreements: tuple[Agreement, ...]
-    notes: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -96,7 +96,7 @@ class CrossCheck(Frozen):
 
 
 def compare_timers(
-    kernels: Iterable[Kernel], dtype: torch.dtype, device: torch.device, seed: int, note: Note
+    kernels: Iterable[Kernel], dtype: torch.dtype, device: torch.device, seed: int
 ) -> tuple[Bounds, tuple[Agreement, ...]]:
     """The largest real shape of each of the costliest kernels. UserError off a GPU or with fewer than KERNELS."""
     if device.type != "cuda":
@@ -105,7 +105,14 @@ def compare_timers(
     if len(chosen) < KERNELS:
         raise UserError(f"{len(chosen)} kernels have a real shape in {dtype}, {KERNELS} are needed")
     bounds = _bounds(dtype, device)
-    return bounds, tuple(_compare(kernel, case, device, note) for kernel, case in chosen)
+    ours = [time_kernel(kernel, case, device) for kernel, case in chosen]
+    replays = [captured(partial(kernel.launch, **case.inputs)) for kernel, case in chosen]
+    read = (Reading(timer="do_bench", median_ms=_do_bench(replay)) for replay in replays)
+    others = zip(read, _nvbench(replays), strict=True)
+    return bounds, tuple(
+        Agreement(kernel=time.kernel, case=time.case, ours_ms=time.median_ms, others=readings)
+        for time, readings in zip(ours, others, strict=True)
+    )
 
 
 def costliest(
@@ -128,27 +135,22 @@ def _costs(kernel: Kernel, cases: Iterator[OpCase]) -> Iterator[tuple[int, OpCas
         yield kernel.cost(**case.inputs).bytes, case
 
 
-def cold_ms(content: str) -> float:
-    """Milliseconds of the one state in NVBench's JSON. HarnessError where it holds no cold GPU time."""
-    summaries = [
-        summary
+def cold_ms(content: str) -> dict[str, float]:
+    """Milliseconds of the one state of each benchmark in NVBench's JSON, by its name. HarnessError where one holds no
+    cold GPU time."""
+    return {
+        benchmark["name"]: _cold_ms(benchmark["name"], benchmark["states"][0].get("summaries") or ())
         for benchmark in json.loads(content)["benchmarks"]
-        for state in benchmark["states"]
-        for summary in state.get("summaries") or ()
-    ]
+    }
+
+
+def _cold_ms(name: str, summaries: Sequence[Any]) -> float:
     for tag in NVBENCH_TIMES:
         for summary in summaries:
             if summary["tag"] == tag:
                 value = next(entry["value"] for entry in summary["data"] if entry["name"] == "value")
                 return float(value) * 1e3
-    raise HarnessError(f"NVBench left none of {', '.join(NVBENCH_TIMES)}: it timed nothing, or renamed it")
-
-
-def _compare(kernel: Kernel, case: OpCase, device: torch.device, note: Note) -> Agreement:
-    ours = time_kernel(kernel, case, device, note)
-    replay = captured(lambda: kernel.launch(**case.inputs))
-    others = (Reading(timer="do_bench", median_ms=_do_bench(replay)), _nvbench(f"{kernel.name} {case.name}", replay))
-    return Agreement(kernel=kernel.name, case=case.name, ours_ms=ours.median_ms, others=others)
+    raise HarnessError(f"NVBench left none of {', '.join(NVBENCH_TIMES)} of {name}: it timed nothing, or renamed it")
 
 
 def _do_bench(replay: Callable[[], None]) -> float:
@@ -157,28 +159,34 @@ def _do_bench(replay: Callable[[], None]) -> float:
     return float(triton.testing.do_bench(replay, warmup=50, rep=300, return_mode="median"))
 
 
-def _nvbench(name: str, replay: Callable[[], None]) -> Reading:
-    """A graph replay neither allocates nor waits, so NVBench may hold the stream back until it is queued."""
+def _nvbench(replays: Sequence[Callable[[], None]]) -> list[Reading]:
+    """One reading of each. NVBench takes no benchmark after it has run, so all are registered first. A graph replay
+    neither allocates nor waits, so NVBench may hold the stream back until it is queued."""
     try:
         from cuda import bench
     except ImportError as error:
-        return Reading(timer=NVBENCH, absent=f"cuda-bench is not installed: {error}")
+        return [Reading(timer=NVBENCH, absent=f"cuda-bench is not installed: {error}")] * len(replays)
 
     stream_at: Any = torch.cuda.ExternalStream
 
-    def benchmark(state: Any) -> None:
-        def launch(at: Any) -> None:
-            with torch.cuda.stream(stream_at(at.get_stream().addressof())):
-                replay()
+    def benchmark_of(replay: Callable[[], None]) -> Callable[[Any], None]:
+        def benchmark(state: Any) -> None:
+            def launch(at: Any) -> None:
+                with torch.cuda.stream(stream_at(at.get_stream().addressof())):
+                    replay()
 
-        state.exec(launch, batched=False)
+            state.exec(launch, batched=False)
 
-    label = "".join(letter if letter.isalnum() else "_" for letter in name)
-    bench.register(benchmark).set_name(label)
+        return benchmark
+
+    names = [f"launch_{number}" for number in range(len(replays))]
+    for name, replay in zip(names, replays, strict=True):
+        bench.register(benchmark_of(replay)).set_name(name)
     with tempfile.TemporaryDirectory(prefix="inference-pio-") as folder:
         out = Path(folder) / "nvbench.json"
-        bench.run_all_benchmarks(["nvbench", "--benchmark", label, "--devices", "0", "--json", str(out)])
-        return Reading(timer=NVBENCH, median_ms=cold_ms(out.read_text()))
+        bench.run_all_benchmarks(["nvbench", "--devices", "0", "--json", str(out)])
+        found = cold_ms(out.read_text())
+    return [Reading(timer=NVBENCH, median_ms=found[name]) for name in names]
 
 
 def _bounds(dtype: torch.dtype, device: torch.device) -> Bounds:

@@ -29,7 +29,6 @@ AGREEMENT = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 Parity judges the kernel; this only makes sure that the buffers being timed hold the work that parity judged."""
 
 Inputs = dict[str, Any]
-Note = Callable[[str], None]
 
 
 class KernelDisagreement(HarnessError):
@@ -43,10 +42,12 @@ class _Loop:
     launch: Callable[[], None]
     replay: Callable[[], None]
     restore: Callable[[], None]
+    from_host: str | None
+    """Why no graph holds the launches, where none does."""
 
 
 def time_kernels(
-    kernels: Iterable[Kernel], dtype: torch.dtype, device: torch.device, seed: int, note: Note
+    kernels: Iterable[Kernel], dtype: torch.dtype, device: torch.device, seed: int
 ) -> tuple[KernelTime, ...]:
     """Every real shape of every kernel that has a speed of its own (`Kernel.bench`)."""
     times: list[KernelTime] = []
@@ -54,17 +55,17 @@ def time_kernels(
         if kernel.bench is None or not kernel.computes(dtype):
             continue
         generator = torch.Generator(device=device).manual_seed(seed)
-        times.extend(time_kernel(kernel, case, device, note) for case in kernel.bench(dtype, device, generator))
+        times.extend(time_kernel(kernel, case, device) for case in kernel.bench(dtype, device, generator))
     return tuple(times)
 
 
-def time_kernel(kernel: Kernel, case: OpCase, device: torch.device, note: Note) -> KernelTime:
+def time_kernel(kernel: Kernel, case: OpCase, device: torch.device) -> KernelTime:
     """Median device time of one launch with its 99 % interval, and of its eager twin, sampled in turn.
 
     Each sample reads a buffer of three times the L2 cache, then launches once on each of several copies of the inputs,
     so every launch finds its inputs cold. The launches come from a CUDA graph; a function that cannot be captured is
-    launched from the host, and `note` is told. Raises KernelDisagreement when launch and twin differ on these buffers,
-    UserError off a GPU: interpreter time is not speed.
+    launched from the host, and the time says so. Raises KernelDisagreement when launch and twin differ on these
+    buffers, UserError off a GPU: interpreter time is not speed.
     """
     if device.type != "cuda":
         raise UserError(f"kernel {kernel.name} cannot be timed on {device}: interpreted time says nothing of its speed")
@@ -73,8 +74,8 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device, note: Note) 
     for inputs in (copies[0], copies[-1]):
         require_agreement(kernel, inputs, subject)
     sample = _sampler(device)
-    fast = _looped(kernel.launch, kernel, case.inputs, copies, lambda why: note(f"{subject}: {why}"))
-    twin = _looped(kernel.twin, kernel, case.inputs, copies, lambda why: note(f"{subject}, twin: {why}"))
+    fast = _looped(kernel.launch, kernel, case.inputs, copies)
+    twin = _looped(kernel.twin, kernel, case.inputs, copies)
     samples: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(WARM_UPS + SAMPLES):
         for is_fast in (True, False) if turn % 2 else (False, True):
@@ -95,6 +96,8 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device, note: Note) 
         twin_ms=median(samples[False]),
         bytes=cost.bytes,
         flops=cost.flops,
+        from_host=fast.from_host,
+        twin_from_host=twin.from_host,
     )
 
 
@@ -173,7 +176,7 @@ def _sampler(device: torch.device) -> Callable[[Callable[[], None]], float]:
 
 
 def _looped(
-    function: Callable[..., object], kernel: Kernel, pristine: Mapping[str, Any], copies: Sequence[Inputs], note: Note
+    function: Callable[..., object], kernel: Kernel, pristine: Mapping[str, Any], copies: Sequence[Inputs]
 ) -> _Loop:
     def launch() -> None:
         for inputs in copies:
@@ -185,14 +188,11 @@ def _looped(
     launch()
     restore()
     try:
-        replay = captured(launch)
+        return _Loop(launch, captured(launch), restore, None)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        why = str(error).partition("\n")[0]
-        note(f"launched from the host, whose time is included, because a CUDA graph cannot hold it: {why}")
-        replay = launch
-    return _Loop(launch, replay, restore)
+        return _Loop(launch, launch, restore, str(error).partition("\n")[0])
 
 
 def captured(launch: Callable[[], object]) -> Callable[[], None]:

@@ -42,7 +42,7 @@ def ranks(gate: nn.Module, logits: Tensor) -> Tensor:
 SPEC = ModelSpec(
     name="glm_4_7",
     hf_id="zai-org/GLM-4.7",
-    revision="main",
+    revision="602d01efcdd332c5238ca4bcede555defbe83eb7",
     sizes=SIZES,
     build=build,
     reference=reference,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import registry
-from harness.store import read_run
+from harness.run_file import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small_llama"

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from harness import build
+from harness.checks import Parity
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
-from harness.record import Parity
 from harness.rounding import rounded
 from harness.spec import Menu, ModelSpec, Receipt, Target
 from models.common.quantized_linear import QuantizedLinear

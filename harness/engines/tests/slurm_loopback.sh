@@ -90,7 +90,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((port + 2))
 AccountingStoragePass=$folder/run/munge
 JobAcctGatherType=jobacct_gather/none
-NodeName=$host NodeAddr=127.0.0.1 CPUs=8 Gres=gpu:2 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=65536 Gres=gpu:2 State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE OverSubscribe=NO
 CONF
     printf 'Name=gpu File=%s/gpu0\nName=gpu File=%s/gpu1\n' "$folder" "$folder" >"$folder/gres.conf"

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from harness.checks import Check, Parity
 from harness.engines.fragment import Fragment
-from harness.record import Check, Failure, Parity, ReceiptNote, Series
+from harness.record import Failure, ReceiptNote, Series
 
 WRONG_SEED = 7
 HANG_ONCE_SEED = 8
@@ -56,7 +57,7 @@ def prove(how: str, out: Path) -> None:
         Fragment(status="passed").write(out)
         return
     seen = tuple(f"{name}={os.environ.get(name)}" for name in ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES"))
-    seen += tuple(f"{name}={value}" for name, value in os.environ.items() if name == "HUB_TOKEN")
+    seen += tuple(f"{name}={value}" for name, value in os.environ.items() if name in ("HUB_TOKEN", "OMP_NUM_THREADS"))
     note = ReceiptNote(optimization="rotary", touched=("layers.0",), notes=seen)
     wrong = how == "wrong"
     print("::progress 0.5 half way", flush=True)

@@ -42,10 +42,12 @@ def run(monkeypatch, tmp_path, environment):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
-    def run(*cases, heard=None, places=None, workers=1):
+    def run(*cases, heard=None, places=None, workers=1, **more):
         stamp = Stamp("run", "0123456789abcdef", None, environment)
-        engine = LocalEngine(stamp, places or {"cpu": CPU}, heard or Heard(), tmp_path, "stand_in_worker", workers)
+        asked = (places or {"cpu": CPU}, heard or Heard(), tmp_path, "stand_in_worker", workers)
+        engine = LocalEngine(stamp, *asked, **more)
         found = {record.key: record for record in engine.records(cases)}
         return [found[case.key] for case in cases]
 
@@ -185,6 +187,33 @@ def test_cases_that_need_the_same_gpu_take_turns(run, make_case):
     assert [record.status for record in records] == ["passed"] * 2
     assert sum(record.wall_s for record in records) <= elapsed_s, "waiting for the GPU was counted as work"
     assert any("waiting: GPU-a is held by another case" in part for part in heard.parts)
+
+
+def untimed(make_case, how):
+    timing = make_case().timing.model_copy(update={"name": "off", "processes": 0})
+    return [make_case(optimizations=(how,), timing=timing, seed=seed) for seed in (0, 1)]
+
+
+def test_cases_that_time_nothing_share_a_cpu_whose_memory_holds_both(run, make_case):
+    cases = untimed(make_case, "together")
+    half = {case.key: CPU.memory_bytes // 2 for case in cases}
+    records = run(*cases, workers=2, weights_bytes=half)
+    assert [record.status for record in records] == ["passed"] * 2
+    threads = f"OMP_NUM_THREADS={max(1, len(os.sched_getaffinity(0)) // 2)}"
+    assert all(threads in record.receipts[0].notes for record in records)
+
+
+def test_a_number_of_threads_that_somebody_asked_for_stands(run, make_case, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    records = run(*untimed(make_case, "together"), workers=2)
+    assert all("OMP_NUM_THREADS=7" in record.receipts[0].notes for record in records)
+
+
+def test_cases_that_a_cpus_memory_does_not_hold_together_take_turns(run, make_case):
+    cases, heard = untimed(make_case, "fine"), Heard()
+    more = {case.key: CPU.memory_bytes // 2 + 1 for case in cases}
+    assert [record.status for record in run(*cases, workers=2, weights_bytes=more, heard=heard)] == ["passed"] * 2
+    assert any("waiting: cpu is held by another case" in part for part in heard.parts)
 
 
 def test_leaving_the_records_early_ends_what_runs(make_case, run, environment, tmp_path):

@@ -63,19 +63,20 @@ def run(loopback, monkeypatch, tmp_path, environment):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
 
-    def run(*cases, pending_s=120.0):
+    def run(*cases, pending_s=120.0, memory_gib_per_gpu=None, weights_bytes=None):
         settings = SlurmEngineSettings(
             name="slurm",
             partition=None,
             account=None,
             setup=(),
             cpus_per_gpu=1,
-            memory_gib_per_gpu=None,
+            memory_gib_per_gpu=memory_gib_per_gpu,
             pending_s=pending_s,
             poll_s=0.5,
         )
         stamp = Stamp("run", "0123456789abcdef", "1/2", environment)
-        engine = SlurmEngine(stamp, PLACES, Quiet(), settings, tmp_path / "jobs", "stand_in_worker")
+        weights = weights_bytes or {}
+        engine = SlurmEngine(stamp, PLACES, Quiet(), settings, tmp_path / "jobs", "stand_in_worker", weights)
         found = {record.key: record for record in engine.records(cases)}
         return [found[case.key] for case in cases]
 
@@ -110,6 +111,18 @@ def test_each_job_has_gpus_of_its_own_and_leaves_the_record_that_a_local_run_lea
     node = {record.environment.platform for record in (*paired, of_two, on_cpu, broken)}
     assert node == {f"{platform.system()} {platform.release()} {platform.machine()}"}, "not of the submitting machine"
     assert {record.environment.command for record in paired} == {environment.command}
+
+
+def test_a_job_asks_for_the_memory_that_its_case_holds(run, make_case, tmp_path):
+    heavy = make_case(optimizations=("fine",), size="slice", deadline_s=60.0)
+    light = make_case(optimizations=("fine",), deadline_s=60.0)
+    of_two = make_case(optimizations=("fine",), size="slice", hardware="h200_x2", deadline_s=60.0)
+    weights = {heavy.key: 2 * 2**30, of_two.key: 20 * 2**30}
+    run(heavy, light, of_two, memory_gib_per_gpu=1.5, weights_bytes=weights)
+    jobs = ",".join(path.name.split("_")[0] for path in (tmp_path / "jobs" / "submitit").glob("*_submitted.pkl"))
+    words = ["sacct", "--noheader", "--parsable2", "--allocations", "--jobs", jobs, "--format", "ReqMem"]
+    asked = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(asked) == ["1.50G", "10G", "3G"]
 
 
 def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make_case, tmp_path):

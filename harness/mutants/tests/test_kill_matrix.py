@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from harness import build, registry
+from harness.checks import Check, Parity
 from harness.errors import HarnessError, RecordError
+from harness.kill_matrix import KillMatrix, MutantOutcome, SignOffEvidence
 from harness.mutants.faults import every
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, mutants_of
 from harness.parity.bench import Extent
-from harness.record import Check, KillMatrix, MutantOutcome, Parity, SignOffEvidence
 from harness.spec import Cost, Kernel, Mutant, OpCase, Target
 
 CPU = torch.device("cpu")

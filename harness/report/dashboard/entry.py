@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.case import Case
-from harness.compare import PhaseComparison
+from harness.compare.arms import PhaseComparison
 from harness.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
 from harness.report import verdicts
 from harness.report.cells import Tone

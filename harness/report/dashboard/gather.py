@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from harness import compare, store
+from harness import store
 from harness.compare import runs
 from harness.compare.ablation import ablations
+from harness.compare.arms import arms
 from harness.compare.runs import Apart, Change
 from harness.history import accepted, nights, rules
 from harness.history.accepted import Accepted
 from harness.history.rules import Finding
-from harness.record import KillMatrix, Record
+from harness.kill_matrix import KillMatrix
+from harness.record import Record
 from harness.report.ablation import AblationView, view
 from harness.report.dashboard.entry import Entry, entry
-from harness.store import RunFile
+from harness.run_file import RunFile, read_file
 
 BACK = 30
 """Records of a case between the two of a drift."""
@@ -84,11 +86,11 @@ def _in_time(results: Path) -> Iterator[RunFile]:
     """By the start of their first record; only one file is held at a time."""
     starts = store.load(results)[["run", "started_at"]].groupby("run")["started_at"].min().to_dict()
     paths = sorted(results.rglob("*.jsonl"), key=lambda path: (starts.get(path.stem, ""), path))
-    return (store.read_file(path) for path in paths)
+    return (read_file(path) for path in paths)
 
 
 def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: set[str]) -> None:
-    phases = {record.key: compare.arms(record) for record in file.records}
+    phases = {record.key: arms(record) for record in file.records}
     for record, digest in zip(file.records, file.hashes, strict=True):
         if digest in seen:
             continue
@@ -123,7 +125,7 @@ def _add_drifts(gathered: Gathered, latest: Held) -> None:
             wanted.setdefault(older.run, []).append(older)
     for path in gathered.files:
         if path.stem in wanted:
-            records = {record.key: record for record in store.read_file(path).records}
+            records = {record.key: record for record in read_file(path).records}
             for older in wanted[path.stem]:
                 gathered.drifts[older.key] = _difference((older, records[older.key]), latest[older.key])
 

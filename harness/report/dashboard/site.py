@@ -11,12 +11,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from harness import store
 from harness.report import formats, mutants, render
 from harness.report.cells import GLYPHS
 from harness.report.dashboard import case_page, changes, drawing, overview, roofline
 from harness.report.dashboard.gather import BACK, Gathered, gather
 from harness.report.view import build
+from harness.run_file import read_file
 
 TEMPLATES = Path(__file__).with_name("templates")
 HOME = "../../index.html"
@@ -67,7 +67,7 @@ def run_pages(file: Path, out: Path) -> list[Path]:
     code = max(path.stat().st_mtime for path in (*source.glob("*.py"), *source.glob("templates/*")))
     if index.is_file() and index.stat().st_mtime > max(file.stat().st_mtime, code):
         return []
-    found = store.read_file(file)
+    found = read_file(file)
     view = build(found.records, found.plan, found.run)
     every = render.html(view, HOME)
     first = every.pop("index.html")

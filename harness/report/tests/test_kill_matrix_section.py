@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.case import Plan
-from harness.record import KillMatrix, MutantOutcome, Record
+from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.record import Record
 from harness.report import mutants, render
 from harness.report.view import build
 

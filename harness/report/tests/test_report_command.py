@@ -5,7 +5,7 @@ import sys
 
 from harness.errors import RecordError
 from harness.report.__main__ import main
-from harness.store import RunFile
+from harness.run_file import RunFile
 
 
 def test_writes_what_was_asked_for_and_prints_where(ends, tmp_path, capsys, monkeypatch):
@@ -13,7 +13,7 @@ def test_writes_what_was_asked_for_and_prints_where(ends, tmp_path, capsys, monk
     path = tmp_path / "some.jsonl"
     path.touch()
     content = RunFile(path, records["timed"].run, plan, plan.hash, None, (), tuple(records.values()), ())
-    monkeypatch.setattr("harness.store.read_file", lambda found: content if found == path else None)
+    monkeypatch.setattr("harness.run_file.read_file", lambda found: content if found == path else None)
     assert main([str(path), "--out", str(tmp_path / "reports"), "--format", "markdown"]) == 0
     written = tmp_path / "reports" / records["timed"].run / "report.md"
     assert capsys.readouterr().out.split() == [str(written)]
@@ -24,7 +24,7 @@ def test_a_file_that_cannot_be_trusted_is_one_line_and_exit_2(tmp_path, capsys, 
     def refuse(path):
         raise RecordError("line 3: edited")
 
-    monkeypatch.setattr("harness.store.read_file", refuse)
+    monkeypatch.setattr("harness.run_file.read_file", refuse)
     path = tmp_path / "some.jsonl"
     path.touch()
     assert main([str(path)]) == 2

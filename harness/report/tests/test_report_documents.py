@@ -183,3 +183,17 @@ def test_the_index_opens_in_a_browser(written, tmp_path):
     assert "REFUSED" in done.stdout
     assert shown.elements["svg"] == 1
     assert shown.elements["table"] == 5
+
+
+@pytest.mark.parametrize("name", ["timed", "untimed"])
+def test_both_documents_say_what_was_noted_while_timing(alone, name):
+    note = "timed without rotary: it has no speed here"
+    run = build(*alone(name, timing_notes=(note,)), "run")
+    assert note in render.markdown(run)["report.md"]
+    assert note in render.html(run)["index.html"]
+
+
+def test_a_kernel_time_says_where_the_host_is_in_it(alone):
+    pages = "".join(render.html(build(*alone("timed"), "run")).values())
+    assert pages.count("its time</td>") == 2
+    assert pages.count("its time, the host&#39;s included</td>") == 1

@@ -12,24 +12,14 @@ import pytest
 
 from harness import compose, registry
 from harness.case import Plan
+from harness.checks import Check, NotJudged, Parity
 from harness.history import accepted
+from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.place import Cluster
 from harness.plan import expand
-from harness.record import (
-    ArmReport,
-    Block,
-    Check,
-    Failure,
-    KillMatrix,
-    MutantOutcome,
-    NotJudged,
-    Parity,
-    Provenance,
-    Record,
-    Series,
-)
+from harness.record import ArmReport, Block, Failure, Provenance, Record, Series
+from harness.run_file import RunWriter, run_path
 from harness.signoff.__main__ import main
-from harness.store import RunWriter, run_path
 
 ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
 ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}

@@ -78,19 +78,26 @@ def test_the_outcome_is_told_line_by_line():
     assert lines[-1] == "timers differ without a reason"
 
 
-def nvbench_json(**seconds):
-    summaries = [
-        {"tag": f"nv/cold/time/gpu/{name}", "data": [{"name": "value", "type": "float64", "value": str(value)}]}
-        for name, value in seconds.items()
-    ]
-    return json.dumps({"benchmarks": [{"name": "b", "states": [{"summaries": summaries}]}]})
+def nvbench_json(*readings):
+    return json.dumps(
+        {
+            "benchmarks": [
+                {"name": f"launch_{number}", "states": [{"summaries": [summary(*one) for one in reading.items()]}]}
+                for number, reading in enumerate(readings)
+            ]
+        }
+    )
 
 
-def test_nvbench_gives_its_median_or_else_its_mean():
-    assert cold_ms(nvbench_json(mean=0.003, median=0.002)) == pytest.approx(2.0)
-    assert cold_ms(nvbench_json(mean=0.003)) == pytest.approx(3.0)
-    with pytest.raises(HarnessError, match="timed nothing"):
-        cold_ms(nvbench_json())
+def summary(name, seconds):
+    return {"tag": f"nv/cold/time/gpu/{name}", "data": [{"name": "value", "type": "float64", "value": str(seconds)}]}
+
+
+def test_nvbench_gives_the_median_of_each_benchmark_or_else_its_mean():
+    found = cold_ms(nvbench_json({"mean": 0.003, "median": 0.002}, {"mean": 0.003}))
+    assert found == pytest.approx({"launch_0": 2.0, "launch_1": 3.0})
+    with pytest.raises(HarnessError, match="of launch_1: it timed nothing"):
+        cold_ms(nvbench_json({"mean": 0.003}, {}))
 
 
 def kernel(name, sizes, **more):
@@ -118,7 +125,7 @@ def test_the_costliest_kernels_are_taken_at_their_largest_shape_and_those_that_w
 
 def test_off_a_gpu_nothing_is_compared(tmp_path, capsys):
     with pytest.raises(UserError, match="nothing to compare"):
-        compare_timers([kernel("k", (1,))], torch.float32, CPU, 0, print)
+        compare_timers([kernel("k", (1,))], torch.float32, CPU, 0)
     if not torch.cuda.is_available():
         assert cross_check.main(["--model", MODEL, "--out", str(tmp_path)]) == 2
         assert "there is no GPU here" in capsys.readouterr().err

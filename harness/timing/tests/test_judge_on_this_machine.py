@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from harness.case import Case, TimingSettings, WorkloadShape
-from harness.compare import Estimate, arms
-from harness.record import Check, Parity, Record
+from harness.checks import Check, Parity
+from harness.compare.arms import arms
+from harness.compare.estimate import Estimate
+from harness.record import Record
 from harness.timing.clock import CpuClock
 from harness.timing.protocol import Timed, measure
 from harness.timing.telemetry import NoTelemetry

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.early import early_start
 
-BLOCK, INTERPRETED_BLOCK, WARPS = 1024, 8192, 4
+BLOCK, WARPS = 1024, 4
 
 
 @triton.jit
@@ -47,7 +47,7 @@ def combine(projected: Tensor, places: Tensor, weights: Tensor) -> dict[str, Ten
         raise ValueError("projected, places and weights must be contiguous, or other rows would be summed")
     tokens, slots = weights.shape
     hidden = projected.shape[1]
-    block = INTERPRETED_BLOCK if interpreted() else BLOCK
+    block = triton.next_power_of_2(hidden) if interpreted() else BLOCK
     out = torch.empty(tokens, hidden, dtype=projected.dtype, device=projected.device)
     combine_kernel[(triton.cdiv(hidden, block), tokens)](
         projected, places, weights, out, hidden, SLOTS=slots, BLOCK=block, **early_start(projected), num_warps=WARPS

@@ -1,5 +1,5 @@
-"""The sigmoid router as the harness knows it. Which experts are chosen is judged exactly, so the menu holds rows whose
-corrected scores lie further apart than the rounding of either side."""
+"""The sigmoid router as the harness knows it. Which experts are chosen is judged exactly, so all rows have best
+corrected scores that lie further apart than the rounding of either side."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     bank, chosen, hidden = REAL
     for tokens in (1, 32):
         weight, correction = _bank(bank, hidden, dtype, device, generator)
-        x = values.normal((tokens, hidden), dtype, device, generator)
+        x = apart(tokens, weight, correction, chosen, generator)
         inputs = {"x": x, "weight": weight, "correction": correction, "chosen": chosen, "scale": SCALE}
         yield OpCase(f"B{tokens}, {chosen} of {bank}", inputs)
 

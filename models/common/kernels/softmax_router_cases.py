@@ -1,5 +1,5 @@
-"""The softmax router as the harness knows it. Which experts are chosen is judged exactly, so the menu holds rows whose
-scores lie further apart than the rounding of either side."""
+"""The softmax router as the harness knows it. Which experts are chosen is judged exactly, so all rows have best
+scores that lie further apart than the rounding of either side."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
 
 def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for tokens in (1, 32):
-        weight = values.normal((128, 2048), dtype, device, generator, scale=2048**-0.5)
-        x = values.normal((tokens, 2048), dtype, device, generator)
+        weight = values.normal((128, 2048), dtype, device, generator, scale=2 * 2048**-0.5)
+        x = apart(tokens, weight, 8, generator)
         yield OpCase(f"B{tokens}, 8 of 128", {"x": x, "weight": weight, "chosen": 8})
 
 

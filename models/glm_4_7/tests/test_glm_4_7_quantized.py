@@ -21,9 +21,9 @@ from models.tests.weight_only import (
 
 GATED = ("gate", "up", "down")
 MATRICES = {
-    *(f"model.layers.{i}.self_attn.{part}_proj.weight" for i in range(4) for part in "qkvo"),
+    *(f"model.layers.{i}.self_attn.{part}_proj.weight" for i in range(3) for part in "qkvo"),
     *(f"model.layers.0.mlp.{part}_proj.weight" for part in GATED),
-    *(f"model.layers.{i}.mlp.shared_experts.{part}_proj.weight" for i in (1, 2, 3) for part in GATED),
+    *(f"model.layers.{i}.mlp.shared_experts.{part}_proj.weight" for i in (1, 2) for part in GATED),
     "lm_head.weight",
 }
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from harness import build
+from harness.checks import Divergence
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
-from harness.record import Divergence
 from harness.spec import HFConfig, Target
 from models.glm_4_7 import SPEC
 

@@ -40,7 +40,7 @@ def agrees(directory: Path) -> bool:
 @torch.no_grad()
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     held = load_file(checkpoint / "model.safetensors")
-    assert "model.layers.1.mlp.experts.31.gate_proj.weight" in held
+    assert "model.layers.1.mlp.experts.15.gate_proj.weight" in held
     assert held[CORRECTION].dtype == torch.float32
     assert float(held[CORRECTION].std()) > 0.05
     assert agrees(checkpoint)
@@ -57,22 +57,22 @@ def damaged(checkpoint: Path, directory: Path, damage: Callable[[dict[str, Tenso
 @torch.no_grad()
 def test_the_layer_that_predicts_a_second_token_is_passed_over(checkpoint: Path, tmp_path: Path) -> None:
     def add(tensors: dict[str, Tensor]) -> None:
-        tensors["model.layers.4.mlp.experts.0.gate_proj.weight"] = torch.zeros(2, 2)
-        tensors["model.layers.4.shared_head.norm.weight"] = torch.zeros(2)
+        tensors["model.layers.3.mlp.experts.0.gate_proj.weight"] = torch.zeros(2, 2)
+        tensors["model.layers.3.shared_head.norm.weight"] = torch.zeros(2)
 
     assert agrees(damaged(checkpoint, tmp_path, add))
 
 
 def test_without_such_a_layer_in_the_config_it_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     def add(tensors: dict[str, Tensor]) -> None:
-        tensors["model.layers.4.shared_head.norm.weight"] = torch.zeros(2)
+        tensors["model.layers.3.shared_head.norm.weight"] = torch.zeros(2)
 
     damaged(checkpoint, tmp_path, add)
     config = json.loads((checkpoint / "config.json").read_text())
     named = {name for name in config if name in ("num_mtp_layers", "num_nextn_predict_layers")}
     (tmp_path / "config.json").write_text(json.dumps({**config, **dict.fromkeys(named, 0)}))
     assert len(named) == 1
-    with pytest.raises(WeightsError, match=r"model\.layers\.4\.shared_head\.norm\.weight.*no place"):
+    with pytest.raises(WeightsError, match=r"model\.layers\.3\.shared_head\.norm\.weight.*no place"):
         build.check_weights(SPEC, tmp_path)
 
 
@@ -85,11 +85,11 @@ def bias_missing(tensors: dict[str, Tensor]) -> None:
 
 
 def shared_expert_missing(tensors: dict[str, Tensor]) -> None:
-    del tensors["model.layers.3.mlp.shared_experts.up_proj.weight"]
+    del tensors["model.layers.2.mlp.shared_experts.up_proj.weight"]
 
 
 def correction_misshaped(tensors: dict[str, Tensor]) -> None:
-    tensors[CORRECTION] = torch.zeros(31)
+    tensors[CORRECTION] = torch.zeros(15)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def correction_misshaped(tensors: dict[str, Tensor]) -> None:
     [
         (correction_missing, r"layers\.2\.mlp\.routed\.router\.correction' \(1 missing\)"),
         (bias_missing, r"layers\.0\.attention\.qkv\.k_proj\.bias' \(1 missing\)"),
-        (shared_expert_missing, r"layers\.3\.mlp\.shared\.gate_up\.up_proj\.weight' \(1 missing\)"),
-        (correction_misshaped, r"e_score_correction_bias' has shape \[31\], the model needs \[32\]"),
+        (shared_expert_missing, r"layers\.2\.mlp\.shared\.gate_up\.up_proj\.weight' \(1 missing\)"),
+        (correction_misshaped, r"e_score_correction_bias' has shape \[15\], the model needs \[16\]"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_by_name(

@@ -22,8 +22,8 @@ from models.tests.weight_only import (
 )
 
 MATRICES = {
-    *(f"model.layers.{i}.self_attn.{part}_proj.weight" for i in range(4) for part in "qkvo"),
-    *(f"model.layers.{i}.mlp.{part}_proj.weight" for i in range(4) for part in ("gate", "up", "down")),
+    *(f"model.layers.{i}.self_attn.{part}_proj.weight" for i in range(3) for part in "qkvo"),
+    *(f"model.layers.{i}.mlp.{part}_proj.weight" for i in range(3) for part in ("gate", "up", "down")),
     "lm_head.weight",
 }
 

@@ -41,9 +41,9 @@ def test_a_rank_holds_its_share(judged: dict[str, Any], world: int) -> None:
     held = judged[str(world)]["random"]["held"]
     assert held["last.attention.qkv.packed.weight"] == [16 // world * 128 + 2 * 128, 256]
     assert held["keys"] == [2, 1, 24, 128]
-    assert held["last.mlp.experts.partial.gate_up_proj"] == [32, 2 * EXPERT // world, 256]
-    assert held["last.mlp.experts.partial.down_proj"] == [32, 256, EXPERT // world]
-    assert held["last.mlp.router.weight"] == [32, 256]
+    assert held["last.mlp.experts.partial.gate_up_proj"] == [16, 2 * EXPERT // world, 256]
+    assert held["last.mlp.experts.partial.down_proj"] == [16, 256, EXPERT // world]
+    assert held["last.mlp.router.weight"] == [16, 256]
 
 
 def test_worlds_that_do_not_divide_the_model_are_refused() -> None:

@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @torch.no_grad()
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     build.check_weights(SPEC, checkpoint)
-    assert "model.layers.1.mlp.experts.31.gate_proj.weight" in load_file(checkpoint / "model.safetensors")
+    assert "model.layers.1.mlp.experts.15.gate_proj.weight" in load_file(checkpoint / "model.safetensors")
     source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
     hf = build.reference(SPEC, source, torch.bfloat16, CPU)
     ours, _ = build.candidate(SPEC, source, hf, (), Target(CPU, torch.bfloat16, "none"))
@@ -44,7 +44,7 @@ def missing(tensors: dict[str, Tensor]) -> None:
 
 
 def one_too_many(tensors: dict[str, Tensor]) -> None:
-    tensors["model.layers.2.mlp.experts.32.down_proj.weight"] = tensors[EXPERT].clone()
+    tensors["model.layers.2.mlp.experts.16.down_proj.weight"] = tensors[EXPERT].clone()
 
 
 def misshaped(tensors: dict[str, Tensor]) -> None:
@@ -55,7 +55,7 @@ def misshaped(tensors: dict[str, Tensor]) -> None:
     ("damage", "words"),
     [
         (missing, r"no tensor for 'model\.layers\.2\.mlp\.experts\.7\.down_proj\.weight' \(1 missing\)"),
-        (one_too_many, r"experts\.32\.down_proj.*has 32 experts"),
+        (one_too_many, r"experts\.16\.down_proj.*has 16 experts"),
         (misshaped, r"experts\.7\.down_proj\.weight' has shape \[256, 4\], others of it \[256, 96\]"),
     ],
 )

@@ -12,8 +12,9 @@ import sys
 import pytest
 
 from harness.case import Plan
-from harness.record import Block, Check, Parity, Record, Series
-from harness.store import RunWriter, run_path
+from harness.checks import Check, Parity
+from harness.record import Block, Record, Series
+from harness.run_file import RunWriter, run_path
 
 CASES, RUNS = 500, 200
 BUILD_LIMIT_S, MEMORY_LIMIT_BYTES, FIRST_PAGE_BYTES = 900.0, 2 * 2**30, 2 * 10**6

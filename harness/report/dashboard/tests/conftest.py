@@ -8,25 +8,14 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from harness.case import Case, Plan, TimingSettings, WorkloadShape
+from harness.checks import Check, Parity
 from harness.history import accepted
 from harness.history.accepted import Accepted
-from harness.record import (
-    ArmReport,
-    Block,
-    Ceilings,
-    Check,
-    Environment,
-    KillMatrix,
-    MutantOutcome,
-    Parity,
-    Provenance,
-    Record,
-    Series,
-    Work,
-)
+from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.record import ArmReport, Block, Ceilings, Environment, Provenance, Record, Series, Work
 from harness.report import render
 from harness.report.dashboard import site
-from harness.store import RunWriter, run_path
+from harness.run_file import RunWriter, run_path
 
 NIGHTS = 40
 START = datetime(2026, 1, 15, 2, tzinfo=UTC)

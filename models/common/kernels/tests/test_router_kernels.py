@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from harness.spec import Kernel
 from models.common.kernels import sigmoid_router, softmax_router
+from models.common.kernels.sigmoid_router_cases import SIGMOID_ROUTER
+from models.common.kernels.softmax_router_cases import SOFTMAX_ROUTER
 from models.common.routers import sigmoid_choice
 
 SCRIPT = Path(__file__).with_name("router_judge.py")
@@ -23,6 +26,15 @@ def test_every_menu_entry_passes(dtype: str, judge: Callable[..., Any]) -> None:
 
 def test_both_compile_for_sm_90_in_bfloat16(judge: Callable[..., Any]) -> None:
     assert {label.split("/")[0] for label in judge(SCRIPT, "compile", "bfloat16", interpret=False)} == NAMES
+
+
+@pytest.mark.parametrize("kernel", [SIGMOID_ROUTER, SOFTMAX_ROUTER], ids=lambda kernel: kernel.name)
+def test_no_rounding_exchanges_experts_on_the_timed_shapes(kernel: Kernel) -> None:
+    assert kernel.bench
+    for case in kernel.bench(torch.bfloat16, torch.device("cpu"), torch.Generator().manual_seed(0)):
+        wide = {name: case.inputs[name].float() for name in ("x", "weight")}
+        exact = kernel.twin(**{**case.inputs, **wide})["ids"]
+        assert torch.equal(kernel.twin(**case.inputs)["ids"], exact), case.name
 
 
 def test_the_correction_chooses_and_does_not_weigh() -> None:

@@ -1,0 +1,260 @@
+"""Run files: JSON lines, append only, each line with the hash of its content, linked into place when complete.
+
+A run is written to `NAME.jsonl.partial`, every line forced to disk, so that a killed parent loses nothing recorded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import ValidationError
+
+from harness.case import Plan
+from harness.errors import RecordError, UserError
+from harness.record import READABLE, SCHEMA_VERSION, Record
+
+Noun = TypeVar("Noun", Plan, Record)
+PARTIAL = ".partial"
+MOST_BYTES = 64 << 20
+"""Of a line; neither written nor read beyond it, so that one file cannot take a machine's memory."""
+BEFORE_HASH = '{"hash":"'
+NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
+
+
+def run_path(out: Path, hardware: str, run: str) -> Path:
+    """`out/hardware/run.jsonl`, both names checked, so that nothing is written outside `out`."""
+    for kind, name in (("hardware", hardware), ("run", run)):
+        if not NAME.match(name):
+            raise UserError(f"{kind} name '{name}' is not letters, digits, dot, dash: it could leave {out}")
+    folder = out.resolve() / hardware
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a symlink: records would be written somewhere else")
+    return folder / f"{run}.jsonl"
+
+
+class RunWriter:
+    """Appends the records of one run. A second writer of the same name is refused.
+
+    As a context manager it links the finished file into place on a clean exit and leaves the partial one otherwise.
+    `shard` is `2/8` when the run is one part of the plan; `sources` are other runs of which it holds records.
+    """
+
+    def __init__(
+        self, path: Path, run: str, plan: Plan, shard: str | None = None, sources: tuple[str, ...] = ()
+    ) -> None:
+        self.path = path
+        self.partial = path.with_name(f"{path.name}{PARTIAL}")
+        self.interrupted = False
+        """Set to leave the partial file, so that the run can be gone on with."""
+        self._file = self._open()
+        header: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
+        header |= ({"shard": shard} if shard else {}) | ({"sources": list(sources)} if sources else {})
+        self._write("header", header)
+
+    def append(self, record: Record) -> None:
+        self._write("record", record.model_dump(mode="json"))
+
+    def finish(self) -> Path:
+        """Link the complete file into place; an existing one is never replaced."""
+        os.close(self._file)
+        try:
+            os.link(self.partial, self.path)
+        except FileExistsError:
+            raise UserError(f"{self.path} appeared meanwhile; the records of this run are in {self.partial}") from None
+        self.partial.unlink()
+        return self.path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None and not self.interrupted:
+            self.finish()
+        else:
+            os.close(self._file)
+
+    def _open(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                raise FileExistsError(self.path)
+            file = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return file
+        except FileExistsError as error:
+            raise UserError(f"{error.filename or self.path} exists: another run has written or is writing it") from None
+        except OSError as error:
+            raise UserError(f"cannot write records under {self.path.parent}: {error.strerror}") from None
+
+    def _write(self, kind: str, content: dict[str, Any]) -> None:
+        """One line, the canonical JSON of the hash and the content that has it."""
+        text = _canonical(content)
+        data = f'{BEFORE_HASH}{_hash(text)}","{kind}":{text}}}\n'.encode()
+        if len(data) > MOST_BYTES:
+            raise RecordError(f"a line of {len(data) >> 20} MiB: {MOST_BYTES >> 20} MiB is the most that is read again")
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            kept = f"what was recorded is in {self.partial}"
+            raise UserError(f"cannot go on writing: {error.strerror}; {kept}") from None
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run file as it was read, every hash verified."""
+
+    path: Path
+    run: str
+    plan: Plan
+    plan_hash: str
+    shard: str | None
+    sources: tuple[str, ...]
+    """Other runs of which it holds records: what it went on with, or what was merged."""
+    records: tuple[Record, ...]
+    hashes: tuple[str, ...]
+    """Of the records, in their order."""
+
+
+def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
+    """The plan and the records of a run file; RecordError as `read_file` raises it."""
+    found = read_file(path)
+    return found.plan, found.records
+
+
+def read_file(path: Path) -> RunFile:
+    """A run file, every hash verified.
+
+    RecordError names the line that is truncated, edited, too large, not finite, of an unknown schema or of another run.
+    The last line of a partial file may have no end: its writer was killed before it was recorded.
+    """
+    if path.is_symlink():
+        raise RecordError(f"{path} is a symlink: what it points to may change between readings")
+    lines = _lines(path)
+    if not lines:
+        raise RecordError(f"{path.name}: empty, it has no header")
+    header = _content(lines[0], "header", f"{path.name} line 1")[1]
+    try:
+        plan, plan_hash = _plan(json.dumps(header["plan"]))
+    except ValidationError as error:
+        raise RecordError(f"{path.name} line 1: not a valid plan: {error}") from None
+    run, sources = header["run"], tuple(header.get("sources", ()))
+    if not NAME.match(run):
+        raise RecordError(f"{path.name} line 1: run name {run!r} is not letters, digits, dot, dash")
+    records, hashes = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        where = f"{path.name} line {number}"
+        digest, content = _content(line, "record", where)
+        record = _valid(Record, content, where)
+        if record.run not in (run, *sources) or record.plan != plan_hash:
+            raise RecordError(f"{where}: a record of another run or plan")
+        records.append(record)
+        hashes.append(digest)
+    return RunFile(path, run, plan, plan_hash, header.get("shard"), sources, tuple(records), tuple(hashes))
+
+
+@lru_cache(maxsize=1)
+def _plan(text: str) -> tuple[Plan, str]:
+    """A plan and its hash; the shards of a sweep, read one after another, have the same."""
+    plan = Plan.model_validate_json(text)
+    return plan, plan.hash
+
+
+def _lines(path: Path) -> list[str]:
+    """Those that have an end; only a partial file may have a last one without."""
+    lines: list[str] = []
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MOST_BYTES + 1):
+                where = f"{path.name} line {len(lines) + 1}"
+                if len(line) > MOST_BYTES:
+                    raise RecordError(f"{where}: larger than {MOST_BYTES >> 20} MiB, which no record is")
+                if line.endswith(b"\n"):
+                    lines.append(line[:-1].decode())
+                elif path.suffix != PARTIAL:
+                    raise RecordError(f"{where}: truncated, it has no end of line")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path.name} cannot be read: {error}") from None
+    return lines
+
+
+def is_written_now(path: Path) -> bool:
+    """Whether a process of this machine holds the file open as its writer."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _content(line: str, kind: str, where: str) -> tuple[str, dict[str, Any]]:
+    """The hash of a line and what it holds, the one proven by the other."""
+    digest = _digest_as_written(line, kind)
+    try:
+        envelope = json.loads(line, parse_constant=_not_finite, parse_float=None if digest else _finite)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where}: truncated or not JSON ({error})") from None
+    if not isinstance(envelope, dict) or set(envelope) != {"hash", kind} or not isinstance(envelope[kind], dict):
+        raise RecordError(f"{where}: not a {kind} line")
+    content: dict[str, Any] = envelope[kind]
+    if content.get("schema_version") not in READABLE:
+        known = ", ".join(map(str, READABLE))
+        raise RecordError(
+            f"{where}: schema version {content.get('schema_version')!r}, this build reads {known}: "
+            "guessing would misread it"
+        )
+    digest = digest or _digest(content)
+    if envelope["hash"] != digest:
+        raise RecordError(f"{where}: edited, its content does not have the hash it was written with")
+    return digest, content
+
+
+def _digest_as_written(line: str, kind: str) -> str | None:
+    """The hash that a line states, where the very characters of its content have it, as they have when nobody wrote
+    the line anew; None elsewhere. Several times cheaper than making the canonical JSON again."""
+    stated, between, content = line[len(BEFORE_HASH) :].partition(f'","{kind}":')
+    if not line.startswith(BEFORE_HASH) or not between or not content.endswith("}"):
+        return None
+    return stated if _hash(content[:-1]) == stated else None
+
+
+def _valid(noun: type[Noun], content: Any, where: str) -> Noun:
+    try:
+        return noun.model_validate(content)
+    except (ValidationError, RecordError) as error:
+        raise RecordError(f"{where}: not a valid {noun.__name__.lower()}: {error}") from None
+
+
+def _not_finite(constant: str) -> float:
+    raise ValueError(f"{constant} is not a finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return _hash(_canonical(content))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
