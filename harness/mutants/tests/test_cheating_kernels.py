@@ -132,7 +132,8 @@ def test_an_optimization_whose_modules_never_run_is_refused() -> None:
     source = build.Source.of(spec, "tiny", 0, None)
     bench = Bench(cheat, source, ("linear",), Target(CPU, torch.float32, "none"), Extent(2, 12, 20))
     failed = [check for level in bench.in_target() for check in level if not check.passed]
-    assert [(check.rule, check.subject, check.error) for check in failed] == [("never ran", "swapped modules", 4)]
+    idle = source.config["num_hidden_layers"]
+    assert [(check.rule, check.subject, check.error) for check in failed] == [("never ran", "swapped modules", idle)]
     assert failed[0].where.startswith("layers.0.mlp.fast (linear)")
 
 
