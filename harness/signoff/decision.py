@@ -152,7 +152,7 @@ def _faults(evidence: Evidence) -> Finding:
     case = evidence.case
     plant = shlex.join(("python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"))
     if evidence.matrix is None or evidence.matrix.record.kill_matrix is None:
-        found = "no kill matrix of these sources is on record: nothing shows that the gate can fail"
+        found = f"no kill matrix of these sources on {case.hardware} is on record: nothing shows that the gate can fail"
         return Finding(requirement="faults", met=False, found=found, supply=plant)
     matrix, where = evidence.matrix.record.kill_matrix, evidence.matrix.record.case
     found = f"{matrix.sentence()}, at size {where.size} on {where.hardware}"

@@ -33,7 +33,7 @@ class Evidence:
     newest: Source | None
     """The last run of the case that said anything, passed or not. Parity and speed are taken from this one record."""
     matrix: Source | None
-    """The newest record with a kill matrix of the same model, from the same sources."""
+    """The newest record with a kill matrix of the same model on the same hardware, from the same sources."""
     earlier: tuple[Source, ...]
     """Passed and timed runs of the case before, on machines with the same fingerprint, oldest first."""
     steps: tuple[Accepted, ...] = ()
@@ -87,7 +87,8 @@ def _matrix(newest: Source, sources: Sequence[Source]) -> Source | None:
         record, held = source.record, source.record.provenance
         if not record.kill_matrix or held is None or record.provisional:
             continue
-        if record.case.model == newest.record.case.model and held.kernel_sources == wanted.kernel_sources:
+        alike = (record.case.model, record.case.hardware) == (newest.record.case.model, newest.record.case.hardware)
+        if alike and held.kernel_sources == wanted.kernel_sources:
             return source
     return None
 

@@ -103,9 +103,10 @@ def history(case, environment, count=10, arms=ARMS, since=20):
     return [record(case, environment, hours_ago=since + i, series=series(arms)) for i in range(count)]
 
 
-def faults(case, environment, **changes):
+def faults(case, environment, hardware="cpu", **changes):
     said = {"kill_matrix": matrix(), "series": (), "blocks": ()} | changes
-    other = case.model_copy(update={"timing": case.timing.model_copy(update={"name": "off", "processes": 0})})
+    untimed = case.timing.model_copy(update={"name": "off", "processes": 0})
+    other = case.model_copy(update={"timing": untimed, "hardware": hardware})
     return record(other, environment, hours_ago=2, **said)
 
 
@@ -190,8 +191,9 @@ def test_each_single_piece_that_is_missing_refuses_and_says_so(tmp_path, case, e
         ({"kill_matrix": matrix(end="survived")}, "0 of 2 planted faults seen"),
         ({"kill_matrix": matrix(("model",))}, "none was planted in gemv"),
         ({"provenance": Provenance(hf_config="c", kernel_sources="other")}, "no kill matrix of these sources"),
+        ({"hardware": "h200"}, "no kill matrix of these sources on cpu"),
     ],
-    ids=["none", "a survivor", "a kernel left out", "of other sources"],
+    ids=["none", "a survivor", "a kernel left out", "of other sources", "on other hardware"],
 )
 def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path, case, environment, changes, says):
     planted = [] if changes is None else [faults(case, environment, **changes)]
