@@ -66,15 +66,16 @@ def _expand_job(
     spec = specs[name]
     workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
     shape = workload.shape(place.kind)
-    size = _size(job, spec, place, shape.dtype, weights_bytes)
+    cuts = {item.name for item in spec.menu.items if item.shard}
     elsewhere = {item for other in specs.values() for item in other.menu.names()}
     for asked in _stacks(tuple(job.optimization), spec.menu, place):
         chosen = stack.resolve(name, spec.menu, asked, place.capabilities, elsewhere)
         if chosen.wrong and not sweep:
             raise UserError(chosen.wrong)
+        ranks = 0 if cuts.isdisjoint(chosen.names) else place.gpu_count
         case = Case(
             model=name,
-            size=size,
+            size=_size(job, spec, place, shape.dtype, weights_bytes, ranks),
             optimizations=chosen.names,
             hardware=place.name,
             workload=shape,
@@ -97,9 +98,10 @@ def _stacks(asked: tuple[str, ...], menu: Menu, place: Place) -> tuple[tuple[str
     return stack.family(families[0], menu, place.capabilities) if families else (asked,)
 
 
-def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes: WeightsBytes) -> str:
+def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes: WeightsBytes, ranks: int) -> str:
     """Resolve `auto`: real weights are the full model; a CPU takes tiny; a GPU takes full where two copies of the
-    weights, ours and the reference's, leave a tenth of its memory free, and the slice elsewhere."""
+    weights, ours and the reference's, leave a tenth of its memory free, and the slice elsewhere. Where `ranks` hold a
+    model together, each has the whole reference and a share of its own beside it, in the proof's float32."""
     model, size = job.model.name, job.size.name
     if size == "auto" and job.weights is not None:
         size = "full"
@@ -107,7 +109,10 @@ def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes:
         size = "tiny"
     elif size == "auto":
         room = 0.9 * place.memory_bytes if place.memory_bytes else 0.0
-        size = "full" if 2 * weights_bytes(model, "full", dtype) <= room else "slice"
+        held = 2.0 * weights_bytes(model, "full", dtype)
+        if ranks:
+            held = max(held, (1 + 1 / ranks) * weights_bytes(model, "full", "float32"))
+        size = "full" if held <= room else "slice"
     if size not in spec.sizes:
         raise UnknownName(f"size of {model}", size, spec.sizes)
     return size

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from harness import cost, plan
+from harness.conftest import KNOWN, optimization
 from harness.errors import UnknownName, UserError
 from harness.settings import Settings, from_config
+from harness.spec import Menu
 
 GIB = 2**30
 SMOKE = {"name": "smoke", "batch": 2, "prompt_tokens": 24, "new_tokens": 64, "shared_prefix_tokens": 0, "images": 0}
@@ -81,6 +83,18 @@ def test_auto_on_a_gpu_is_one_gpu_bfloat16_and_the_whole_stack(model, gpu_site):
 def test_auto_size_on_a_gpu_is_full_only_where_two_copies_fit(model, gpu_site, weights_gib, size):
     (case,) = expand([job()], {"toy": model}, gpu_site, weights_gib * GIB).cases
     assert case.size == size
+
+
+@pytest.mark.parametrize(("bytes_in_bfloat16", "size"), [(40 * GIB, "full"), (50 * GIB, "slice")])
+def test_auto_size_leaves_room_for_a_whole_reference_beside_each_ranks_share(model, gpu_site, bytes_in_bfloat16, size):
+    cut = optimization("tensor_parallel", needs=("ranks",), shard=lambda module, target: None)
+    cutting = dataclasses.replace(model, menu=Menu((cut, *model.menu.items), model.menu.full))
+    weighed = {"bfloat16": bytes_in_bfloat16, "float32": 2 * bytes_in_bfloat16}
+    jobs = [
+        job(hardware=KNOWN["h200_x2"].model_dump(), optimization={name: {}}) for name in ("tensor_parallel", "rotary")
+    ]
+    result = plan.expand(jobs, {"toy": cutting}, gpu_site, lambda _, size, dtype: weighed[dtype], sweep=False)
+    assert [case.size for case in result.cases] == [size, "full"]
 
 
 def test_an_unlisted_gpu_runs_under_its_own_name_with_a_note(model, gpu_site):
