@@ -20,6 +20,7 @@ from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
+from harness.parity.plain import Plain
 from harness.parity.rules import relative_frobenius
 from harness.ranks import agreed, meet, summed
 from harness.record import (
@@ -40,6 +41,7 @@ from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.energy import joules_per_call
 from harness.timing.kernels import KernelDisagreement, time_kernels
+from harness.timing.launched import kernels_launched
 from harness.timing.protocol import Progress, Timed, measure
 from harness.timing.roofline import ceilings
 from harness.timing.telemetry import Telemetry, telemetry_for
@@ -101,6 +103,9 @@ def time_case(
         timing.work.append(bench.work(phase))
     bench.weigh(timing, telemetry)
     bench.recheck(timing)
+    if process == case.timing.processes - 1:
+        # In the last process, after all arms were timed: a profiler may leave something behind that slows what follows.
+        bench.count(timing)
     if process == 0 and target.rank == 0 and target.kernels == "compiled":
         bench.close()
         kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
@@ -240,6 +245,22 @@ class _Bench:
                 spent[arm.name] = summed(self.target, joules) / tokens
         timing.arms = [
             report.model_copy(update={"energy_j_per_token": spent.get(report.name)}) for report in timing.arms
+        ]
+
+    def count(self, timing: Timing) -> None:
+        """The kernels of a decode step, where the workload has one."""
+        if not self.shape.decode_steps:
+            return
+        layers = len(Plain(self.hf, decoder=self.spec.decoder))
+        found: dict[str, int | None] = {}
+        for arm in self.arms:
+            arm.rewind()
+            found[arm.name] = kernels_launched(partial(arm.decode, self.first, 1), self.target.device)
+        timing.arms = [
+            report.model_copy(update={"decode_kernels_per_layer": kernels / layers})
+            if (kernels := found.get(report.name)) is not None
+            else report
+            for report in timing.arms
         ]
 
     def recheck(self, timing: Timing) -> None:

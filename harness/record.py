@@ -88,6 +88,9 @@ class ArmReport(Frozen):
     energy_j_per_token: float | None = None
     """Joules of the whole GPU, all of them where there are several: per new token of the batch where the workload asks
     for new tokens, else per prompt token. None where the GPU does not tell."""
+    decode_kernels_per_layer: float | None = None
+    """Kernels that the device runs for one decode step, those of embedding and head among them, by decoder layers. None
+    where none was counted: off a GPU, without new tokens, and in all processes but the last."""
     rechecked: bool = False
     """The timed outputs were compared again after timing, on rewritten inputs."""
     absent: str | None = None

@@ -26,6 +26,7 @@ def arms_table(record: Record) -> Table:
         "Peak memory#",
         "On the device#",
         "Energy per token#",
+        "Kernels per layer#",
         "Checked again after timing",
     )
     by_name = {name: [arm for arm in record.arms if arm.name == name] for name in arm_labels(record)}
@@ -110,10 +111,11 @@ def _gpu(environment: Environment) -> str:
 def _arm_row(label: str, reports: Sequence[ArmReport]) -> tuple[Cell, ...]:
     ran = [report for report in reports if report.absent is None]
     if not ran:
-        return row(label, *[formats.NONE] * 6, Cell("absent", reports[0].absent or "", "quiet"))
+        return row(label, *[formats.NONE] * 7, Cell("absent", reports[0].absent or "", "quiet"))
     energy = [report.energy_j_per_token for report in ran if report.energy_j_per_token is not None]
     peak_bytes = max(report.peak_memory_bytes for report in ran)
     device_bytes = [report.device_memory_bytes for report in ran if report.device_memory_bytes is not None]
+    kernels = [report.decode_kernels_per_layer for report in ran if report.decode_kernels_per_layer is not None]
     checked = sum(report.rechecked for report in ran)
     return row(
         Cell(label, f"{formats.number_of(len(ran), 'process', 'processes')}"),
@@ -123,6 +125,7 @@ def _arm_row(label: str, reports: Sequence[ArmReport]) -> tuple[Cell, ...]:
         formats.memory(peak_bytes) if peak_bytes else formats.NONE,
         formats.memory(max(device_bytes)) if device_bytes else formats.NONE,
         f"{formats.significant(median(energy))} J" if energy else formats.NONE,
+        formats.significant(max(kernels)) if kernels else formats.NONE,
         Cell(f"{checked} of {len(ran)}", tone="good" if checked == len(ran) else "open"),
     )
 

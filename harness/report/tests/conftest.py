@@ -146,7 +146,7 @@ def arm_reports(rng):
             name=name, label=label, process=process, load_s=rng.uniform(9, 12), rechecked=True,
             compile_s=rng.uniform(90, 190) if compiled else 0.0, capture_s=2.1 if "candidate" in label else 0.0,
             peak_memory_bytes=int(rng.uniform(8.9, 10.2) * 2**30), device_memory_bytes=11 * 2**30,
-            energy_j_per_token=rng.uniform(1.1, 1.4),
+            energy_j_per_token=rng.uniform(1.1, 1.4), decode_kernels_per_layer=9.25,
         )  # fmt: skip
     yield ArmReport(name="liger", label="Liger kernels", process=0, absent="liger-kernel is not installed")
 

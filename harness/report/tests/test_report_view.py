@@ -169,9 +169,9 @@ def test_a_speed_row_holds_what_was_measured_of_its_arm(timed_at):
     assert facts["Roofline"].endswith("% of the memory floor 1.77 ms")
 
 
-def test_memory_and_energy_of_an_arm_stand_together_and_are_absent_where_nobody_counted(alone):
+def test_memory_energy_and_kernels_of_an_arm_stand_together_and_are_absent_where_nobody_counted(alone):
     records, plan = alone("timed")
-    columns = ("Peak memory", "On the device", "Energy per token")
+    columns = ("Peak memory", "On the device", "Energy per token", "Kernels per layer")
 
     def row_of(records):
         table = build(records, plan, "run").cases[0].arms
@@ -182,7 +182,12 @@ def test_memory_and_energy_of_an_arm_stand_together_and_are_absent_where_nobody_
         arm.model_copy(update={"peak_memory_bytes": 2**30, "energy_j_per_token": 1.5 + arm.process})
         for arm in records[0].arms
     )
-    assert row_of((records[0].model_copy(update={"arms": arms}),)) == ["1.00 GiB", "11.0 GiB", "2.50 J"]
-    unknown = {"peak_memory_bytes": 0, "device_memory_bytes": None, "energy_j_per_token": None}
+    assert row_of((records[0].model_copy(update={"arms": arms}),)) == ["1.00 GiB", "11.0 GiB", "2.50 J", "9.25"]
+    unknown = {
+        "peak_memory_bytes": 0,
+        "device_memory_bytes": None,
+        "energy_j_per_token": None,
+        "decode_kernels_per_layer": None,
+    }
     arms = tuple(arm.model_copy(update=unknown) for arm in arms)
-    assert row_of((records[0].model_copy(update={"arms": arms}),)) == ["–", "–", "–"]
+    assert row_of((records[0].model_copy(update={"arms": arms}),)) == ["–", "–", "–", "–"]
