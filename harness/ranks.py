@@ -6,6 +6,7 @@ would wait for it for ever, and the fragment says which rank it was.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -67,7 +68,9 @@ def join(place: Rank, device: torch.device, deadline_s: float) -> None:
 
 
 def leave() -> None:
-    """Once every rank is done: one that leaves early would break the others' last exchange."""
+    """Once every rank is done: one that leaves early would break the others' last exchange. A captured graph that holds
+    a collective must be gone before the group is: taking that apart waits for it."""
+    gc.collect()
     dist.barrier()
     dist.destroy_process_group()
 
