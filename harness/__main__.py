@@ -33,6 +33,7 @@ def world(command: Sequence[str] | None = None) -> World:
         probe=hardware.probe,
         load=registry.load,
         weights_bytes=registry.weights_bytes,
+        uneven=registry.uneven,
         check_weights=check_weights,
         capture=lambda: environment.capture(ROOT, command or ["python", "-m", "harness", *sys.argv[1:]]),
         judge=arms,

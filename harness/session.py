@@ -20,7 +20,7 @@ from harness.engines.stamp import Stamp
 from harness.errors import UserError
 from harness.outcome import Outcome
 from harness.place import Cluster, MachineFacts, Place, Site
-from harness.plan import Offer, WeightsBytes, expand, needed_bytes, proof_bytes
+from harness.plan import Offer, Uneven, WeightsBytes, expand, needed_bytes, proof_bytes
 from harness.record import Environment, Record
 from harness.redaction import withheld
 from harness.run_file import RunWriter, run_path
@@ -42,6 +42,7 @@ class World:
     probe: Callable[[], MachineFacts]
     load: Callable[[str], Offer]
     weights_bytes: WeightsBytes
+    uneven: Uneven
     check_weights: Callable[[str, Path], None]
     capture: Callable[[], Environment]
     judge: Callable[[Record], Sequence[PhaseComparison]]
@@ -71,7 +72,7 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
     machine = world.probe()
     here = Site(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
     sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
-    plan = expand(jobs, specs, sites, world.weights_bytes, sweep)
+    plan = expand(jobs, specs, sites, world.weights_bytes, world.uneven, sweep)
     durations = cost.read_durations(DURATIONS)
     costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
     weighed = cache(world.weights_bytes)

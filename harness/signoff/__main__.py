@@ -90,7 +90,7 @@ def _own(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], dic
 
 def _cases(jobs: Sequence[Settings]) -> tuple[Case, ...]:
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
-    plan = expand(jobs, specs, Cluster(probe().memory_bytes), registry.weights_bytes, sweep=False)
+    plan = expand(jobs, specs, Cluster(probe().memory_bytes), registry.weights_bytes, registry.uneven, sweep=False)
     return plan.cases
 
 

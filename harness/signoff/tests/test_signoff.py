@@ -32,7 +32,7 @@ NOW = datetime.now(UTC)
 def case():
     jobs = compose.jobs(ASKED, multirun=False)
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
-    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, sweep=False).cases[0]
+    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.uneven, sweep=False).cases[0]
 
 
 def parity(levels=("op", "layer", "logits", "generation", "path"), error=1.0, not_judged=()):
