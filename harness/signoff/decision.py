@@ -54,6 +54,7 @@ class Decision(Frozen):
     """Signed only where every requirement is met or waived, and then with the evidence that no waiver replaces."""
 
     case: Case
+    """As its newest run has it; as it was asked for where there is none."""
     policy: Policy
     waivers: tuple[Waiver, ...]
     decided_at: datetime
@@ -79,7 +80,7 @@ def decide(evidence: Evidence, policy: Policy, waivers: Sequence[Waiver], now: d
     found = _findings(evidence, policy, now.date())
     findings = tuple(_waived(finding, evidence.case, policy, waivers, now) for finding in found)
     return Decision(
-        case=evidence.case,
+        case=evidence.newest.record.case if evidence.newest else evidence.case,
         policy=policy,
         waivers=tuple(waivers),
         decided_at=now,
@@ -124,7 +125,7 @@ def _findings(evidence: Evidence, policy: Policy, today: date) -> Iterator[Findi
     yield Finding(requirement="outcome", met=record.status == "passed", found=ended, supply=measure)
     yield _parity(record, measure)
     yield _faults(evidence)
-    yield _source(record, measure)
+    yield _source(record, evidence.commit_held, measure)
     yield _versions(record, policy, measure)
     yield _caches(record, policy, measure)
     yield _processes(record, policy, measure)
@@ -167,14 +168,15 @@ def _kernels(evidence: Evidence) -> set[str]:
     return {check.subject for check in parity.checks if check.level == "op"} if parity else set()
 
 
-def _source(record: Record, measure: str) -> Finding:
+def _source(record: Record, held: bool | None, measure: str) -> Finding:
     environment = record.environment
     if environment is None or environment.commit == "unknown":
         found = "the record does not say what was run"
     else:
         state = "with changes that are in no commit: it cannot be run again" if record.provisional else "clean"
         found = f"commit {environment.commit[:12]}, {state}"
-    met = not record.provisional and environment is not None and environment.commit != "unknown"
+        found += ", which no branch or tag of this repository has" if held is False else ""
+    met = not record.provisional and environment is not None and environment.commit != "unknown" and held is not False
     return Finding(requirement="source", met=met, found=found, supply=measure)
 
 

@@ -38,6 +38,8 @@ class Evidence:
     """Passed and timed runs of the case before, on machines with the same fingerprint, oldest first."""
     steps: tuple[Accepted, ...] = ()
     """Acceptances of steps of this case, valid or not, under the key of its newest run."""
+    commit_held: bool | None = None
+    """Whether the repository of this code holds the commit of the newest run; None where there is none to ask."""
 
     def used(self) -> tuple[Source, ...]:
         sources = (*self.earlier, *(source for source in (self.newest, self.matrix) if source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -13,19 +14,30 @@ import pytest
 from harness import compose, registry
 from harness.case import Plan
 from harness.checks import Check, NotJudged, Parity
+from harness.environment import source_state
 from harness.history import accepted
 from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.place import Cluster
 from harness.plan import expand
 from harness.record import ArmReport, Block, Failure, Provenance, Record, Series
 from harness.run_file import RunWriter, run_path
-from harness.signoff.__main__ import main
+from harness.signoff import document as documents
+from harness.signoff import evidence, policy
+from harness.signoff.__main__ import ROOT, main
+from harness.signoff.decision import decide
 
 ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
 ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}
 """Milliseconds."""
 PROCESSES, BLOCKS = 5, 12
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def environment(environment):
+    """At a commit that exists, where there is a checkout."""
+    commit, _ = source_state(ROOT)
+    return environment.model_copy(update={"commit": commit or "0" * 40})
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +172,7 @@ REFUSED = {
     "parity": ("nothing was judged on path", lambda c, e: [record(c, e, parity=parity(FOUR_LEVELS))]),
     "parity unjudged": ("not judged: loss", lambda c, e: [record(c, e, parity=parity(not_judged=UNJUDGED))]),
     "source": ("in no commit", lambda c, e: [record(c, e.model_copy(update={"dirty": True}))]),
+    "source in no clone": ("which no branch", lambda c, e: [record(c, e.model_copy(update={"commit": "0" * 40}))]),
     "source unknown": ("does not say what", lambda c, e: [record(c, e.model_copy(update={"commit": "unknown"}))]),
     "versions": ("no version of triton", lambda c, e: [record(c, e, packages={"torch": "2", "transformers": "5"})]),
     "caches": ("from a cache", lambda c, e: [record(c, e, provenance=OLD_CACHES)]),
@@ -303,6 +316,86 @@ def test_one_edited_byte_of_a_document_or_a_record_is_found(tmp_path, case, envi
     err = io.StringIO()
     assert main(verify, io.StringIO(), err) == 1
     assert "edited" in err.getvalue()
+
+
+def verified(tmp_path, *more):
+    out, err = io.StringIO(), io.StringIO()
+    code = main(["--verify", str(document(tmp_path) / "signoff.json"), f"out={tmp_path / 'records'}", *more], out, err)
+    return code, out.getvalue() + err.getvalue()
+
+
+def leaves(tree, at=()):
+    if not isinstance(tree, dict | list) or not tree:
+        yield at
+        return
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield from leaves(value, (*at, key))
+
+
+def edited(said, at):
+    """A copy of which the leaf at `at` says something else."""
+    copy = json.loads(json.dumps(said))
+    *above, last = at
+    inner = copy
+    for key in above:
+        inner = inner[key]
+    value = inner[last]
+    if isinstance(value, bool):
+        inner[last] = not value
+    elif isinstance(value, int | float):
+        inner[last] = value + 1
+    else:
+        inner[last] = f"{value}s" if isinstance(value, str) else "more"
+    return copy
+
+
+def test_no_value_of_a_document_can_be_edited_unseen(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 0
+    path = document(tmp_path) / "signoff.json"
+    said = json.loads(path.read_text())
+    assert {("policy", "memory_ratio"), ("case", "deadline_s"), ("case", "timing", "limit_s")} <= set(leaves(said))
+    for at in leaves(said):
+        path.write_text(json.dumps(edited(said, at), indent=1, sort_keys=True) + "\n")
+        assert verified(tmp_path)[0] == 1, at
+
+
+def _forged(tmp_path, **changes):
+    """All three pages written again by the very code that signs, from rules that somebody would like better."""
+    said = documents.question(document(tmp_path) / "signoff.json")
+    forged = said.model_copy(update=changes)
+    sources = evidence.read(tmp_path / "records")
+    found = evidence.gather(forged.case, sources, [], forged.decided_at)
+    decision = decide(found, forged.policy, forged.waivers, forged.decided_at)
+    assert decision.signed
+    documents.write(decision, document(tmp_path))
+
+
+def test_a_document_cannot_vouch_for_its_own_policy(tmp_path, case, environment):
+    heavy = dict.fromkeys(ARMS, 100) | {"candidate": 150}
+    stored(tmp_path / "records", [record(case, environment, peaks=heavy), faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 1
+    first = policy.policy("first")
+    for update, says in (
+        ({"memory_ratio": 9.0}, "not what conf/policy/first.yaml asks"),
+        ({"memory_ratio": 9.0, "name": "lax"}, "unknown policy 'lax'"),
+    ):
+        _forged(tmp_path, policy=first.model_copy(update=update))
+        code, said = verified(tmp_path)
+        assert (code, says in said) == (1, True), said
+
+
+def test_a_document_cannot_vouch_for_its_own_waivers(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment)])
+    assert asked(tmp_path)[0] == 1
+    path = tmp_path / "waiver.yaml"
+    path.write_text(
+        f"owner: nobody\nreason: none\nexpires: 2999-01-01\nrequirements: [history]\ncases: ['{case.label()}']\n"
+    )
+    _forged(tmp_path, waivers=(policy.waiver(path),))
+    code, said = verified(tmp_path)
+    assert (code, "rests on waivers of nobody" in said) == (1, True), said
+    assert verified(tmp_path, f"waiver={path}")[0] == 0, "with the file it stands on"
 
 
 class _Elements(HTMLParser):
