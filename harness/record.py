@@ -182,6 +182,14 @@ class Provenance(Frozen):
     """Whether every kernel of this run was compiled in it, none taken from a cache."""
 
 
+class StandingProof(Frozen):
+    """The record of another run, whose proof stands for this one's."""
+
+    run: str
+    content: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Hash of that record's content."""
+
+
 class Record(Frozen):
     schema_version: int = SCHEMA_VERSION
     run: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
@@ -198,6 +206,8 @@ class Record(Frozen):
     provenance: Provenance | None = None
     receipts: tuple[ReceiptNote, ...] = ()
     parity: Parity | None = None
+    proof: StandingProof | None = None
+    """Where the checks that came before the timing are from; None where this run made them itself."""
     kill_matrix: KillMatrix | None = None
     arms: tuple[ArmReport, ...] = ()
     series: tuple[Series, ...] = ()

@@ -18,7 +18,7 @@ from harness.history.accepted import Accepted
 from harness.kill_matrix import SignOffEvidence
 from harness.outcome import against_strongest, why
 from harness.record import CANDIDATE, REFERENCE, Phase, Record
-from harness.signoff.evidence import Evidence
+from harness.signoff.evidence import Evidence, Source
 from harness.signoff.policy import Policy, Waiver
 
 Requirement = Literal[
@@ -123,7 +123,7 @@ def _findings(evidence: Evidence, policy: Policy, today: date) -> Iterator[Findi
     yield Finding(requirement="record", met=True, found=f"run {record.run} of {record.started_at}")
     ended = record.status if record.status == "passed" else f"{record.status}: {why(record)}"
     yield Finding(requirement="outcome", met=record.status == "passed", found=ended, supply=measure)
-    yield _parity(record, measure)
+    yield _parity(record, evidence.proof, measure)
     yield _faults(evidence)
     yield _source(record, evidence.commit_held, measure)
     yield _versions(record, policy, measure)
@@ -135,18 +135,32 @@ def _findings(evidence: Evidence, policy: Policy, today: date) -> Iterator[Findi
     yield _history(evidence, policy, today)
 
 
-def _parity(record: Record, measure: str) -> Finding:
+def _parity(record: Record, proof: Source | None, measure: str) -> Finding:
     """A stack without kernels has no op level; the path level tells whether there are any in place."""
     checks = record.parity.checks if record.parity else ()
     levels = record.parity.levels() if record.parity else ()
     kernels = any(check.subject == KERNELS_IN_PLACE for check in checks)
     lacking = [level for level in LEVELS if level not in levels and (kernels or level != "op")]
     left = sorted({item.subject for item in record.parity.not_judged}) if record.parity else []
-    passed = record.parity is not None and record.parity.passed and not lacking and not left
+    told, proven = _proven(record, proof)
+    passed = record.parity is not None and record.parity.passed and proven and not lacking and not left
     found = f"{len(checks)} checks on {', '.join(levels) or 'no level'}"
     found += f"; nothing was judged on {', '.join(lacking)}" if lacking else ""
     found += f"; not judged: {', '.join(left)}" if left else ""
+    found += f"; {told}" if told else ""
     return Finding(requirement="parity", met=passed, found=found, supply=measure)
+
+
+def _proven(record: Record, proof: Source | None) -> tuple[str, bool]:
+    """Which other run the checks are from, and whether they are what its record holds."""
+    if record.proof is None:
+        return "", True
+    if proof is None or proof.record.parity is None:
+        return f"run {record.proof.run}, which proved it, is not on record", False
+    theirs = proof.record.parity.checks
+    if record.parity is None or record.parity.checks[: len(theirs)] != theirs:
+        return f"run {record.proof.run} holds other checks than it is said to have proven", False
+    return f"proven by run {record.proof.run}", True
 
 
 def _faults(evidence: Evidence) -> Finding:

@@ -19,7 +19,7 @@ from harness.history import accepted
 from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.place import Cluster
 from harness.plan import expand
-from harness.record import ArmReport, Block, Failure, Provenance, Record, Series
+from harness.record import ArmReport, Block, Failure, Provenance, Record, Series, StandingProof
 from harness.run_file import RunWriter, run_path
 from harness.signoff import document as documents
 from harness.signoff import evidence, policy
@@ -396,6 +396,43 @@ def test_a_document_cannot_vouch_for_its_own_waivers(tmp_path, case, environment
     code, said = verified(tmp_path)
     assert (code, "rests on waivers of nobody" in said) == (1, True), said
     assert verified(tmp_path, f"waiver={path}")[0] == 0, "with the file it stands on"
+
+
+def _proof_apart(folder, case, environment, **changes):
+    """A timed record with the proof of another run, which is stored."""
+    untimed = case.model_copy(update={"timing": case.timing.model_copy(update={"processes": 0})})
+    proven = record(untimed, environment, hours_ago=3, series=(), blocks=(), arms=())
+    stored(folder, [proven])
+    (source,) = evidence.read(folder)
+    named = StandingProof(run=proven.run, content=source.digest)
+    return record(case, environment, **({"proof": named} | changes))
+
+
+def test_the_run_that_proved_what_another_timed_is_named_by_its_hash(tmp_path, case, environment):
+    timed = _proof_apart(tmp_path / "records", case, environment)
+    stored(tmp_path / "records", [timed, faults(case, environment)])
+    code, said = asked(tmp_path, "policy=first")
+    assert code == 0, said
+    text = (document(tmp_path) / "signoff.md").read_text()
+    assert "proven by run run-3" in text
+    assert f"run run-3, content {timed.proof.content}" in text
+    next((tmp_path / "records").rglob("run-3.jsonl")).unlink()
+    code, said = verified(tmp_path)
+    assert (code, "index.html is not what the records" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"proof": StandingProof(run="run-3", content="0" * 64)}, "run run-3, which proved it, is not on record"),
+        ({"parity": parity(error=0.5)}, "run run-3 holds other checks than"),
+    ],
+)
+def test_a_proof_that_is_elsewhere_or_says_otherwise_proves_nothing(tmp_path, case, environment, changes, says):
+    timed = _proof_apart(tmp_path / "records", case, environment, **changes)
+    stored(tmp_path / "records", [timed, faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 1
+    assert says in (document(tmp_path) / "signoff.md").read_text()
 
 
 class _Elements(HTMLParser):
