@@ -180,6 +180,9 @@ class Provenance(Frozen):
     """Kernels compiled ahead of time for sm_90 in this run, without running them."""
     fresh_caches: bool = False
     """Whether every kernel of this run was compiled in it, none taken from a cache."""
+    lock: str = ""
+    """Hash of constraints.txt: which versions CI judges these sources with. Empty where there is no such file, and in
+    records from before it was kept."""
 
 
 class StandingProof(Frozen):

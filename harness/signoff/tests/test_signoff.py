@@ -22,7 +22,7 @@ from harness.plan import expand
 from harness.record import ArmReport, Block, Failure, Provenance, Record, Series, StandingProof
 from harness.run_file import RunWriter, run_path
 from harness.signoff import document as documents
-from harness.signoff import evidence, policy
+from harness.signoff import evidence, paths, policy
 from harness.signoff.__main__ import ROOT, main
 from harness.signoff.decision import decide
 
@@ -30,7 +30,10 @@ ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
 ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}
 """Milliseconds."""
 PROCESSES, BLOCKS = 5, 12
+PATHS = ("chunked prefill", "left-padded batch", "one row alone", "one row decoded alone", "kv_cache_paged layout")
+PATHS += paths.PREFIXES
 NOW = datetime.now(UTC)
+PROVENANCE = Provenance(hf_config="c", kernel_sources="s", fresh_caches=True, lock="l")
 
 
 @pytest.fixture
@@ -42,17 +45,18 @@ def environment(environment):
 
 @pytest.fixture(scope="module")
 def case():
-    jobs = compose.jobs(ASKED, multirun=False)
+    jobs = compose.jobs([*ASKED, "timing=signoff"], multirun=False)
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
     return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, sweep=False).cases[0]
 
 
-def parity(levels=("op", "layer", "logits", "generation", "path"), error=1.0, not_judged=()):
+def parity(levels=("op", "layer", "logits", "generation"), error=1.0, not_judged=(), paths=PATHS):
+    judged = [*((level, "gemv") for level in levels), *(("path", path) for path in paths)]
     return Parity(
         not_judged=not_judged,
         checks=tuple(
-            Check(level=level, subject="gemv", name="out", rule="max", error=error, noise=1.0, limit=2.0)
-            for level in levels
+            Check(level=level, subject=subject, name="out", rule="max", error=error, noise=1.0, limit=2.0)
+            for level, subject in judged
         ),
     )
 
@@ -97,7 +101,7 @@ def record(case, environment, hours_ago=1, **changes):
             for index in range(BLOCKS)
         ),
         "arms": tuple(ArmReport(name=n, label=n, process=0, peak_memory_bytes=b) for n, b in peaks.items()),
-        "provenance": Provenance(hf_config="c", kernel_sources="s", fresh_caches=True),
+        "provenance": PROVENANCE,
         "environment": environment.model_copy(update={"packages": packages}),
     }
     return Record(
@@ -163,18 +167,33 @@ def _without(arm):
     return {name: ms for name, ms in ARMS.items() if name != arm}
 
 
-FOUR_LEVELS = ("op", "layer", "logits", "generation")
+UNPADDED = tuple(path for path in PATHS if path != "left-padded batch")
 UNJUDGED = (NotJudged(level="logits", subject="loss", reason="no checkpoint"),)
-OLD_CACHES = Provenance(hf_config="c", kernel_sources="s")
+OLD_CACHES = PROVENANCE.model_copy(update={"fresh_caches": False})
+NO_LOCK = PROVENANCE.model_copy(update={"lock": ""})
+
+
+def _timed(**changes):
+    """A record of a case that was asked to be timed in another way."""
+    return lambda c, e: [record(c.model_copy(update={"timing": c.timing.model_copy(update=changes)}), e)]
+
+
 REFUSED = {
     "record": ("no run of this case", lambda c, e: []),
     "outcome": ("failed: gemv, out", lambda c, e: [record(c, e), _failed(c, e)]),
-    "parity": ("nothing was judged on path", lambda c, e: [record(c, e, parity=parity(FOUR_LEVELS))]),
+    "parity": ("nothing was judged on path", lambda c, e: [record(c, e, parity=parity(paths=()))]),
+    "parity path": ("no path was left-padded batch", lambda c, e: [record(c, e, parity=parity(paths=UNPADDED))]),
     "parity unjudged": ("not judged: loss", lambda c, e: [record(c, e, parity=parity(not_judged=UNJUDGED))]),
     "source": ("in no commit", lambda c, e: [record(c, e.model_copy(update={"dirty": True}))]),
     "source in no clone": ("which no branch", lambda c, e: [record(c, e.model_copy(update={"commit": "0" * 40}))]),
     "source unknown": ("does not say what", lambda c, e: [record(c, e.model_copy(update={"commit": "unknown"}))]),
     "versions": ("no version of triton", lambda c, e: [record(c, e, packages={"torch": "2", "transformers": "5"})]),
+    "versions lock": ("which constraints.txt is not", lambda c, e: [record(c, e, provenance=NO_LOCK)]),
+    "caches of the timing": ("from a cache", _timed(name="standard")),
+    "protocol blocks": ("10 blocks, 30 asked", _timed(min_blocks=10)),
+    "protocol width": ("±2.00%, ±1.00% asked", _timed(half_width=0.02)),
+    "protocol margin": ("a margin of 1.00%, 2.00% asked", _timed(margin=0.01)),
+    "protocol limit": ("a limit of 8 s, 20 s asked", _timed(limit_s=8.0)),
     "caches": ("from a cache", lambda c, e: [record(c, e, provenance=OLD_CACHES)]),
     "processes": ("timed in 4 of at least 5", lambda c, e: [record(c, e, series=series(ARMS, 4))]),
     "peers": ("not timed against hf_max", lambda c, e: [record(c, e, series=series(_without("hf_max_autotune")))]),
