@@ -191,7 +191,7 @@ def _caches(case: Case, folder: Path) -> dict[str, str]:
 
 def _environment(visible: tuple[str, ...], interpret: bool) -> dict[str, str]:
     """The GPUs of this case and no others; Triton interpreted only where parity is proven without a GPU."""
-    inherited = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    inherited = {key: value for key, value in os.environ.items() if key not in ("TRITON_INTERPRET", FRESH)}
     paths = os.pathsep.join(path for path in (str(ROOT), inherited.get("PYTHONPATH")) if path)
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(visible), "PYTHONPATH": paths}
     return inherited | chosen | ({"TRITON_INTERPRET": "1"} if interpret else {})
