@@ -53,6 +53,11 @@ class TimingSettings(Frozen):
     limit_s: float = Field(gt=0)
     """Time limit of one process's timing."""
 
+    @property
+    def fresh_caches(self) -> bool:
+        """Whether all kernels are compiled anew, in caches that begin empty and that nobody else can write."""
+        return self.name == "signoff"
+
 
 class Case(Frozen):
     """One model x size x stack of optimizations x hardware x workload x seed."""

@@ -33,6 +33,7 @@ LIBRARIES = ("nvidia-cublas", "nvidia-cudnn", "nvidia-nccl", "nvidia-cuda-runtim
 RESULTS = ("benchmark_results", "reports")
 """What runs write: no part of the source, so writing it does not make the tree dirty."""
 
+_WHOLE_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABSOLUTE_PATH = re.compile(r"(?<![^\s=,:\[\]()'\"])(?:~|/(?!/))[^\s=,\[\]()'\"]*(?=/)")
 
 
@@ -78,6 +79,16 @@ def source_state(repository: Path) -> tuple[str | None, str | None]:
         content = _content(repository / os.fsdecode(name))
         digest.update(b"\0%d\0%s\0%d\0%s" % (len(name), name, len(content), content))
     return commit.decode().strip(), digest.hexdigest()[:16]
+
+
+def holds(repository: Path, commit: str) -> bool | None:
+    """Whether a branch, a tag or a work tree of the repository has the commit in its past, so that others get it with
+    a clone. None outside a checkout."""
+    if _git(repository, "rev-parse", "HEAD") is None:
+        return None
+    if not _WHOLE_HASH.fullmatch(commit):
+        return False
+    return _git(repository, "rev-list", "--max-count=1", "--not", "--all", "--not", "--end-of-options", commit) == b""
 
 
 def packages() -> dict[str, str]:

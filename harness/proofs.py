@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.case import Case
 from harness.engines.fragment import Fragment
 from harness.errors import RecordError, UserError
-from harness.record import Environment
+from harness.record import Environment, StandingProof
 from harness.run_file import read_file
 
 
@@ -35,14 +35,18 @@ def read(path: Path, environment: Environment) -> Proofs:
     except RecordError as error:
         raise UserError(f"no proof can be taken from {path}: {error}") from None
     held: dict[str, Fragment] = {}
-    for record in file.records:
+    for digest, record in zip(file.hashes, file.records, strict=True):
         if record.environment is None or _code(record.environment) != _code(environment):
             raise UserError(f"no proof can be taken from {path}: it is of another commit or machine")
         if record.environment.dirty or environment.dirty:
             raise UserError(f"no proof can be taken from {path}: the tree had changes that are in no commit")
         if record.status == "passed" and record.parity is not None and not record.case.timing.processes:
             held[_proven(record.case)] = Fragment(
-                status="passed", provenance=record.provenance, receipts=record.receipts, parity=record.parity
+                status="passed",
+                provenance=record.provenance,
+                receipts=record.receipts,
+                parity=record.parity,
+                proof=StandingProof(run=record.run, content=digest),
             )
     return Proofs(file.run, held)
 

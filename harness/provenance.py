@@ -14,7 +14,9 @@ from harness.spec import ModelSpec
 
 FRESH = "INFERENCE_PIO_FRESH_CACHES"
 """Set by the engine for a worker whose kernel caches it has just made, empty."""
-MODELS = Path(__file__).resolve().parent.parent / "models"
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+LOCK = ROOT / "constraints.txt"
 
 
 def provenance(spec: ModelSpec, source: Source, aot_compiled: Iterable[str] = ()) -> Provenance:
@@ -24,6 +26,7 @@ def provenance(spec: ModelSpec, source: Source, aot_compiled: Iterable[str] = ()
         kernel_sources=kernel_sources(spec),
         aot_compiled=tuple(aot_compiled),
         fresh_caches=FRESH in os.environ,
+        lock=hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16] if LOCK.exists() else "",
     )
 
 

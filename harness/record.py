@@ -180,6 +180,17 @@ class Provenance(Frozen):
     """Kernels compiled ahead of time for sm_90 in this run, without running them."""
     fresh_caches: bool = False
     """Whether every kernel of this run was compiled in it, none taken from a cache."""
+    lock: str = ""
+    """Hash of constraints.txt: which versions CI judges these sources with. Empty where there is no such file, and in
+    records from before it was kept."""
+
+
+class StandingProof(Frozen):
+    """The record of another run, whose proof stands for this one's."""
+
+    run: str
+    content: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Hash of that record's content."""
 
 
 class Record(Frozen):
@@ -198,6 +209,8 @@ class Record(Frozen):
     provenance: Provenance | None = None
     receipts: tuple[ReceiptNote, ...] = ()
     parity: Parity | None = None
+    proof: StandingProof | None = None
+    """Where the checks that came before the timing are from; None where this run made them itself."""
     kill_matrix: KillMatrix | None = None
     arms: tuple[ArmReport, ...] = ()
     series: tuple[Series, ...] = ()

@@ -29,6 +29,8 @@ class Row(TypedDict):
     prompt_tokens: int
     new_tokens: int
     dtype: str
+    weights: str | None
+    """Folder of the checkpoint; None where they are random."""
     margin: float
     """Relative: a change smaller than this is none."""
     status: str
@@ -82,6 +84,7 @@ def _common(record: Record, digest: str) -> Row:
         "prompt_tokens": shape.prompt_tokens,
         "new_tokens": shape.new_tokens,
         "dtype": shape.dtype,
+        "weights": case.weights,
         "margin": case.timing.margin,
         "status": record.status,
         "provisional": record.provisional,

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, get_args
 
 from harness.compare import bisect, live, markdown, runs, sides
 from harness.compare.interruption import Interrupted, interruptible
 from harness.errors import HarnessError, UserError
+from harness.record import Phase
 
 ROUNDS = 10
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
         print(f"error: {' '.join(str(error).split())}", file=err)
         return bisect.ABORT if asked.bisect_step else 2
     print(text, end="", file=out)
-    return bisect.step_code(found) if asked.bisect_step else found.exit_code
+    return bisect.step_code(found, asked.bisect_step) if asked.bisect_step else found.exit_code
 
 
 def _found(asked: argparse.Namespace, overrides: Sequence[str], err: TextIO) -> runs.Comparison:
@@ -80,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--live", action="store_true", help="measure two git revisions in turns")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of a process of each; {ROUNDS} by default")
     parser.add_argument("--repository", type=Path, default=bisect.CODE, help="of the revisions")
-    parser.add_argument("--bisect-step", action="store_true", help="answer with the exit codes of `git bisect run`")
+    step = "answer for this phase, with the exit codes of `git bisect run`"
+    parser.add_argument("--bisect-step", metavar="PHASE", choices=get_args(Phase), help=step)
     return parser
 
 

@@ -19,29 +19,33 @@ from harness.compare.live import work_tree
 from harness.compare.runs import Comparison
 from harness.compare.sides import resolve
 from harness.errors import UserError
+from harness.record import Phase
 
 GOOD, BAD, SKIP, ABORT = 0, 1, 125, 255
 """Exit codes that `git bisect run` knows."""
 CODE = Path(__file__).resolve().parents[2]
 
 
-def step_code(found: Comparison) -> int:
-    """Slower is bad; what could not be decided is skipped, a commit that fails being no slow one."""
-    verdicts = {change.estimate.verdict for change in found.changes}
-    if "slower" in verdicts:
+def step_code(found: Comparison, phase: Phase) -> int:
+    """Slower in this phase is bad, whatever another does; what could not be decided is skipped, a commit that fails
+    being no slow one."""
+    asked = found.only(phase)
+    if any(change.estimate.verdict == "slower" for change in asked.changes):
         return BAD
-    return GOOD if found.exit_code == 0 else SKIP
+    return GOOD if asked.changes and asked.exit_code == 0 else SKIP
 
 
-def bisect(repository: Path, good: str, bad: str, overrides: Sequence[str], rounds: int, err: TextIO) -> str:
-    """The first commit after `good`, up to `bad`, that is slower than `good`: its full hash.
+def bisect(
+    repository: Path, good: str, bad: str, phase: Phase, overrides: Sequence[str], rounds: int, err: TextIO
+) -> str:
+    """The first commit after `good`, up to `bad`, that is slower than `good` in this phase: its full hash.
 
     git's own log of the search goes to `err`. UserError when `good` is no revision, or the search found no commit.
     """
     first = resolve(repository, good)
     if first is None:
         raise UserError(f"'{good}' is no revision of {repository}")
-    step = [sys.executable, "-P", "-m", "harness.compare", "--live", "--bisect-step", "--rounds", str(rounds)]
+    step = [sys.executable, "-P", "-m", "harness.compare", "--live", "--bisect-step", phase, "--rounds", str(rounds)]
     with (
         TemporaryDirectory(prefix="inference-pio-") as folder,
         work_tree(repository, bad, Path(folder) / "tree") as tree,

@@ -64,6 +64,10 @@ class Comparison:
     """The largest effect first."""
     apart: tuple[Apart, ...]
 
+    def only(self, phase: Phase) -> Comparison:
+        """The same where one phase alone was timed."""
+        return replace(self, changes=tuple(change for change in self.changes if change.phase == phase))
+
     def of(self, word: Word) -> tuple[Apart, ...]:
         return tuple(item for item in self.apart if item.word == word)
 

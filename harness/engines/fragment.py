@@ -15,7 +15,18 @@ from harness.case import Frozen
 from harness.checks import Parity
 from harness.errors import RecordError
 from harness.kill_matrix import KillMatrix
-from harness.record import ArmReport, Block, Ceilings, Failure, KernelTime, Provenance, ReceiptNote, Series, Work
+from harness.record import (
+    ArmReport,
+    Block,
+    Ceilings,
+    Failure,
+    KernelTime,
+    Provenance,
+    ReceiptNote,
+    Series,
+    StandingProof,
+    Work,
+)
 
 REPRODUCER = ".reproducer"
 """Ends the stem of the two files that a failing proof leaves beside its fragment."""
@@ -30,6 +41,8 @@ class Fragment(Frozen):
     receipts: tuple[ReceiptNote, ...] = ()
     parity: Parity | None = None
     """From a timing part: the timed outputs checked again."""
+    proof: StandingProof | None = None
+    """Of another run, where it stood for one of this run."""
     kill_matrix: KillMatrix | None = None
     arms: tuple[ArmReport, ...] = ()
     series: tuple[Series, ...] = ()
@@ -103,6 +116,7 @@ def merge(prove: Fragment, times: Sequence[Fragment]) -> dict[str, Any]:
         "provenance": prove.provenance,
         "receipts": prove.receipts,
         "parity": parity,
+        "proof": prove.proof,
         "kill_matrix": next((part.kill_matrix for part in parts if part.kill_matrix and proven), None),
         "arms": _chain(parts, "arms"),
         "series": _chain(parts, "series") if proven else (),

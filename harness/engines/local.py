@@ -35,8 +35,6 @@ from harness.record import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SIGNOFF = "signoff"
-"""The timing whose kernels are all compiled in its own run."""
 CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_CACHE_PATH")
 FROM_OUTSIDE = {
     -signal.SIGKILL: ("SIGKILL", "for want of memory"),
@@ -185,15 +183,15 @@ class LocalEngine:
 
 
 def _caches(case: Case, folder: Path) -> dict[str, str]:
-    """Kernel caches that begin empty and that nobody else can write, where a sign-off is timed."""
-    if case.timing.name != SIGNOFF:
+    """Kernel caches of this case alone, where it asks for them: `folder` is its own, with mode 0700, and was empty."""
+    if not case.timing.fresh_caches:
         return {}
     return {name: str(folder / name.lower()) for name in CACHES} | {FRESH: "1"}
 
 
 def _environment(visible: tuple[str, ...], interpret: bool) -> dict[str, str]:
     """The GPUs of this case and no others; Triton interpreted only where parity is proven without a GPU."""
-    inherited = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    inherited = {key: value for key, value in os.environ.items() if key not in ("TRITON_INTERPRET", FRESH)}
     paths = os.pathsep.join(path for path in (str(ROOT), inherited.get("PYTHONPATH")) if path)
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(visible), "PYTHONPATH": paths}
     return inherited | chosen | ({"TRITON_INTERPRET": "1"} if interpret else {})

@@ -146,7 +146,7 @@ def _bisect(item: Finding, asked: argparse.Namespace, overrides: Sequence[str], 
     if good == bad:
         raise UserError(f"{item.series.name} changed within commit {good[:12]}: no commit made it slower")
     words = [*item.series.ask, *overrides]
-    found = bisect(asked.repository, good, bad, words, asked.rounds, err)
+    found = bisect(asked.repository, good, bad, item.series.phase, words, asked.rounds, err)
     return f"{found} made {item.series.label}, {item.series.phase} slower"
 
 

@@ -72,6 +72,7 @@ def _one(rows: pd.DataFrame) -> Series:
             f"optimization=[{stack}]",
             f"workload={last['workload']}",
             f"hardware={last['hardware']}",
+            *((f"weights={last['weights']}",) if isinstance(last["weights"], str) else ()),
             "timing=quick",
         ),
     )

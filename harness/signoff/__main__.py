@@ -1,22 +1,25 @@
 """`python -m harness.signoff +model=NAME hardware=NAME [policy=NAME] [waiver=FILE]`: may this optimization ship?
 
 The grammar is that of `python -m harness`: model, size, optimization, hardware and workload name the case, `out` the
-folder of records, `reports` where the document goes. `--verify FILE` reads the records again, decides again, and
-compares every byte. Exit code 0: signed (or verified). 1: refused, with what is missing and the command that would
-supply it (or not what it says). 2: a mistake in what was asked.
+folder of records, `reports` where the document goes. `--verify FILE [out=RECORDS] [waiver=FILE]` reads the records, the
+policy and the waivers again, asks git for the commit, decides again, and compares every byte. Exit code 0: signed (or
+verified). 1: refused, with what is missing and the command that would supply it (or not what it says). 2: a mistake in
+what was asked.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from harness import compose, registry
 from harness.case import Case
-from harness.errors import RecordError, UserError
+from harness.environment import holds
+from harness.errors import RecordError, UnknownName, UserError
 from harness.hardware import probe
 from harness.history import accepted
 from harness.place import Cluster
@@ -24,7 +27,10 @@ from harness.plan import expand
 from harness.settings import Settings
 from harness.signoff import document, policy
 from harness.signoff.decision import Decision, decide
-from harness.signoff.evidence import gather, read
+from harness.signoff.evidence import Evidence, gather, read
+from harness.signoff.policy import Waiver
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
@@ -51,20 +57,23 @@ def _decide(arguments: Sequence[str], out: TextIO) -> int:
     (case,) = _cases(jobs)
     asked = jobs[0]
     now = datetime.now(UTC).replace(microsecond=0)
-    decision = decide(gather(case, read(Path(asked.out)), accepted.read(Path(asked.out)), now), rules, waivers, now)
+    decision = decide(_evidence(case, Path(asked.out), now), rules, waivers, now)
     written = document.write(decision, Path(asked.reports) / f"signoff-{now:%Y%m%dT%H%M%S}-{case.key}")
     _print(decision, written, out)
     return 0 if decision.signed else 1
 
 
 def _verify(arguments: Sequence[str], out: TextIO) -> int:
-    overrides, own = _own(arguments, ("out",))
+    overrides, own = _own(arguments, ("out", "waiver"))
     if len(overrides) != 1:
         raise UserError("--verify takes one file: the signoff.json of a document")
     path = Path(overrides[0])
     records = Path(own["out"][-1] if own["out"] else "benchmark_results")
     asked = document.question(path)
-    evidence = gather(asked.case, read(records), accepted.read(records), asked.decided_at)
+    _backed(asked, path, [policy.waiver(Path(given)) for given in own["waiver"]])
+    evidence = _evidence(asked.case, records, asked.decided_at)
+    if evidence.newest and evidence.commit_held is None:
+        print(f"{ROOT.name} is no git checkout: whether the commit exists was not asked", file=out)
     decision = decide(evidence, asked.policy, asked.waivers, asked.decided_at)
     wrong = document.differences(decision, path.parent)
     for name in wrong:
@@ -73,6 +82,25 @@ def _verify(arguments: Sequence[str], out: TextIO) -> int:
         word = "signed" if decision.signed else "refused"
         print(f"verified: {word}, by {len(decision.records)} record(s) under {records}", file=out)
     return 1 if wrong else 0
+
+
+def _backed(asked: document.Question, path: Path, given: Sequence[Waiver]) -> None:
+    """RecordError unless policy and waivers are those of their own files: a document cannot vouch for its own rules."""
+    try:
+        rules = policy.policy(asked.policy.name)
+    except UnknownName as error:
+        raise RecordError(f"{path}: {error}") from None
+    if asked.policy != rules:
+        raise RecordError(f"{path}: its policy is not what conf/policy/{rules.name}.yaml asks")
+    if set(asked.waivers) != set(given):
+        owners = ", ".join(waiver.owner for waiver in asked.waivers) or "nobody"
+        raise RecordError(f"{path} rests on waivers of {owners}, and waiver=FILE names others: name those, each once")
+
+
+def _evidence(case: Case, records: Path, until: datetime) -> Evidence:
+    found = gather(case, read(records), accepted.read(records), until)
+    environment = found.newest.record.environment if found.newest else None
+    return replace(found, commit_held=holds(ROOT, environment.commit)) if environment else found
 
 
 def _own(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:

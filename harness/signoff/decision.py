@@ -18,12 +18,13 @@ from harness.history.accepted import Accepted
 from harness.kill_matrix import SignOffEvidence
 from harness.outcome import against_strongest, why
 from harness.record import CANDIDATE, REFERENCE, Phase, Record
-from harness.signoff.evidence import Evidence
+from harness.signoff import paths
+from harness.signoff.evidence import Evidence, Source
 from harness.signoff.policy import Policy, Waiver
 
 Requirement = Literal[
     "record", "outcome", "parity", "faults", "source", "versions",
-    "caches", "processes", "peers", "prefill", "decode", "memory", "history",
+    "caches", "processes", "protocol", "peers", "prefill", "decode", "memory", "history",
 ]  # fmt: skip
 LEVELS: tuple[str, ...] = tuple(level for level in get_args(Level))
 
@@ -54,6 +55,7 @@ class Decision(Frozen):
     """Signed only where every requirement is met or waived, and then with the evidence that no waiver replaces."""
 
     case: Case
+    """As its newest run has it; as it was asked for where there is none."""
     policy: Policy
     waivers: tuple[Waiver, ...]
     decided_at: datetime
@@ -79,7 +81,7 @@ def decide(evidence: Evidence, policy: Policy, waivers: Sequence[Waiver], now: d
     found = _findings(evidence, policy, now.date())
     findings = tuple(_waived(finding, evidence.case, policy, waivers, now) for finding in found)
     return Decision(
-        case=evidence.case,
+        case=evidence.newest.record.case if evidence.newest else evidence.case,
         policy=policy,
         waivers=tuple(waivers),
         decided_at=now,
@@ -122,30 +124,48 @@ def _findings(evidence: Evidence, policy: Policy, today: date) -> Iterator[Findi
     yield Finding(requirement="record", met=True, found=f"run {record.run} of {record.started_at}")
     ended = record.status if record.status == "passed" else f"{record.status}: {why(record)}"
     yield Finding(requirement="outcome", met=record.status == "passed", found=ended, supply=measure)
-    yield _parity(record, measure)
+    yield _parity(record, evidence.proof, measure)
     yield _faults(evidence)
-    yield _source(record, measure)
+    yield _source(record, evidence.commit_held, measure)
     yield _versions(record, policy, measure)
     yield _caches(record, policy, measure)
     yield _processes(record, policy, measure)
+    yield _protocol(record, policy, measure)
     yield _peers(record, policy, measure)
     yield from _speed(record, policy, measure)
     yield _memory(record, policy, measure)
     yield _history(evidence, policy, today)
 
 
-def _parity(record: Record, measure: str) -> Finding:
+def _parity(record: Record, proof: Source | None, measure: str) -> Finding:
     """A stack without kernels has no op level; the path level tells whether there are any in place."""
-    checks = record.parity.checks if record.parity else ()
-    levels = record.parity.levels() if record.parity else ()
-    kernels = any(check.subject == KERNELS_IN_PLACE for check in checks)
-    lacking = [level for level in LEVELS if level not in levels and (kernels or level != "op")]
-    left = sorted({item.subject for item in record.parity.not_judged}) if record.parity else []
-    passed = record.parity is not None and record.parity.passed and not lacking and not left
-    found = f"{len(checks)} checks on {', '.join(levels) or 'no level'}"
-    found += f"; nothing was judged on {', '.join(lacking)}" if lacking else ""
-    found += f"; not judged: {', '.join(left)}" if left else ""
-    return Finding(requirement="parity", met=passed, found=found, supply=measure)
+    if record.parity is None:
+        return Finding(requirement="parity", met=False, found="0 checks on no level", supply=measure)
+    levels = record.parity.levels()
+    kernels = any(check.subject == KERNELS_IN_PLACE for check in record.parity.checks)
+    lacking = {
+        "nothing was judged on": [level for level in LEVELS if level not in levels and (kernels or level != "op")],
+        "no path was": paths.missing(record.case, record.parity) if "path" in levels else (),
+        "not judged:": sorted({item.subject for item in record.parity.not_judged}),
+    }
+    doubts = [f"{said} {', '.join(names)}" for said, names in lacking.items() if names]
+    doubts += _unproven(record, proof)
+    found = [f"{len(record.parity.checks)} checks on {', '.join(levels) or 'no level'}", *doubts]
+    found += [f"proven by run {record.proof.run}"] if record.proof and proof else []
+    met = record.parity.passed and not doubts
+    return Finding(requirement="parity", met=met, found="; ".join(found), supply=measure)
+
+
+def _unproven(record: Record, proof: Source | None) -> list[str]:
+    """Why the checks are not those of the other run that they are said to be from."""
+    if record.proof is None:
+        return []
+    if proof is None or proof.record.parity is None:
+        return [f"run {record.proof.run}, which proved it, is not on record"]
+    theirs = proof.record.parity.checks
+    if record.parity is None or record.parity.checks[: len(theirs)] != theirs:
+        return [f"run {record.proof.run} holds other checks than it is said to have proven"]
+    return []
 
 
 def _faults(evidence: Evidence) -> Finding:
@@ -167,14 +187,15 @@ def _kernels(evidence: Evidence) -> set[str]:
     return {check.subject for check in parity.checks if check.level == "op"} if parity else set()
 
 
-def _source(record: Record, measure: str) -> Finding:
+def _source(record: Record, held: bool | None, measure: str) -> Finding:
     environment = record.environment
     if environment is None or environment.commit == "unknown":
         found = "the record does not say what was run"
     else:
         state = "with changes that are in no commit: it cannot be run again" if record.provisional else "clean"
         found = f"commit {environment.commit[:12]}, {state}"
-    met = not record.provisional and environment is not None and environment.commit != "unknown"
+        found += ", which no branch or tag of this repository has" if held is False else ""
+    met = not record.provisional and environment is not None and environment.commit != "unknown" and held is not False
     return Finding(requirement="source", met=met, found=found, supply=measure)
 
 
@@ -182,12 +203,16 @@ def _versions(record: Record, policy: Policy, measure: str) -> Finding:
     packages = record.environment.packages if record.environment else {}
     lacking = [name for name in policy.versions if name not in packages]
     named = ", ".join(f"{name} {packages[name]}" for name in policy.versions if name in packages)
+    lock = record.provenance.lock if record.provenance else ""
     found = f"no version of {', '.join(lacking)}" if lacking else named
-    return Finding(requirement="versions", met=not lacking, found=found, supply=measure)
+    found += f"; constraints.txt {lock}" if lock else "; which constraints.txt is not on record"
+    return Finding(requirement="versions", met=bool(lock) and not lacking, found=found, supply=measure)
 
 
 def _caches(record: Record, policy: Policy, measure: str) -> Finding:
-    fresh = record.provenance is not None and record.provenance.fresh_caches
+    """Of the proof, which may be another run's, and of the timing."""
+    proven = record.provenance is not None and record.provenance.fresh_caches
+    fresh = proven and record.case.timing.fresh_caches
     found = "kernels were compiled anew" if fresh else "kernels may be from a cache that another build filled"
     return Finding(requirement="caches", met=fresh or not policy.fresh_caches, found=found, supply=measure)
 
@@ -196,6 +221,14 @@ def _processes(record: Record, policy: Policy, measure: str) -> Finding:
     count = len({series.process for series in record.series})
     found = f"timed in {count} of at least {policy.processes} fresh processes"
     return Finding(requirement="processes", met=count >= policy.processes, found=found, supply=measure)
+
+
+def _protocol(record: Record, policy: Policy, measure: str) -> Finding:
+    timing = record.case.timing
+    found = f"timing={timing.name}: each process until ±{timing.half_width:.2%} or {timing.limit_s:g} s"
+    departures = policy.timing.departures(timing, "cpu" if record.case.hardware == "cpu" else "cuda")
+    found += f"; {'; '.join(departures)}" if departures else ""
+    return Finding(requirement="protocol", met=not departures, found=found, supply=measure)
 
 
 def _peers(record: Record, policy: Policy, measure: str) -> Finding:

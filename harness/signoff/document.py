@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.report.render import TEMPLATES, environment_for_markdown
 from harness.signoff.decision import Decision
 from harness.signoff.policy import Policy, Waiver
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FOLDER = Path(__file__).with_name("templates")
 JSON = "signoff.json"
 
@@ -32,13 +33,14 @@ class Question(Frozen):
 
 
 def pages(decision: Decision) -> dict[str, str]:
-    """File name -> text. The JSON leaves out the evidence itself, which the records hold."""
+    """File name -> text. The JSON leaves out the evidence itself, which the records hold; the others name its hash."""
     said = decision.model_dump(mode="json", exclude={"proof"})
     said |= {"schema_version": SCHEMA_VERSION, "signed": decision.signed}
+    text = json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n"
     environment = _environment()
-    seen = {"decision": decision, "banner": _banner(decision)}
+    seen = {"decision": decision, "banner": _banner(decision), "digest": hashlib.sha256(text.encode()).hexdigest()}
     return {
-        JSON: json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n",
+        JSON: text,
         "signoff.md": environment.get_template("signoff.md.j2").render(seen),
         "index.html": environment.get_template("signoff.html.j2").render(seen),
     }

@@ -34,13 +34,17 @@ class Evidence:
     """The last run of the case that said anything, passed or not. Parity and speed are taken from this one record."""
     matrix: Source | None
     """The newest record with a kill matrix of the same model on the same hardware, from the same sources."""
+    proof: Source | None
+    """The record that proved the newest run, where that was another run and its record is here."""
     earlier: tuple[Source, ...]
     """Passed and timed runs of the case before, on machines with the same fingerprint, oldest first."""
     steps: tuple[Accepted, ...] = ()
     """Acceptances of steps of this case, valid or not, under the key of its newest run."""
+    commit_held: bool | None = None
+    """Whether the repository of this code holds the commit of the newest run; None where there is none to ask."""
 
     def used(self) -> tuple[Source, ...]:
-        sources = (*self.earlier, *(source for source in (self.newest, self.matrix) if source))
+        sources = (*self.earlier, *(source for source in (self.proof, self.newest, self.matrix) if source))
         return tuple({source.digest: source for source in sources}.values())
 
 
@@ -64,6 +68,7 @@ def gather(case: Case, sources: Sequence[Source], steps: Sequence[Accepted], unt
         case=case,
         newest=newest,
         matrix=_matrix(newest, sources) if newest else None,
+        proof=_proof(newest, sources) if newest else None,
         earlier=tuple(source for source in mine[:-1] if newest and _comparable(source.record, newest.record)),
         steps=tuple(
             step.model_copy(update={"key": newest.record.key})
@@ -77,6 +82,11 @@ def _same(one: Case, other: Case) -> bool:
     """Whether two cases ask for the same build doing the same work; how long they were timed is no part of that."""
     fields = ("model", "size", "optimizations", "hardware", "workload", "weights")
     return all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def _proof(newest: Source, sources: Sequence[Source]) -> Source | None:
+    named = newest.record.proof
+    return next((source for source in sources if named and source.digest == named.content), None)
 
 
 def _matrix(newest: Source, sources: Sequence[Source]) -> Source | None:

@@ -9,18 +9,45 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
-from harness.case import Case, Frozen
+from harness.case import Case, Frozen, TimingSettings
 from harness.errors import ConfigError, UnknownName
 from harness.record import Phase
+from harness.settings import Kind, PerKind
 
 POLICIES = Path(__file__).resolve().parents[2] / "conf" / "policy"
 Waivable = Literal["processes", "peers", "prefill", "decode", "memory", "history", "caches"]
 """Requirements that a waiver may stand in for. What is right, and what was run, nobody can waive."""
-Kind = TypeVar("Kind", bound=Frozen)
+Noun = TypeVar("Noun", bound=Frozen)
+
+
+class Protocol(Frozen):
+    """How long each process of the timing must have measured."""
+
+    min_blocks: int = Field(ge=3)
+    """At least."""
+    half_width: PerKind
+    """At which measuring stops, at most."""
+    margin: PerKind
+    """Of the verdicts, exactly."""
+    limit_s: float = Field(gt=0)
+    """At least. A shorter limit than a protocol's own is no wrong stop: the interval that it leaves is wider."""
+
+    def departures(self, timing: TimingSettings, kind: Kind) -> tuple[str, ...]:
+        """Where a timing asked for less than this."""
+        half_width, margin = getattr(self.half_width, kind), getattr(self.margin, kind)
+        told = {
+            f"{timing.min_blocks} blocks, {self.min_blocks} asked": timing.min_blocks >= self.min_blocks,
+            f"stopped at an interval of ±{timing.half_width:.2%}, ±{half_width:.2%} asked": timing.half_width
+            <= half_width,
+            f"a margin of {timing.margin:.2%}, {margin:.2%} asked": timing.margin == margin,
+            f"a limit of {timing.limit_s:g} s, {self.limit_s:g} s asked": timing.limit_s >= self.limit_s,
+        }
+        return tuple(departure for departure, kept in told.items() if not kept)
 
 
 class Policy(Frozen):
     name: str
+    timing: Protocol
     processes: int = Field(ge=1)
     """Fresh processes of the timing."""
     arms: tuple[str, ...]
@@ -60,7 +87,7 @@ def waiver(path: Path) -> Waiver:
     return _read(Waiver, path)
 
 
-def _read(kind: type[Kind], path: Path) -> Kind:
+def _read(kind: type[Noun], path: Path) -> Noun:
     try:
         content: Any = yaml.safe_load(path.read_text())
         return kind.model_validate(content)

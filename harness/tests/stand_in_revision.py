@@ -1,5 +1,5 @@
-"""`python -m harness OVERRIDES` of a repository made by a test: writes a run whose candidate takes what `candidate_ms`
-beside it says, on a machine whose state differs from one process to the next by some percent."""
+"""`python -m harness OVERRIDES` of a repository made by a test: writes a run whose candidate takes what `decode_ms` and
+`prefill_ms` beside it say, on a machine whose state differs from one process to the next by some percent."""
 
 import os
 import sys
@@ -53,16 +53,19 @@ def main(words):
         with open(path, "a") as told:
             print(*words, file=told)
     out = Path(next(word.removeprefix("out=") for word in words if word.startswith("out=")))
-    candidate_ms = float(Path(__file__).with_name("candidate_ms").read_text())
     rng = np.random.default_rng(sum(out.name.encode()))
     machine, throttled = rng.normal(1, 0.05), "throttled" in words and out.name in ("head-0", "head-1", "base-2")
-    blocks = tuple(Block(process=0, index=i, phase="decode", foreign_processes=int(throttled)) for i in range(BLOCKS))
+    phases = {at.stem.removesuffix("_ms"): float(at.read_text()) for at in sorted(Path(__file__).parent.glob("*_ms"))}
+    blocks = tuple(
+        Block(process=0, index=i, phase=phase, foreign_processes=int(throttled))
+        for phase in phases
+        for i in range(BLOCKS)
+    )
 
-    def series(arm, ms):
-        samples = ms * machine * np.exp(rng.normal(0, 0.003, BLOCKS))
-        return Series(arm=arm, phase="decode", process=0, samples_ms=tuple(samples), blocks=tuple(range(BLOCKS)))
+    def series(arm, phase):
+        samples = (4.0 if arm == "reference" else phases[phase]) * machine * np.exp(rng.normal(0, 0.003, BLOCKS))
+        return Series(arm=arm, phase=phase, process=0, samples_ms=tuple(samples), blocks=tuple(range(BLOCKS)))
 
-    times = {"candidate": candidate_ms, "again": candidate_ms, "reference": 4.0}
     plan = Plan(cases=(CASE,), skipped=())
     with RunWriter(run_path(out, "cpu", "r"), "r", plan) as writer:
         writer.append(
@@ -76,7 +79,7 @@ def main(words):
                 wall_s=1.0,
                 environment=HERE,
                 parity=RIGHT,
-                series=tuple(series(arm, ms) for arm, ms in times.items()),
+                series=tuple(series(arm, phase) for phase in phases for arm in ("candidate", "again", "reference")),
                 blocks=blocks,
             )
         )

@@ -24,7 +24,10 @@ ROUNDS = 8
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     """Five commits whose candidate takes 2 ms, the last two of them 5 % more. Gives (folder, commits)."""
-    folder = tmp_path_factory.mktemp("repository")
+    return _repository(tmp_path_factory.mktemp("repository"), decode=(2.0, 2.0, 2.0, 2.1, 2.1))
+
+
+def _repository(folder, **phases_ms):
     package = folder / "harness"
     package.mkdir()
     (package / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[1])!r})\n")
@@ -32,8 +35,9 @@ def repository(tmp_path_factory):
     git = ("git", "-c", "user.name=n", "-c", "user.email=e")
     subprocess.run([*git, "init", "-q"], cwd=folder, check=True)
     commits = []
-    for number, ms in enumerate((2.0, 2.0, 2.0, 2.1, 2.1)):
-        (package / "candidate_ms").write_text(str(ms))
+    for number, times in enumerate(zip(*phases_ms.values(), strict=True)):
+        for phase, ms in zip(phases_ms, times, strict=True):
+            (package / f"{phase}_ms").write_text(str(ms))
         (folder / "number").write_text(str(number))
         subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
         subprocess.run([*git, "commit", "-q", "-m", str(number)], cwd=folder, check=True)
@@ -82,7 +86,7 @@ def test_a_tree_is_proven_once_and_then_timed_where_it_knows_how(knows, tmp_path
     (tree / "harness").mkdir(parents=True)
     (tree / "harness" / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[1])!r})\n")
     shutil.copy(STAND_IN, tree / "harness" / "__main__.py")
-    (tree / "harness" / "candidate_ms").write_text("2.0")
+    (tree / "harness" / "decode_ms").write_text("2.0")
     (tree / "conf").mkdir()
     (tree / "conf" / "config.yaml").write_text("resume: auto\n" + "proof: null\n" * knows)
     monkeypatch.setenv("STAND_IN_WORDS", str(told))
@@ -120,10 +124,16 @@ def test_rounds_with_a_disturbed_side_are_left_out_and_too_many_make_it_invalid(
 def test_bisect_finds_the_commit_and_leaves_the_checkout_alone(repository):
     folder, commits = repository
     log = io.StringIO()
-    assert bisect.bisect(folder, commits[0], commits[4], ("+model=toy",), ROUNDS, log) == commits[3]
+    assert bisect.bisect(folder, commits[0], commits[4], "decode", ("+model=toy",), ROUNDS, log) == commits[3]
     assert "is the first bad commit" in log.getvalue()
     assert len(work_trees(folder)) == 1
     assert (folder / "number").read_text() == "4"
+
+
+def test_a_commit_that_made_another_phase_slower_is_not_blamed(tmp_path):
+    folder, commits = _repository(tmp_path, decode=(2.0, 2.0, 2.0, 2.1), prefill=(3.0, 3.15, 3.15, 3.15))
+    words = ("+model=toy",), ROUNDS, io.StringIO()
+    assert bisect.bisect(folder, commits[0], commits[3], "decode", *words) == commits[3]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +149,7 @@ def test_a_mistake_is_one_line_and_exit_code_two(repository, arguments, override
     code, _, err = run_main(repository[0], *arguments, overrides=overrides)
     assert code == 2
     assert message in err
-    assert run_main(repository[0], *arguments, "--bisect-step", overrides=overrides)[0] == bisect.ABORT
+    assert run_main(repository[0], *arguments, "--bisect-step", "decode", overrides=overrides)[0] == bisect.ABORT
 
 
 @pytest.fixture
@@ -182,8 +192,8 @@ def test_a_signal_removes_the_work_trees_of_a_bisection_and_of_its_steps(reposit
         "import sys; from pathlib import Path; from harness.compare import bisect; "
         "from harness.compare.interruption import Interrupted, interruptible\n"
         "try:\n    with interruptible():\n"
-        f"        bisect.bisect(Path({str(folder)!r}), {commits[0]!r}, 'HEAD', ['+model=toy', 'waits'], 8, sys.stderr)"
-        "\n"
+        f"        bisect.bisect(Path({str(folder)!r}), {commits[0]!r}, 'HEAD', 'decode', ['+model=toy', 'waits'], 8, "
+        "sys.stderr)\n"
         "except Interrupted as error: sys.exit(error.exit_code)"
     )
     assert interrupt(["-c", code], signal.SIGTERM)[0] == 128 + signal.SIGTERM

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.environment import capture, source_state, without_folders
+from harness.environment import capture, holds, source_state, without_folders
 from harness.errors import UserError
 from harness.hardware import probe, visible
 
@@ -96,6 +96,17 @@ def test_results_and_ignored_files_leave_the_tree_clean(repository, name):
     (repository / name).parent.mkdir()
     (repository / name).write_text("result")
     assert source_state(repository)[1] is None
+
+
+def test_a_commit_is_held_where_a_clone_would_bring_it(repository):
+    commit, _ = source_state(repository)
+    assert holds(repository, commit)
+    assert not holds(repository, "HEAD"), "a name that moves is no commit"
+    assert not holds(repository, "0" * 40)
+    words = ["git", "-C", str(repository), "-c", "user.name=n", "-c", "user.email=e", "commit-tree", "HEAD^{tree}"]
+    loose = subprocess.run([*words, "-m", "x"], capture_output=True, text=True, check=True).stdout.strip()
+    assert not holds(repository, loose), "in the object store, and in nobody's past"
+    assert holds(repository.parent, commit) is None
 
 
 def test_no_checkout_is_unknown_and_dirty(tmp_path):

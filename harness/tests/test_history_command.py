@@ -6,9 +6,11 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
+from harness import store
 from harness.case import Plan
 from harness.checks import Check, Parity
 from harness.history import __main__ as command
+from harness.history import nights
 from harness.record import Record, Series
 from harness.run_file import RunWriter, read_file, run_path
 
@@ -26,8 +28,8 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, **changes):
-        case, day = make_case(), FIRST + timedelta(number)
+    def night(number, candidate_ms, weights=None, **changes):
+        case, day = make_case(weights=weights), FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
         series = tuple(
@@ -126,10 +128,18 @@ def test_bisect_is_asked_with_the_last_good_and_first_bad_commit(slowed, run, mo
     code, out, _ = run("--bisect", slowed, "--rounds", 8, "--", "arm=reference")
     assert code == 0
     assert out == f"{'f' * 40} made toy/tiny rotary cpu smoke, decode slower\n"
-    _, good, bad, overrides, rounds, _ = asked[0]
-    assert (good, bad, rounds) == (commit_of(SLOW_FROM - 1), commit_of(SLOW_FROM), 8)
+    _, good, bad, phase, overrides, rounds, _ = asked[0]
+    assert (good, bad, phase, rounds) == (commit_of(SLOW_FROM - 1), commit_of(SLOW_FROM), "decode", 8)
+    assert not any("weights" in word for word in overrides)
     assert overrides[:3] == ["+model=toy", "size=tiny", "optimization=[rotary]"]
     assert overrides[-1] == "arm=reference"
+
+
+def test_a_history_of_a_checkpoint_is_bisected_with_the_checkpoint(night, tmp_path):
+    for number in range(9):
+        night(number, 2.0, weights="checkpoints/a")
+    (series,) = nights.series(store.load(tmp_path, **nights.WHERE))
+    assert "weights=checkpoints/a" in series.ask
 
 
 def test_a_steady_history_exits_zero(night, run):

@@ -11,7 +11,7 @@ import pytest
 
 from harness import proofs
 from harness.errors import UserError
-from harness.record import Environment
+from harness.record import Environment, StandingProof
 from harness.run_file import read_file
 
 HERE = Path(__file__).parent
@@ -62,6 +62,10 @@ def test_a_case_is_timed_with_the_proof_that_stands_and_a_failed_one_is_proven_a
     assert before[1].parity is not None
     assert after[1].parity.checks[: len(before[1].parity.checks)] == before[1].parity.checks
     assert after[1].receipts == before[1].receipts
+    held = read_file(proven)
+    (digest,) = (digest for digest, record in zip(held.hashes, held.records, strict=True) if record.case.seed == 1)
+    assert after[1].proof == StandingProof(run=held.run, content=digest), "by the hash of its content, not by a path"
+    assert after[7].proof is None, "proven here"
 
 
 def test_a_timed_run_is_no_proof_of_another(proven: Path, here: Environment, tmp_path: Path) -> None:

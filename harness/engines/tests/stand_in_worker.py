@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from harness.checks import Check, Parity
 from harness.engines.fragment import Fragment
 from harness.record import Failure, ReceiptNote, Series
 
+CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_CACHE_PATH")
+FRESH = "INFERENCE_PIO_FRESH_CACHES"
 WRONG_SEED = 7
 HANG_ONCE_SEED = 8
 
@@ -29,6 +32,24 @@ def meet(folder: Path) -> None:
         if time.monotonic() > limit:
             raise TimeoutError("alone")
         time.sleep(0.02)
+
+
+def caches() -> tuple[str, ...]:
+    """How each kernel cache is found; leaves a kernel in it."""
+    seen = []
+    for name in CACHES:
+        folder = Path(os.environ[name]) if name in os.environ else None
+        if folder is None:
+            seen.append(f"{name} not set")
+            continue
+        others = stat.S_IMODE(folder.parent.stat().st_mode) & 0o077
+        owned = folder.parent.stat().st_uid == os.getuid()
+        held = len(list(folder.iterdir())) if folder.exists() else 0
+        folder.mkdir(exist_ok=True)
+        (folder / "kernel").touch()
+        seen.append(f"{name} open to others {others:o}, mine {owned}, {held} kernels")
+        seen.append(f"in {folder}")
+    return (*seen, f"fresh {FRESH in os.environ}")
 
 
 def prove(how: str, out: Path) -> None:
@@ -58,6 +79,7 @@ def prove(how: str, out: Path) -> None:
         return
     seen = tuple(f"{name}={os.environ.get(name)}" for name in ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES"))
     seen += tuple(f"{name}={value}" for name, value in os.environ.items() if name in ("HUB_TOKEN", "OMP_NUM_THREADS"))
+    seen += caches() if how == "caches" else ()
     note = ReceiptNote(optimization="rotary", touched=("layers.0",), notes=seen)
     wrong = how == "wrong"
     print("::progress 0.5 half way", flush=True)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines import local
 from harness.engines.local import LocalEngine
 from harness.engines.stamp import Stamp
 from harness.place import Place
+from harness.provenance import FRESH
 
 CPU = Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
 
@@ -214,6 +216,38 @@ def test_cases_that_a_cpus_memory_does_not_hold_together_take_turns(run, make_ca
     more = {case.key: CPU.memory_bytes // 2 + 1 for case in cases}
     assert [record.status for record in run(*cases, workers=2, weights_bytes=more, heard=heard)] == ["passed"] * 2
     assert any("waiting: cpu is held by another case" in part for part in heard.parts)
+
+
+def notes(record):
+    return record.receipts[0].notes
+
+
+def test_each_signoff_has_kernel_caches_of_its_own_that_begin_empty_and_go(run, make_case, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "filled by another build"
+    elsewhere.mkdir()
+    (elsewhere / "kernel").touch()
+    for name in local.CACHES:
+        monkeypatch.setenv(name, str(elsewhere))
+    timing = make_case().timing.model_copy(update={"name": "signoff", "processes": 2})
+    first, second = run(*(make_case(optimizations=("caches",), timing=timing, seed=seed) for seed in (0, 1)))
+    for record in (first, second):
+        assert record.status == "passed"
+        for name in local.CACHES:
+            assert f"{name} open to others 0, mine True, 0 kernels" in notes(record)
+        assert "fresh True" in notes(record)
+    places = [
+        note.removeprefix("in ") for record in (first, second) for note in notes(record) if note.startswith("in ")
+    ]
+    assert len(set(places)) == 2 * len(local.CACHES), "no two cases share a cache"
+    assert not any(Path(place).exists() for place in places)
+
+
+def test_a_case_that_signs_nothing_keeps_the_caches_of_its_user(run, make_case, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "mine"))
+    monkeypatch.setenv(FRESH, "1")
+    (record,) = run(make_case(optimizations=("caches",)))
+    assert f"in {tmp_path / 'mine'}" in notes(record)
+    assert "fresh False" in notes(record), "said by whoever started the engine, and true of nothing"
 
 
 def test_leaving_the_records_early_ends_what_runs(make_case, run, environment, tmp_path):

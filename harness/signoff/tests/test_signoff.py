@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -12,35 +13,50 @@ import pytest
 
 from harness import compose, registry
 from harness.case import Plan
-from harness.checks import Check, NotJudged, Parity
+from harness.checks import Check, Parity
+from harness.environment import source_state
 from harness.history import accepted
 from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.place import Cluster
 from harness.plan import expand
-from harness.record import ArmReport, Block, Failure, Provenance, Record, Series
+from harness.record import ArmReport, Block, Failure, Provenance, Record, Series, StandingProof
 from harness.run_file import RunWriter, run_path
-from harness.signoff.__main__ import main
+from harness.signoff import document as documents
+from harness.signoff import evidence, paths, policy
+from harness.signoff.__main__ import ROOT, main
+from harness.signoff.decision import decide
 
 ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
 ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}
 """Milliseconds."""
-PROCESSES, BLOCKS = 5, 12
+PROCESSES, BLOCKS = 5, 30
+PATHS = ("chunked prefill", "left-padded batch", "one row alone", "one row decoded alone", "kv_cache_paged layout")
+PATHS += paths.PREFIXES
 NOW = datetime.now(UTC)
+PROVENANCE = Provenance(hf_config="c", kernel_sources="s", fresh_caches=True, lock="l")
+
+
+@pytest.fixture
+def environment(environment):
+    """At a commit that exists, where there is a checkout."""
+    commit, _ = source_state(ROOT)
+    return environment.model_copy(update={"commit": commit or "0" * 40})
 
 
 @pytest.fixture(scope="module")
 def case():
-    jobs = compose.jobs(ASKED, multirun=False)
+    jobs = compose.jobs([*ASKED, "timing=signoff"], multirun=False)
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
     return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.uneven, sweep=False).cases[0]
 
 
-def parity(levels=("op", "layer", "logits", "generation", "path"), error=1.0, not_judged=()):
+def parity(levels=("op", "layer", "logits", "generation"), error=1.0, not_judged=(), paths=PATHS):
+    judged = [*((level, "gemv") for level in levels), *(("path", path) for path in paths)]
     return Parity(
         not_judged=not_judged,
         checks=tuple(
-            Check(level=level, subject="gemv", name="out", rule="max", error=error, noise=1.0, limit=2.0)
-            for level in levels
+            Check(level=level, subject=subject, name="out", rule="max", error=error, noise=1.0, limit=2.0)
+            for level, subject in judged
         ),
     )
 
@@ -56,11 +72,11 @@ def matrix(subjects=("gemv", "model"), end="killed"):
     )
 
 
-def series(arms, processes=PROCESSES):
+def series(arms, processes=PROCESSES, phases=("prefill", "decode")):
     """A little noise, paired alike in all arms, so that ratios are clear."""
     noise = random.Random(0)
     made = []
-    for phase in ("prefill", "decode"):
+    for phase in phases:
         for process in range(processes):
             weather = [1 + 0.002 * noise.random() for _ in range(BLOCKS)]
             for arm, ms in arms.items():
@@ -85,7 +101,7 @@ def record(case, environment, hours_ago=1, **changes):
             for index in range(BLOCKS)
         ),
         "arms": tuple(ArmReport(name=n, label=n, process=0, peak_memory_bytes=b) for n, b in peaks.items()),
-        "provenance": Provenance(hf_config="c", kernel_sources="s", fresh_caches=True),
+        "provenance": PROVENANCE,
         "environment": environment.model_copy(update={"packages": packages}),
     }
     return Record(
@@ -99,8 +115,8 @@ def record(case, environment, hours_ago=1, **changes):
     )
 
 
-def history(case, environment, count=10, arms=ARMS, since=20):
-    return [record(case, environment, hours_ago=since + i, series=series(arms)) for i in range(count)]
+def history(case, environment, count=10, arms=ARMS, since=20, **changes):
+    return [record(case, environment, hours_ago=since + i, series=series(arms), **changes) for i in range(count)]
 
 
 def faults(case, environment, hardware="cpu", **changes):
@@ -137,51 +153,6 @@ def test_a_case_with_all_its_evidence_is_signed_and_verified(tmp_path, case, env
     path = document(tmp_path) / "signoff.json"
     assert main(["--verify", str(path), f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
     assert "verified: signed, by 12 record(s)" in out.getvalue()
-
-
-def _failed(case, environment):
-    return record(case, environment, status="failed", parity=parity(error=3.0), series=(), blocks=(), hours_ago=0.5)
-
-
-def _slower(arms):
-    return lambda c, e: [record(c, e, series=series(ARMS | arms))]
-
-
-def _without(arm):
-    return {name: ms for name, ms in ARMS.items() if name != arm}
-
-
-FOUR_LEVELS = ("op", "layer", "logits", "generation")
-UNJUDGED = (NotJudged(level="logits", subject="loss", reason="no checkpoint"),)
-OLD_CACHES = Provenance(hf_config="c", kernel_sources="s")
-REFUSED = {
-    "record": ("no run of this case", lambda c, e: []),
-    "outcome": ("failed: gemv, out", lambda c, e: [record(c, e), _failed(c, e)]),
-    "parity": ("nothing was judged on path", lambda c, e: [record(c, e, parity=parity(FOUR_LEVELS))]),
-    "parity unjudged": ("not judged: loss", lambda c, e: [record(c, e, parity=parity(not_judged=UNJUDGED))]),
-    "source": ("in no commit", lambda c, e: [record(c, e.model_copy(update={"dirty": True}))]),
-    "source unknown": ("does not say what", lambda c, e: [record(c, e.model_copy(update={"commit": "unknown"}))]),
-    "versions": ("no version of triton", lambda c, e: [record(c, e, packages={"torch": "2", "transformers": "5"})]),
-    "caches": ("from a cache", lambda c, e: [record(c, e, provenance=OLD_CACHES)]),
-    "processes": ("timed in 4 of at least 5", lambda c, e: [record(c, e, series=series(ARMS, 4))]),
-    "peers": ("not timed against hf_max", lambda c, e: [record(c, e, series=series(_without("hf_max_autotune")))]),
-    "decode": ("slower: 0.667x", _slower({"hf_max_autotune": 2 / 3})),
-    "decode same": ("same: 1.000x", _slower({"hf_max_autotune": 1.0})),
-    "memory": ("1.50 of the", lambda c, e: [record(c, e, peaks=dict.fromkeys(ARMS, 100) | {"candidate": 150})]),
-}
-
-
-@pytest.mark.parametrize("missing", REFUSED)
-def test_each_single_piece_that_is_missing_refuses_and_says_so(tmp_path, case, environment, missing):
-    says, records = REFUSED[missing]
-    rest = [faults(case, environment), *history(case, environment)]
-    stored(tmp_path / "records", [*records(case, environment), *rest] if missing != "record" else [])
-    code, _ = asked(tmp_path)
-    assert code == 1
-    text = (document(tmp_path) / "signoff.md").read_text()
-    refused = [line for line in text.splitlines() if "✗ missing" in line]
-    assert any(line.startswith(f"| {missing.split()[0]} |") and says in line for line in refused), text
-    assert "python -m harness +model=" in text, "the command that would supply it"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +274,123 @@ def test_one_edited_byte_of_a_document_or_a_record_is_found(tmp_path, case, envi
     err = io.StringIO()
     assert main(verify, io.StringIO(), err) == 1
     assert "edited" in err.getvalue()
+
+
+def verified(tmp_path, *more):
+    out, err = io.StringIO(), io.StringIO()
+    code = main(["--verify", str(document(tmp_path) / "signoff.json"), f"out={tmp_path / 'records'}", *more], out, err)
+    return code, out.getvalue() + err.getvalue()
+
+
+def leaves(tree, at=()):
+    if not isinstance(tree, dict | list) or not tree:
+        yield at
+        return
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield from leaves(value, (*at, key))
+
+
+def edited(said, at):
+    """A copy of which the leaf at `at` says something else."""
+    copy = json.loads(json.dumps(said))
+    *above, last = at
+    inner = copy
+    for key in above:
+        inner = inner[key]
+    value = inner[last]
+    if isinstance(value, bool):
+        inner[last] = not value
+    elif isinstance(value, int | float):
+        inner[last] = value + 1
+    else:
+        inner[last] = f"{value}s" if isinstance(value, str) else "more"
+    return copy
+
+
+def test_no_value_of_a_document_can_be_edited_unseen(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 0
+    path = document(tmp_path) / "signoff.json"
+    said = json.loads(path.read_text())
+    assert {("policy", "memory_ratio"), ("case", "deadline_s"), ("case", "timing", "limit_s")} <= set(leaves(said))
+    for at in leaves(said):
+        path.write_text(json.dumps(edited(said, at), indent=1, sort_keys=True) + "\n")
+        assert verified(tmp_path)[0] == 1, at
+
+
+def _forged(tmp_path, **changes):
+    """All three pages written again by the very code that signs, from rules that somebody would like better."""
+    said = documents.question(document(tmp_path) / "signoff.json")
+    forged = said.model_copy(update=changes)
+    sources = evidence.read(tmp_path / "records")
+    found = evidence.gather(forged.case, sources, [], forged.decided_at)
+    decision = decide(found, forged.policy, forged.waivers, forged.decided_at)
+    assert decision.signed
+    documents.write(decision, document(tmp_path))
+
+
+def test_a_document_cannot_vouch_for_its_own_policy(tmp_path, case, environment):
+    heavy = dict.fromkeys(ARMS, 100) | {"candidate": 150}
+    stored(tmp_path / "records", [record(case, environment, peaks=heavy), faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 1
+    first = policy.policy("first")
+    for update, says in (
+        ({"memory_ratio": 9.0}, "not what conf/policy/first.yaml asks"),
+        ({"memory_ratio": 9.0, "name": "lax"}, "unknown policy 'lax'"),
+    ):
+        _forged(tmp_path, policy=first.model_copy(update=update))
+        code, said = verified(tmp_path)
+        assert (code, says in said) == (1, True), said
+
+
+def test_a_document_cannot_vouch_for_its_own_waivers(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment)])
+    assert asked(tmp_path)[0] == 1
+    path = tmp_path / "waiver.yaml"
+    path.write_text(
+        f"owner: nobody\nreason: none\nexpires: 2999-01-01\nrequirements: [history]\ncases: ['{case.label()}']\n"
+    )
+    _forged(tmp_path, waivers=(policy.waiver(path),))
+    code, said = verified(tmp_path)
+    assert (code, "rests on waivers of nobody" in said) == (1, True), said
+    assert verified(tmp_path, f"waiver={path}")[0] == 0, "with the file it stands on"
+
+
+def _proof_apart(folder, case, environment, **changes):
+    """A timed record with the proof of another run, which is stored."""
+    untimed = case.model_copy(update={"timing": case.timing.model_copy(update={"processes": 0})})
+    proven = record(untimed, environment, hours_ago=3, series=(), blocks=(), arms=())
+    stored(folder, [proven])
+    (source,) = evidence.read(folder)
+    named = StandingProof(run=proven.run, content=source.digest)
+    return record(case, environment, **({"proof": named} | changes))
+
+
+def test_the_run_that_proved_what_another_timed_is_named_by_its_hash(tmp_path, case, environment):
+    timed = _proof_apart(tmp_path / "records", case, environment)
+    stored(tmp_path / "records", [timed, faults(case, environment)])
+    code, said = asked(tmp_path, "policy=first")
+    assert code == 0, said
+    text = (document(tmp_path) / "signoff.md").read_text()
+    assert "proven by run run-3" in text
+    assert f"run run-3, content {timed.proof.content}" in text
+    next((tmp_path / "records").rglob("run-3.jsonl")).unlink()
+    code, said = verified(tmp_path)
+    assert (code, "index.html is not what the records" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"proof": StandingProof(run="run-3", content="0" * 64)}, "run run-3, which proved it, is not on record"),
+        ({"parity": parity(error=0.5)}, "run run-3 holds other checks than"),
+    ],
+)
+def test_a_proof_that_is_elsewhere_or_says_otherwise_proves_nothing(tmp_path, case, environment, changes, says):
+    timed = _proof_apart(tmp_path / "records", case, environment, **changes)
+    stored(tmp_path / "records", [timed, faults(case, environment)])
+    assert asked(tmp_path, "policy=first")[0] == 1
+    assert says in (document(tmp_path) / "signoff.md").read_text()
 
 
 class _Elements(HTMLParser):

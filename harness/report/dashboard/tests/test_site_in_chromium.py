@@ -1,6 +1,5 @@
 """The site in a real browser, from disk: filter, sort, open, keyboard, dark, narrow; its first page at scale."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,40 +8,16 @@ from harness.report import render
 from harness.report.dashboard import overview, site
 from harness.report.dashboard.entry import Entry, Speed
 from harness.report.dashboard.gather import Gathered
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+from harness.tests.seen import contrast, luminance, tab_to, width
 
 RECORDS, CASES = 100_000, 500
 FIRST_PAGE_BYTES, INTERACTIVE_MS = 2 * 10**6, 1000
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def opened(browser, pages):
-    """A function: page of the site, and settings of the browser, to the page opened from disk. No error may be said."""
-    said, contexts = [], []
-
-    def open_page(path, root=pages, **settings):
-        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings)))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", lambda message: said.append(message.text))
-        page.goto((root / path).as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
+def opened(visit, pages):
+    """A function: page of the site, and settings of the browser, to the page opened from disk."""
+    return lambda path, root=pages, **settings: visit(root / path, **settings)
 
 
 def shown(page, selector):
@@ -83,14 +58,10 @@ def test_from_the_alarm_to_the_raw_samples_by_keyboard_alone(opened, pages, case
     page = opened("index.html")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    for _ in range(30):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('.alarm') !== null"):
-            break
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    tab_to(page, ".alarm")
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/cases/{cases['stepped'].key}.html")
-    page.get_by_role("link", name="Newest record").focus()
+    tab_to(page, "a[href*='runs/night-39/']")
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/runs/night-39/cases/{cases['stepped'].key}.html")
     assert page.locator("#speed ~ .scroll svg, section:has(#speed) svg").count() >= 1
@@ -112,22 +83,38 @@ def test_what_says_nothing_is_hidden_until_asked_for(opened):
     assert page.locator("output").inner_text() == "10 of 10 changes"
 
 
-def luminance(page):
-    red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")[:3]
-    return (red + green + blue) / 3
+def everything(pages):
+    """One page of each kind, and all that differ by their content."""
+    return (*pages.glob("*.html"), *pages.glob("cases/*.html"), *pages.glob("runs/*/index.html"))
 
 
-def test_dark_mode_is_dark_and_light_is_light(opened):
-    assert luminance(opened("roofline.html", color_scheme="dark")) < 60
-    assert luminance(opened("roofline.html", color_scheme="light")) > 200
+@pytest.mark.parametrize(("scheme", "least", "most"), [("dark", 0, 60), ("light", 200, 255)])
+def test_every_page_is_dark_or_light_as_asked_and_legible(opened, pages, scheme, least, most):
+    page = opened("index.html", color_scheme=scheme)
+    for path in (*everything(pages), *pages.glob("runs/sweep/cases/*.html")):
+        page.goto(path.as_uri())
+        assert least <= luminance(page) <= most, path.name
+        assert contrast(page, "h1") > 4.5, path.name
+        assert contrast(page, "main p, main td, main li") > 4.5, path.name
 
 
 def test_no_page_is_wider_than_a_phone(opened, pages):
     page = opened("index.html", viewport={"width": 390, "height": 800})
-    for path in (*pages.glob("*.html"), *pages.glob("cases/*.html"), *pages.glob("runs/sweep/index.html")):
+    for path in (*everything(pages), *pages.glob("runs/sweep/cases/*.html")):
         page.goto(path.as_uri())
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide == 390, f"{path.name} is {wide} pixels wide"
+        assert width(page) == 390, path.name
+
+
+def test_a_table_is_sorted_by_keyboard(opened):
+    page = opened("cases.html")
+    tab_to(page, "th button")
+    head = page.locator("th", has=page.locator("button:focus"))
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    rising = shown(page, "tbody th, tbody td:first-child")
+    page.keyboard.press("Space")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert shown(page, "tbody th, tbody td:first-child") == rising[::-1]
 
 
 def test_without_scripts_everything_is_there(opened):
