@@ -177,7 +177,7 @@ GAPS = (
     Gap("blocks", ("protocol",), "10 blocks, 30 asked", timed(min_blocks=10)),
     Gap("a narrow interval to stop at", ("protocol",), "±2.00%, ±1.00% asked", timed(half_width=0.02)),
     Gap("the margin", ("protocol",), "a margin of 1.00%, 2.00% asked", timed(margin=0.01)),
-    Gap("time", ("protocol",), "a limit of 8 s, 20 s asked", timed(limit_s=8.0)),
+    Gap("time", ("protocol",), "a limit of 8 s, 15 s asked", timed(limit_s=8.0)),
     Gap("the strongest peer", ("peers",), "not timed against hf_max_autotune", newest(series=series(UNRIVALED))),
     Gap("a timed prefill", ("prefill",), "not timed", lacking(series=series(ARMS, phases=("decode",)))),
     Gap(
