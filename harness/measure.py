@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import build, inputs, native
+from harness import build, inputs, native, recheck
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
@@ -21,7 +21,6 @@ from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.plain import Plain
-from harness.parity.rules import relative_frobenius
 from harness.ranks import agreed, meet, summed
 from harness.record import (
     AGAIN,
@@ -48,9 +47,8 @@ from harness.timing.telemetry import Telemetry, telemetry_for
 
 DECODE_STEPS = 8
 """Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
-AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
-"""Relative Frobenius distance to the reference's logits, on inputs rewritten after timing: that the timed buffers still
-compute the model at all. Precision is proven before, on every level."""
+OURS = frozenset({CANDIDATE, AGAIN, COLD})
+"""Arms that compute with the stack's own weights, rounded where it rounds."""
 
 
 @dataclass
@@ -101,6 +99,7 @@ def time_case(
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
+        bench.keep()
     bench.weigh(timing, telemetry)
     bench.recheck(timing)
     if process == case.timing.processes - 1:
@@ -137,6 +136,7 @@ class _Bench:
         self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
+        self.kept: dict[str, list[Tensor]] = {}
 
     def _prompt(self, purpose: str) -> ModelInputs:
         """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
@@ -263,43 +263,34 @@ class _Bench:
             for report in timing.arms
         ]
 
+    def keep(self) -> None:
+        """Copies of what each arm gave in the phase that was just timed: its next call may use the same buffer."""
+        for name, output in self.last.items():
+            self.kept.setdefault(name, []).append(output.clone())
+
     def recheck(self, timing: Timing) -> None:
-        """The very buffers that were timed, on inputs rewritten in place."""
-        # Some arms answer in a buffer that their next call overwrites.
-        timed = {name: output.clone() for name, output in self.last.items()}
+        """Every arm on the very buffers that were timed, on inputs rewritten in place, against a reference that was not
+        timed."""
         self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
-        outputs = {arm.name: self._outputs(arm) for arm in self.arms}
+        plain = recheck.judge_of(PEERS[REFERENCE](self.hf), self.shape, self.first)
+        ours = plain
         if lossy(self.spec, self.stack):
-            outputs[REFERENCE] = self._outputs(PEERS[REFERENCE](rounded(self.spec, self.hf, self.stack)))
-        limit = AFTERWARDS[self.target.dtype]
-        for name in (CANDIDATE, AGAIN):
-            for phase, (ours, theirs) in enumerate(zip(outputs[name], outputs[REFERENCE], strict=True)):
-                error = relative_frobenius(ours, theirs)
-                if not error <= limit:
-                    raise HarnessError(
-                        f"{name}: after timing, its {('prefill', 'decode')[phase]} logits are {error:.3g} from the "
-                        f"reference's (limit {limit:g}): what was timed does not compute the model"
-                    )
-                if torch.equal(ours, timed[name]):
-                    raise HarnessError(f"{name}: rewritten inputs gave the timed output again: it is not computed")
-        timing.arms = [
-            report.model_copy(update={"rechecked": report.name in outputs and report.absent is None})
-            for report in timing.arms
-        ]
-
-    def _outputs(self, arm: Arm) -> list[Tensor]:
-        outputs = [arm.prefill(self.shape.inputs).clone()]
-        if self.shape.decode_steps:
-            arm.rewind()
-            outputs.append(arm.decode(self.first, 1).clone())
-        return outputs
+            held = rounded(self.spec, self.hf, self.stack)
+            ours = recheck.judge_of(PEERS[REFERENCE](held), self.shape, self.first)
+        for arm in self.arms:
+            found = recheck.outputs(arm, self.shape, self.first)
+            recheck.require_computed(arm.name, found, self.kept[arm.name])
+            recheck.require_model(arm.name, found, ours if arm.name in OURS else plain, self.target.dtype)
+        checked = {arm.name for arm in self.arms}
+        timing.arms = [report.model_copy(update={"rechecked": report.name in checked}) for report in timing.arms]
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""
         del self.hf
         self.arms.clear()
         self.last.clear()
+        self.kept.clear()
         gc.collect()
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()

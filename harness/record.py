@@ -92,7 +92,8 @@ class ArmReport(Frozen):
     """Kernels that the device runs for one decode step, those of embedding and head among them, by decoder layers. None
     where none was counted: off a GPU, without new tokens, and in all processes but the last."""
     rechecked: bool = False
-    """The timed outputs were compared again after timing, on rewritten inputs."""
+    """What was timed was compared with a reference that was not, in every phase, after timing and on rewritten inputs.
+    Versions of the harness before `recheck.py` compared the candidate alone, whatever they say here of other arms."""
     absent: str | None = None
     """Why this arm has no series; None when it ran."""
 

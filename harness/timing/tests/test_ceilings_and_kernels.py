@@ -12,10 +12,12 @@ from harness.timing.kernels import (
     COLD_FACTOR,
     MOST_COPIES,
     KernelDisagreement,
+    _looped,
     agreement_limit,
     copies_needed,
     copies_of,
     require_agreement,
+    require_replayed,
     time_kernel,
     time_kernels,
 )
@@ -105,6 +107,32 @@ def test_an_input_written_in_place_is_put_back():
     given = inputs()
     require_agreement(kernel(in_place, in_place, mutates=("x",)), given, "k")
     assert torch.equal(given["x"], inputs()["x"])
+
+
+def replayed(launch, copies=3):
+    """What is timed of a kernel, launched from the host, and judged again after its samples."""
+    timed = kernel(launch)
+    given = copies_of(inputs(), copies)
+    loop = _looped(launch, timed, inputs(), given)
+    loop.replay()
+    require_replayed(timed, loop, given[-1], "kernel double, case large")
+
+
+def test_a_kernel_that_still_computes_keeps_its_time():
+    replayed(doubled)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_kernel_that_became_a_no_op_has_no_time(copies):
+    answers = []
+
+    def launch(x):
+        if len(answers) < 2 * copies:
+            answers.append(doubled(x))
+        return answers[-1]
+
+    with pytest.raises(KernelDisagreement, match="after timing and on rewritten inputs: output y differs"):
+        replayed(launch, copies)
 
 
 def test_interpreted_time_is_never_a_speed():
