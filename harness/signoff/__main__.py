@@ -17,6 +17,7 @@ from typing import TextIO
 from harness import compose, registry
 from harness.case import Case
 from harness.errors import RecordError, UserError
+from harness.gate_records import read
 from harness.hardware import probe
 from harness.history import accepted
 from harness.place import Cluster
@@ -24,7 +25,7 @@ from harness.plan import expand
 from harness.settings import Settings
 from harness.signoff import document, policy
 from harness.signoff.decision import Decision, decide
-from harness.signoff.evidence import gather, read
+from harness.signoff.evidence import gather
 
 
 def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:

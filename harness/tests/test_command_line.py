@@ -39,7 +39,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     sizes = {path.stem for path in (conf / "size").glob("*.yaml")} - {"auto"}
     seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in sorted(sizes)})
 
-    def report(records, plan, run, out, formats):
+    def report(records, plan, run, out, formats, results):
         assert formats == ("html", "markdown")
         return [out / run / "index.html"]
 
