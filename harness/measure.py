@@ -39,10 +39,11 @@ from harness.spec import ModelInputs, ModelSpec, Target, Workload
 from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.energy import joules_per_call
-from harness.timing.kernels import KernelDisagreement, time_kernels
+from harness.timing.kernels import time_kernels
 from harness.timing.launched import kernels_launched
 from harness.timing.protocol import Progress, Timed, measure
 from harness.timing.roofline import ceilings
+from harness.timing.same_work import KernelDisagreement
 from harness.timing.telemetry import Telemetry, telemetry_for
 
 DECODE_STEPS = 8

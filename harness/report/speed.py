@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.record import AGAIN, CANDIDATE, Ceilings, Phase, Record
+from harness.compare import floors
+from harness.record import AGAIN, CANDIDATE, Ceilings, KernelTime, Phase, Record
 from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 
@@ -102,13 +103,14 @@ def arm_labels(record: Record) -> dict[str, str]:
 
 
 def kernels_table(record: Record) -> Table:
-    """Each kernel beside its eager twin and beside the ceilings of the run, caches cold."""
+    """Each kernel beside its eager twin and the ceilings of the run. All but the hot time is with cold caches."""
     names = columns(
         "Kernel",
         "Shape",
-        "Median#",
+        "Median, cold#",
         "99 % interval#",
         "n#",
+        "Median, hot#",
         "Traffic#",
         "Of read ceiling#",
         "Of matmul ceiling#",
@@ -120,9 +122,10 @@ def kernels_table(record: Record) -> Table:
         row(
             kernel.kernel,
             kernel.case,
-            f"{formats.milliseconds(kernel.median_ms)}{_host(kernel.from_host)}",
+            _cold(record, kernel),
             f"{formats.significant(kernel.low_ms)}–{formats.significant(kernel.high_ms)} ms",
             f"{kernel.n:,}",
+            formats.NONE if kernel.hot_ms is None else formats.milliseconds(kernel.hot_ms),
             formats.rate(kernel.bytes / kernel.median_ms * 1e3, "B/s"),
             _fraction(kernel.bytes, kernel.median_ms, ceilings.read_bytes_per_s),
             _fraction(kernel.flops, kernel.median_ms, compute),
@@ -131,6 +134,13 @@ def kernels_table(record: Record) -> Table:
         for kernel in record.kernels
     )
     return Table("Kernels at real shapes", names, rows)
+
+
+def _cold(record: Record, kernel: KernelTime) -> Cell:
+    """The cold time, with the reason where it cannot be one."""
+    text = f"{formats.milliseconds(kernel.median_ms)}{_host(kernel.from_host)}"
+    invalid = floors.below(kernel.median_ms, floors.of_kernel(record, kernel)[0])
+    return Cell(text, f"invalid: {'; '.join(invalid)}" if invalid else "", "bad" if invalid else None)
 
 
 def _host(reason: str | None) -> str:

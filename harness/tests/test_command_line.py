@@ -82,6 +82,8 @@ def with_judge(world, verdict):
         bound=None,
         dropped_blocks=0,
         total_blocks=20,
+        processes=1,
+        sound_processes=1,
     )
     return World(**(vars(world) | {"judge": lambda record: (phase,)}))
 

@@ -191,3 +191,17 @@ def test_memory_energy_and_kernels_of_an_arm_stand_together_and_are_absent_where
     }
     arms = tuple(arm.model_copy(update=unknown) for arm in arms)
     assert row_of((records[0].model_copy(update={"arms": arms}),)) == ["–", "–", "–", "–"]
+
+
+def test_cold_and_hot_stand_apart_and_a_kernel_under_its_floor_is_invalid(alone):
+    records, plan = alone("timed")
+    kernels = tuple(
+        time.model_copy(update={"median_ms": 0.001}) if time.kernel == "gemv_bf16" else time
+        for time in records[0].kernels
+    )
+    table = build((records[0].model_copy(update={"kernels": kernels}),), plan, "run").cases[0].kernels
+    place = {column.name: number for number, column in enumerate(table.columns)}
+    fast, other = table.rows[0][place["Median, cold"]], table.rows[1][place["Median, cold"]]
+    assert fast.note.startswith("invalid: 0.001 ms is under 0.95 of the physical floor")
+    assert (fast.tone, other.tone, other.note) == ("bad", None, "")
+    assert table.rows[1][place["Median, hot"]].text == "0.00820 ms"

@@ -151,6 +151,21 @@ def _without(arm):
     return {name: ms for name, ms in ARMS.items() if name != arm}
 
 
+def _blocks_of(settled):
+    def records(case, environment):
+        whole = record(case, environment)
+        blocks = tuple(block.model_copy(update={"settled": settled(block.process)}) for block in whole.blocks)
+        return [whole.model_copy(update={"blocks": blocks})]
+
+    return records
+
+
+def _cut_short(case, environment):
+    longer = case.timing.model_copy(update={"min_blocks": BLOCKS + 1})
+    asked = case.model_copy(update={"timing": longer})
+    return [record(asked, environment)]
+
+
 FOUR_LEVELS = ("op", "layer", "logits", "generation")
 UNJUDGED = (NotJudged(level="logits", subject="loss", reason="no checkpoint"),)
 OLD_CACHES = Provenance(hf_config="c", kernel_sources="s")
@@ -167,6 +182,8 @@ REFUSED = {
     "peers": ("not timed against hf_max", lambda c, e: [record(c, e, series=series(_without("hf_max_autotune")))]),
     "decode": ("slower: 0.667x", _slower({"hf_max_autotune": 2 / 3})),
     "decode same": ("same: 1.000x", _slower({"hf_max_autotune": 1.0})),
+    "decode unsettled": ("; 2 of the 3 sound processes that a verdict needs", _blocks_of(settled=lambda p: p < 2)),
+    "prefill short": ("; 0 of the 3 sound processes that a verdict needs", _cut_short),
     "memory": ("1.50 of the", lambda c, e: [record(c, e, peaks=dict.fromkeys(ARMS, 100) | {"candidate": 150})]),
 }
 

@@ -8,20 +8,17 @@ import torch
 
 from harness.errors import UserError
 from harness.spec import Cost, Kernel, OpCase
+from harness.timing.buffers import copies_of
 from harness.timing.kernels import (
     COLD_FACTOR,
     MOST_COPIES,
-    KernelDisagreement,
     _looped,
-    agreement_limit,
     copies_needed,
-    copies_of,
-    require_agreement,
-    require_replayed,
     time_kernel,
     time_kernels,
 )
 from harness.timing.roofline import ceilings
+from harness.timing.same_work import KernelDisagreement, agreement_limit, require_agreement, require_replayed
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -156,7 +153,14 @@ class TestOnAGpu:
         assert found.from_host is found.twin_from_host is None
         assert found.low_ms <= found.median_ms <= found.high_ms < 1.1 * found.low_ms
         assert found.twin_ms == pytest.approx(found.median_ms, rel=0.05)
+        assert found.hot_low_ms <= found.hot_ms <= found.hot_high_ms
+        assert found.written_bytes == found.bytes // 2
         assert 0.6 < found.bytes / found.median_ms * 1e3 / ceiling.copy_bytes_per_s < 1.1
+
+    def test_inputs_that_a_cache_holds_are_read_faster_hot(self):
+        case = OpCase("small", {"x": torch.randn(8 * MIB // 4, device=self.device)})
+        found = time_kernel(kernel(doubled), case, self.device)
+        assert found.hot_ms < found.median_ms
 
     def test_the_reading_kernel_reads_every_element(self):
         from harness.timing.read_kernel import CHUNK_BYTES, read_all
