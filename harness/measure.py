@@ -16,6 +16,7 @@ from torch import Tensor
 from harness import build, inputs, native, recheck
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
+from harness.arms.eager import EAGER, Eager
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
@@ -162,7 +163,7 @@ class _Bench:
         ours, _ = build.candidate(self.spec, self.source, hf, self.stack, self.target)
         ours_s = timed_s(self.target.device, began)
         label = "+".join(self.stack) or "eager build"
-        arms: list[tuple[Arm, float]] = [(PEERS[name](hf), hf_s) for name in self.case.arms]
+        arms: list[tuple[Arm, float]] = [(self._peer(name), hf_s) for name in self.case.arms]
         if self.reuses(ours):
             shared = self.case.workload.shared_prefix_tokens
             arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
@@ -173,6 +174,11 @@ class _Bench:
             self._open(arm, load_s, timing, telemetry)
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
+
+    def _peer(self, name: str) -> Arm:
+        if name == EAGER:
+            return Eager(self.spec, self.source, self.hf, self.stack, self.target)
+        return PEERS[name](self.hf)
 
     def _open(self, arm: Arm, load_s: float, timing: Timing, telemetry: Telemetry) -> None:
         before = memory.allocated(self.target.device)

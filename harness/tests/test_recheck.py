@@ -47,7 +47,7 @@ def timed(case: Case) -> Timing:
     spec = registry.load(case.model)
     brief = case.timing.model_copy(update={"limit_s": 0.1})
     shape = case.workload.model_copy(update={"prompt_tokens": 4, "new_tokens": 1, "dtype": "float32"})
-    changes = {"timing": brief, "workload": shape, "arms": ("reference", "hf_static")}
+    changes = {"timing": brief, "workload": shape, "arms": ("reference", "hf_static", "eager")}
     source = build.Source.of(spec, "tiny", 0, None)
     return time_case(case.model_copy(update=changes), spec, source, CPU, 0, lambda _, __: None)
 
@@ -58,9 +58,16 @@ def eager(make_case: Callable[..., Case]) -> Case:
 
 
 def test_every_arm_that_ran_is_judged_again_and_says_so(eager: Case) -> None:
-    assert {arm.name: arm.rechecked for arm in timed(eager).arms} == dict.fromkeys(
-        ("reference", "hf_static", "candidate", "again"), True
+    timing = timed(eager.model_copy(update={"optimizations": ("kv_cache", "linear")}))
+    assert {arm.name: arm.rechecked for arm in timing.arms} == dict.fromkeys(
+        ("reference", "hf_static", "eager", "candidate", "again"), True
     )
+    assert {series.arm for series in timing.series if series.phase == "decode"} == {arm.name for arm in timing.arms}
+
+
+def test_what_did_not_run_was_not_judged_again(eager: Case) -> None:
+    (absent,) = (arm for arm in timed(eager).arms if arm.absent)
+    assert (absent.name, absent.rechecked) == ("eager", False)
 
 
 @pytest.mark.parametrize(
