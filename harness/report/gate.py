@@ -24,7 +24,7 @@ def _faults(record: Record, gate: GateRecords) -> str:
         return f"{NONE_RAN} No kill matrix of its kernel sources is on record, so nothing shows that its gate can fail."
     made, matrix = found.record, found.record.kill_matrix
     return (
-        f"{NONE_RAN} The newest kill matrix of the same kernel sources: {matrix.sentence()}, at size "
+        f"{NONE_RAN} The newest kill matrix of the same kernel sources: {matrix.summary()}, at size "
         f"{made.case.size}, {made.started_at} ({found.path})."
     )
 

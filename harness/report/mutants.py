@@ -33,7 +33,7 @@ def view(matrix: KillMatrix) -> MutantsView:
     unseen = [item for item in matrix.outcomes if item not in matrix.killed]
     unseen.sort(key=lambda item: item.end != "survived")
     return MutantsView(
-        sentence=f"{matrix.sentence()}.",
+        sentence=f"{matrix.summary()}.",
         by_subject=_by_subject(matrix),
         unseen=_unseen(unseen) if unseen else None,
         seen=_seen(matrix),

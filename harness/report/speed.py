@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from harness.compare.estimate import Estimate, Verdict
 
 ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable change#", "Verdict")
+FIELDS: dict[Phase, tuple[str, str]] = {
+    "prefill": ("Time to first token", "prompt tokens"),
+    "decode": ("Time per output token", "new tokens"),
+}
+"""What a phase is called where inference is served, and what it counts."""
 CALLS = {"prefill": "one prefill", "decode": "one decode step"}
 VERDICT_TONES: dict[Verdict, Tone] = {
     "faster": "good",
@@ -164,8 +169,13 @@ def ceiling_text(ceilings: Ceilings | None) -> str:
 
 def _facts(record: Record, found: PhaseComparison) -> tuple[Fact, ...]:
     processes = len({series.process for series in record.series if series.phase == found.phase})
+    first, tokens = FIELDS[found.phase]
+    shape = record.case.workload
+    made = shape.batch * (shape.prompt_tokens if found.phase == "prefill" else 1)
     taken = f"{found.total_blocks} in {formats.number_of(processes, 'process', 'processes')}"
     return (
+        Fact(first, formats.milliseconds(found.candidate_ms)),
+        Fact("Throughput", f"{made / found.candidate_ms * 1e3:,.0f} {tokens} a second, {shape.batch} at a time"),
         Fact("Roofline", _roofline(found)),
         Fact("Measured ceilings", ceiling_text(record.ceilings)),
         Fact("A/A (candidate against itself)", _self_check(found.again)),

@@ -165,6 +165,9 @@ def test_a_speed_row_holds_what_was_measured_of_its_arm(timed_at):
     assert [cells[2].text for cells in (strongest, default)] == ["2.00×", "13.00×"]
     assert strongest[4].text == "70"
     facts = {fact.name: fact.value for fact in phase.facts}
+    assert phase.headline == f"candidate {facts['Time per output token']} for one decode step"
+    assert float(facts["Throughput"].split()[0].replace(",", "")) == pytest.approx(1000 / 1.98, rel=0.01)
+    assert facts["Throughput"].endswith(" new tokens a second, 1 at a time")
     assert facts["Blocks"] == "72 in 3 processes, 2 dropped"
     assert facts["Roofline"].endswith("% of the memory floor 1.77 ms")
 
