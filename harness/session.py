@@ -46,7 +46,8 @@ class World:
     check_weights: Callable[[str, Path], None]
     capture: Callable[[], Environment]
     judge: Callable[[Record], Sequence[PhaseComparison]]
-    report: Callable[[Sequence[Record], Plan, str, Path, Sequence[str]], Sequence[Path]]
+    report: Callable[[Sequence[Record], Plan, str, Path, Sequence[str], Path], Sequence[Path]]
+    """Records, plan, run, where to, formats, and the folder of records."""
     worker_module: str
     mutants: bool = False
     """Whether faults are planted to judge the gate of every case that passes."""
@@ -113,7 +114,9 @@ def conduct(
         return 0
     run, run_file, records = _run(whole, cases, skips, asked, world, err)
     outcome = Outcome(records, {record.key: world.judge(record) for record in records if record.series})
-    reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report) if asked.report else ()
+    reports: Sequence[Path] = ()
+    if asked.report:
+        reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report, Path(asked.out))
     print_matrices(records, out)
     console.print_outcome(outcome, run_file, reports, out)
     return outcome.exit_code if cases else 0

@@ -39,7 +39,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     sizes = {path.stem for path in (conf / "size").glob("*.yaml")} - {"auto"}
     seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in sorted(sizes)})
 
-    def report(records, plan, run, out, formats):
+    def report(records, plan, run, out, formats, results):
         assert formats == ("html", "markdown")
         return [out / run / "index.html"]
 
@@ -83,6 +83,8 @@ def with_judge(world, verdict):
         bound=None,
         dropped_blocks=0,
         total_blocks=20,
+        processes=1,
+        sound_processes=1,
     )
     return World(**(vars(world) | {"judge": lambda record: (phase,)}))
 
