@@ -23,6 +23,7 @@ from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.plain import Plain
 from harness.ranks import agreed, meet, summed
+from harness.recheck import Outputs, WrongAfterwards
 from harness.record import (
     AGAIN,
     CANDIDATE,
@@ -102,7 +103,8 @@ def time_case(
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
         bench.keep()
-    bench.weigh(timing, telemetry)
+    if process == 0:
+        bench.weigh(timing, telemetry)
     bench.recheck(timing)
     if process == case.timing.processes - 1:
         # In the last process, after all arms were timed: a profiler may leave something behind that slows what follows.
@@ -241,7 +243,8 @@ class _Bench:
         return Work(phase=phase, bytes=(cost.bytes - unread) // world, flops=cost.flops // world)
 
     def weigh(self, timing: Timing, telemetry: Telemetry) -> None:
-        """The energy of a token, in the last phase: of new tokens where there are any."""
+        """The energy of a token, in the last phase: of new tokens where there are any. Seconds an arm: one process does
+        it for all."""
         phase = tuple(self.phases())[-1]
         tokens = self.shape.batch * (1 if phase == "decode" else self.shape.prompt.shape[1])
         clock = clock_for(self.target.device)
@@ -277,7 +280,7 @@ class _Bench:
 
     def recheck(self, timing: Timing) -> None:
         """Every arm on the very buffers that were timed, on inputs rewritten in place, against a reference that was not
-        timed."""
+        timed. A peer that is wrong has no speed; WrongAfterwards where the candidate or the reference is."""
         self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
         plain = recheck.judge_of(PEERS[REFERENCE](self.hf), self.shape, self.first)
@@ -285,12 +288,27 @@ class _Bench:
         if lossy(self.spec, self.stack):
             held = rounded(self.spec, self.hf, self.stack)
             ours = recheck.judge_of(PEERS[REFERENCE](held), self.shape, self.first)
+        wrong: dict[str, str] = {}
         for arm in self.arms:
-            found = recheck.outputs(arm, self.shape, self.first)
-            recheck.require_computed(arm.name, found, self.kept[arm.name])
-            recheck.require_model(arm.name, found, ours if arm.name in OURS else plain, self.target.dtype)
-        checked = {arm.name for arm in self.arms}
-        timing.arms = [report.model_copy(update={"rechecked": report.name in checked}) for report in timing.arms]
+            try:
+                self._judge_again(arm, ours if arm.name in OURS else plain)
+            except WrongAfterwards as error:
+                if arm.name in OURS or arm.name == REFERENCE:
+                    raise
+                wrong[arm.name] = str(error)
+        right = {arm.name for arm in self.arms} - wrong.keys()
+        timing.series = [series for series in timing.series if series.arm not in wrong]
+        timing.arms = [
+            report.model_copy(
+                update={"rechecked": report.name in right, "absent": wrong.get(report.name, report.absent)}
+            )
+            for report in timing.arms
+        ]
+
+    def _judge_again(self, arm: Arm, expected: Outputs) -> None:
+        found = recheck.outputs(arm, self.shape, self.first)
+        recheck.require_computed(arm.name, found, self.kept[arm.name])
+        recheck.require_model(arm.name, found, expected, self.target.dtype)
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""

@@ -16,6 +16,11 @@ AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Relative Frobenius distance to the reference's logits: that the timed buffers still compute the model at all.
 Precision is proven before, on every level."""
 
+
+class WrongAfterwards(HarnessError):
+    """An arm whose timed buffers do not compute the model."""
+
+
 Outputs = Mapping[Phase, Tensor]
 """Logits [B, vocab] of the last token of a prefill and of one decode step."""
 
@@ -36,20 +41,20 @@ def judge_of(reference: Arm, shape: Shape, first: Tensor) -> Outputs:
 
 
 def require_model(name: str, found: Outputs, expected: Outputs, dtype: torch.dtype) -> None:
-    """Raises HarnessError where any phase is further from the reference than rounding to `dtype` can carry it."""
+    """Raises WrongAfterwards where any phase is further from the reference than rounding to `dtype` can carry it."""
     limit = AFTERWARDS[dtype]
     for phase, theirs in expected.items():
         error = relative_frobenius(found[phase], theirs)
         if not error <= limit:
-            raise HarnessError(
+            raise WrongAfterwards(
                 f"{name}: after timing, its {phase} logits are {error:.3g} from the reference's (limit {limit:g}): "
                 "what was timed does not compute the model"
             )
 
 
 def require_computed(name: str, found: Outputs, timed: Iterable[Tensor]) -> None:
-    """Raises HarnessError where an output on rewritten inputs is one that was `timed` on the inputs before."""
+    """Raises WrongAfterwards where an output on rewritten inputs is one that was `timed` on the inputs before."""
     before = tuple(timed)
     for phase, ours in found.items():
         if any(torch.equal(ours, theirs) for theirs in before):
-            raise HarnessError(f"{name}: rewritten inputs gave the timed {phase} output again: it is not computed")
+            raise WrongAfterwards(f"{name}: rewritten inputs gave the timed {phase} output again: it is not computed")

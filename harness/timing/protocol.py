@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING
 
 from harness.case import TimingSettings
@@ -147,14 +147,18 @@ class _Session:
         self.settled = False
 
     def warm_up(self, end_s: float, agree: Agree) -> bool:
-        """Rounds of every arm until their level and the SM clock settle; False when the rounds or the time ran out."""
-        levels: list[float] = []
+        """Rounds of every arm until candidate, device and SM clock settle; False when the rounds or the time ran out. A
+        device that still warms up moves all arms, so the middle one tells; one that its host makes noisy never
+        settles."""
+        levels: dict[str, list[float]] = {arm.name: [] for arm in self.arms}
         clocks: list[float] = []
-        while agree(len(levels) < WARM_UP_ROUNDS and self.clock.now_s() < end_s):
-            readings = self._round()
-            levels.append(fmean(math.log(reading.device_ms) for reading in readings.values()))
+        while agree(len(clocks) < WARM_UP_ROUNDS and self.clock.now_s() < end_s):
+            for name, reading in self._round().items():
+                levels[name].append(math.log(reading.device_ms))
             clocks.append(math.log(self.telemetry.read().sm_clock_mhz or 1.0))
-            self.settled = agree(_settled(levels, SETTLED) and _settled(clocks, SETTLED_CLOCK))
+            moved = {name: _moved(level) for name, level in levels.items()}
+            still = max(moved[CANDIDATE], median(moved.values()))
+            self.settled = agree(still < SETTLED and _moved(clocks) < SETTLED_CLOCK)
             if self.settled:
                 break
         return self.settled
@@ -239,11 +243,12 @@ def _opponent(arms: Sequence[Timed]) -> str:
     return REFERENCE if REFERENCE in others else others[0]
 
 
-def _settled(levels: Sequence[float], limit: float) -> bool:
+def _moved(levels: Sequence[float]) -> float:
+    """By how much the last readings differ from those before; infinitely while there are too few."""
     if len(levels) < 2 * WARM_UP_WINDOW:
-        return False
+        return math.inf
     before, after = levels[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW], levels[-WARM_UP_WINDOW:]
-    return abs(median(after) - median(before)) < limit
+    return abs(median(after) - median(before))
 
 
 @contextmanager

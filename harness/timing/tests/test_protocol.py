@@ -1,5 +1,6 @@
 """The protocol, on a clock whose time is made of numbers instead of work."""
 
+import itertools
 import math
 import random
 
@@ -143,6 +144,13 @@ def test_a_level_that_never_settles_is_unstable():
     measured = run(shop, [shop.arm("candidate", lambda _: float(next(growing))), *three(shop)[::2]])
     assert any("unstable" in note for note in measured.notes)
     assert {block.settled for block in measured.blocks} == {False}
+
+
+def test_a_peer_that_never_settles_does_not_keep_the_others_from_it():
+    shop = Workshop()
+    host = itertools.cycle((10.0, 14.0, 11.0, 17.0, 12.0))
+    measured = run(shop, [*three(shop), shop.arm("peer", lambda _: next(host))])
+    assert {block.settled for block in measured.blocks} == {True}
 
 
 def test_short_samples_and_hidden_work_are_noted():
