@@ -12,10 +12,13 @@ from harness.record import Record
 from harness.session import ROOT, World
 
 
-def report(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: Sequence[str]) -> Sequence[Path]:
+def report(
+    records: Sequence[Record], plan: Plan, run: str, out: Path, formats: Sequence[str], results: Path
+) -> Sequence[Path]:
+    from harness.gate_records import read_gate
     from harness.report import render
 
-    return render.write(records, plan, run, out, formats)
+    return render.write(records, plan, run, out, formats, read_gate(results))
 
 
 def check_weights(model: str, directory: Path) -> None:
@@ -33,6 +36,7 @@ def world(command: Sequence[str] | None = None) -> World:
         probe=hardware.probe,
         load=registry.load,
         weights_bytes=registry.weights_bytes,
+        uneven=registry.uneven,
         check_weights=check_weights,
         capture=lambda: environment.capture(ROOT, command or ["python", "-m", "harness", *sys.argv[1:]]),
         judge=arms,

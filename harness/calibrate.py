@@ -3,7 +3,7 @@
 The plain model is judged against itself with another attention backend, over seeds; with --kernels so is every kernel
 against its twin, on shapes and values that each seed draws. Exit code 0: for every rule 99.9 % of right answers leave
 it the room that it needs: 0.7 of the limit, or less room for the two rules that have a criterion of their own in the
-half types (harness.parity.calibration.NEAR_ONE says why); no kernel is refused in the half types, and at most one check
+half types (harness.calibration.NEAR_ONE says why); no kernel is refused in the half types, and at most one check
 in a thousand in float32. 1: some rule is nearer than that. 2: a mistake in what was asked.
 """
 
@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from harness.calibration import Calibration
 from harness.errors import UserError
-from harness.parity.calibration import Calibration
 
 if TYPE_CHECKING:
     from harness.settings import Kind

@@ -6,88 +6,19 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import registry
+from harness.component_rows import COMPONENTS, KERNEL_TESTS, KERNELS, Component
 from harness.errors import HarnessError
 from harness.record import Record
 from harness.run_file import read_file
-from harness.spec import Kernel, ModelSpec
+from harness.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- components: python -m harness.components --write -->", "<!-- components end -->"
-KERNELS = "models/common/kernels"
-SHARED = "models/common/tests"
-
-
-@dataclass(frozen=True)
-class Component:
-    """A row. Paths start at the root, `{model}` stands for a model's directory and `*` for anything."""
-
-    name: str
-    code: str
-    tests: tuple[str, ...]
-    """The first one that exists is the proof: a model's own before that of the mechanism."""
-    optimizations: tuple[str, ...] = ()
-    """What a record must have in its stack; any stack will do where there are none."""
-    shows: Callable[[Record], object] = lambda record: record.parity
-    """What a record must hold beside a passed parity."""
-    counts: Callable[[Kernel], bool] | None = None
-    """Which kernels of the menu the row is about."""
-
-
-def is_cuda(kernel: Kernel) -> bool:
-    """A kernel that counts its own launches is no Triton function."""
-    return kernel.launches is not None
-
-
-COMPONENTS = (
-    Component("core model", "{model}/model.py", ("{model}/tests/test_*_parity.py",)),
-    Component("plugin interface", "{model}/plugin.py", ("harness/tests/test_model_registry.py",)),
-    Component("attention", "{model}/attention.py", (f"{SHARED}/test_fused_modules.py",), ("attention",)),
-    Component(
-        "kernels, Triton",
-        KERNELS,
-        (f"{KERNELS}/tests/test_layer_kernels.py",),
-        shows=lambda record: record.parity and "op" in record.parity.levels(),
-        counts=lambda kernel: not is_cuda(kernel),
-    ),
-    Component(
-        "kernels, CUDA C++",
-        "{model}/cuda_kernels.py",
-        (f"{KERNELS}/tests/test_cluster_attention.py",),
-        ("cuda_kernels",),
-        counts=is_cuda,
-    ),
-    Component(
-        "tensor parallelism",
-        "{model}/tensor_parallel.py",
-        ("{model}/tests/test_*_tensor_parallel.py",),
-        ("tensor_parallel",),
-    ),
-    Component("KV cache", "{model}/kv_cache.py", (f"{SHARED}/test_kv_cache.py",), ("kv_cache",)),
-    Component("rotary", "{model}/rotary.py", (f"{KERNELS}/tests/test_layer_kernels.py",), ("rotary",)),
-    Component("fused layers", "{model}/fused_layers.py", (f"{SHARED}/test_fused_modules.py",), ("fused_layers",)),
-    Component("linear", "{model}/linear.py", (f"{SHARED}/test_skinny.py",), ("linear",)),
-    Component(
-        "linear, fewer bits",
-        "{model}/linear.py",
-        ("{model}/tests/test_*_quantized.py",),
-        ("linear_int8", "linear_fp8", "linear_int4"),
-    ),
-    Component(
-        "prefix caching",
-        "{model}/prefix_cache.py",
-        ("{model}/tests/test_*_prefixes.py", f"{SHARED}/test_prefixes.py"),
-        ("prefix_caching",),
-    ),
-    Component("tests", "{model}/tests", ("models/tests/test_deletion.py",), shows=lambda record: record.kill_matrix),
-    Component(
-        "benchmarks", "{model}/benchmarks", ("{model}/benchmarks/bench_*.py",), shows=lambda record: record.series
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -126,28 +57,57 @@ def table(specs: Sequence[ModelSpec], evidence: Iterable[Evidence], root: Path =
 
 
 def _cell(component: Component, spec: ModelSpec, evidence: Sequence[Evidence], root: Path) -> str:
+    if component.part and getattr(spec, component.part) is None:
+        return "none"
     if not set(component.optimizations) <= set(spec.menu.names()):
         return "not offered"
-    code = _existing(f"code of {component.name}", (component.code,), spec.name, root)
-    test = _existing(f"test of {component.name}", component.tests, spec.name, root)
-    return " ".join([f"[{_noun(component, spec)}]({code})", f"[test]({test})", _records(component, spec, evidence)])
+    kernels = _kernels(component, spec)
+    code = _existing(f"code of {component.name}", component.code, spec.name, root)
+    asked = (*component.tests, *_judges(kernels, spec))
+    own = _found(component.own, spec.name, root)[:1] if component.own else []
+    tests = [*own, *_existing(f"test of {component.name}", asked, spec.name, root)]
+    noun = "code" if component.counts is None else f"{len(kernels)} kernel{'s' * (len(kernels) > 1)}"
+    return " ".join([_links(noun, code), _links("test", tests), _records(component, spec, evidence)])
 
 
-def _existing(what: str, patterns: Sequence[str], model: str, root: Path) -> str:
-    asked = [pattern.format(model=f"models/{model}") for pattern in patterns]
-    for pattern in asked:
-        for path in sorted(root.glob(pattern)):
-            return path.relative_to(root).as_posix()
-    raise HarnessError(f"{model} has no {what}: {' nor '.join(asked)} does not exist, and the table would lie")
+def _found(pattern: str, model: str, root: Path) -> list[str]:
+    paths = sorted(root.glob(pattern.format(model=f"models/{model}")))
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
-def _noun(component: Component, spec: ModelSpec) -> str:
-    if component.counts is None:
-        return "code"
-    names = {kernel.name for item in spec.menu.items for kernel in item.kernels if component.counts(kernel)}
-    if not names:
+def _existing(what: str, patterns: Sequence[str], model: str, root: Path) -> list[str]:
+    """The first file of every pattern."""
+    existing = {pattern.format(model=f"models/{model}"): _found(pattern, model, root) for pattern in patterns}
+    lacking = [pattern for pattern, paths in existing.items() if not paths]
+    if lacking or not existing:
+        missing = " nor ".join(lacking) or "anything"
+        raise HarnessError(f"{model} has no {what}: {missing} does not exist, and the table would lie")
+    return [paths[0] for paths in existing.values()]
+
+
+def _links(noun: str, paths: Sequence[str]) -> str:
+    """One link on the noun; several as numbers behind it."""
+    if len(paths) == 1:
+        return f"[{noun}]({paths[0]})"
+    return " ".join([noun, *(f"[{number}]({path})" for number, path in enumerate(paths, start=1))])
+
+
+def _kernels(component: Component, spec: ModelSpec) -> list[str]:
+    """Names of the kernels that the row is about, or that its optimizations bring."""
+    counts, asked = component.counts, component.optimizations
+    brought = (kernel for item in spec.menu.items if not asked or item.name in asked for kernel in item.kernels)
+    names = list(dict.fromkeys(kernel.name for kernel in brought if (counts(kernel) if counts else asked)))
+    if component.counts and not names:
         raise HarnessError(f"{spec.name} has no {component.name} on its menu, and the table would lie")
-    return f"{len(names)} kernel{'s' * (len(names) > 1)}"
+    return names
+
+
+def _judges(kernels: Sequence[str], spec: ModelSpec) -> list[str]:
+    """The test files of the kernels. HarnessError for a kernel that none of them judges."""
+    unknown = set(kernels) - {name for names in KERNEL_TESTS.values() for name in names}
+    if unknown:
+        raise HarnessError(f"{spec.name}: no file in KERNEL_TESTS judges {min(unknown)}, and the table would lie")
+    return [f"{KERNELS}/tests/{file}" for file, names in KERNEL_TESTS.items() if set(names) & set(kernels)]
 
 
 def _records(component: Component, spec: ModelSpec, evidence: Sequence[Evidence]) -> str:

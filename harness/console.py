@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from harness.case import Case, Plan
+from harness.compare.agreement import PROCESSES
 from harness.outcome import Outcome, against_reference, against_strongest, why
 from harness.record import Record
 
@@ -155,7 +156,8 @@ def _rows(record: Record, phases: Sequence[PhaseComparison]) -> list[tuple[str, 
     rows: list[tuple[str, ...]] = []
     for phase in phases:
         reference, strongest = against_reference(phase), against_strongest(phase)
-        verdict = reference.verdict if reference else "no reference"
+        look = ", a first look" if phase.processes < PROCESSES else ""
+        verdict = f"{reference.verdict}{look}" if reference else "no reference"
         named = f"{_ratio(strongest)} ({phase.strongest})" if strongest else ""
         rows.append((label, parity, phase.phase, _ratio(reference), named, verdict))
         label = parity = ""

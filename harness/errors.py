@@ -29,6 +29,10 @@ class ConfigError(UserError):
     """A model config or setting with a value that this build does not implement; it names the field."""
 
 
+class UnevenShares(ConfigError):
+    """A model whose heads or channels cannot be shared out evenly among so many ranks; it gives their numbers."""
+
+
 class WeightsError(UserError):
     """A checkpoint that cannot be loaded exactly: a tensor missing, unknown or mis-shaped, or an unsafe file."""
 

@@ -42,6 +42,11 @@ class KillMatrix(Frozen):
         return tuple(item for item in self.outcomes if item.end in ("killed", "crash"))
 
     @property
+    def crashed(self) -> tuple[MutantOutcome, ...]:
+        """Those of the killed that the gate refused because they raised, and judged no number of."""
+        return tuple(item for item in self.outcomes if item.end == "crash")
+
+    @property
     def survivors(self) -> tuple[MutantOutcome, ...]:
         return tuple(item for item in self.outcomes if item.end == "survived")
 
@@ -63,6 +68,10 @@ class KillMatrix(Frozen):
         others = len(self.outcomes) - self.judged
         rest = f", {others} equivalent or without a place" if others else ""
         return f"{len(self.killed)} of {self.judged} planted faults seen ({self.rate:.1%}){rest}"
+
+    def summary(self) -> str:
+        """The sentence, and how many of the seen were seen because they crashed."""
+        return f"{self.sentence()}; {len(self.crashed)} of those seen crashed" if self.crashed else self.sentence()
 
 
 class SignOffEvidence(Frozen):

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import build, inputs, native
+from harness import build, inputs, native, recheck
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
+from harness.arms.eager import EAGER, Eager
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.plain import Plain
-from harness.parity.rules import relative_frobenius
 from harness.ranks import agreed, meet, summed
 from harness.record import (
     AGAIN,
@@ -40,17 +40,17 @@ from harness.spec import ModelInputs, ModelSpec, Target, Workload
 from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.energy import joules_per_call
-from harness.timing.kernels import KernelDisagreement, time_kernels
+from harness.timing.kernels import time_kernels
 from harness.timing.launched import kernels_launched
 from harness.timing.protocol import Progress, Timed, measure
 from harness.timing.roofline import ceilings
+from harness.timing.same_work import KernelDisagreement
 from harness.timing.telemetry import Telemetry, telemetry_for
 
 DECODE_STEPS = 8
 """Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
-AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
-"""Relative Frobenius distance to the reference's logits, on inputs rewritten after timing: that the timed buffers still
-compute the model at all. Precision is proven before, on every level."""
+OURS = frozenset({CANDIDATE, AGAIN, COLD})
+"""Arms that compute with the stack's own weights, rounded where it rounds."""
 
 
 @dataclass
@@ -101,6 +101,7 @@ def time_case(
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(bench.work(phase))
+        bench.keep()
     bench.weigh(timing, telemetry)
     bench.recheck(timing)
     if process == case.timing.processes - 1:
@@ -137,6 +138,7 @@ class _Bench:
         self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
+        self.kept: dict[str, list[Tensor]] = {}
 
     def _prompt(self, purpose: str) -> ModelInputs:
         """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
@@ -161,7 +163,7 @@ class _Bench:
         ours, _ = build.candidate(self.spec, self.source, hf, self.stack, self.target)
         ours_s = timed_s(self.target.device, began)
         label = "+".join(self.stack) or "eager build"
-        arms: list[tuple[Arm, float]] = [(PEERS[name](hf), hf_s) for name in self.case.arms]
+        arms: list[tuple[Arm, float]] = [(self._peer(name), hf_s) for name in self.case.arms]
         if self.reuses(ours):
             shared = self.case.workload.shared_prefix_tokens
             arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
@@ -172,6 +174,11 @@ class _Bench:
             self._open(arm, load_s, timing, telemetry)
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
+
+    def _peer(self, name: str) -> Arm:
+        if name == EAGER:
+            return Eager(self.spec, self.source, self.hf, self.stack, self.target)
+        return PEERS[name](self.hf)
 
     def _open(self, arm: Arm, load_s: float, timing: Timing, telemetry: Telemetry) -> None:
         before = memory.allocated(self.target.device)
@@ -263,43 +270,34 @@ class _Bench:
             for report in timing.arms
         ]
 
+    def keep(self) -> None:
+        """Copies of what each arm gave in the phase that was just timed: its next call may use the same buffer."""
+        for name, output in self.last.items():
+            self.kept.setdefault(name, []).append(output.clone())
+
     def recheck(self, timing: Timing) -> None:
-        """The very buffers that were timed, on inputs rewritten in place."""
-        # Some arms answer in a buffer that their next call overwrites.
-        timed = {name: output.clone() for name, output in self.last.items()}
+        """Every arm on the very buffers that were timed, on inputs rewritten in place, against a reference that was not
+        timed."""
         self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
-        outputs = {arm.name: self._outputs(arm) for arm in self.arms}
+        plain = recheck.judge_of(PEERS[REFERENCE](self.hf), self.shape, self.first)
+        ours = plain
         if lossy(self.spec, self.stack):
-            outputs[REFERENCE] = self._outputs(PEERS[REFERENCE](rounded(self.spec, self.hf, self.stack)))
-        limit = AFTERWARDS[self.target.dtype]
-        for name in (CANDIDATE, AGAIN):
-            for phase, (ours, theirs) in enumerate(zip(outputs[name], outputs[REFERENCE], strict=True)):
-                error = relative_frobenius(ours, theirs)
-                if not error <= limit:
-                    raise HarnessError(
-                        f"{name}: after timing, its {('prefill', 'decode')[phase]} logits are {error:.3g} from the "
-                        f"reference's (limit {limit:g}): what was timed does not compute the model"
-                    )
-                if torch.equal(ours, timed[name]):
-                    raise HarnessError(f"{name}: rewritten inputs gave the timed output again: it is not computed")
-        timing.arms = [
-            report.model_copy(update={"rechecked": report.name in outputs and report.absent is None})
-            for report in timing.arms
-        ]
-
-    def _outputs(self, arm: Arm) -> list[Tensor]:
-        outputs = [arm.prefill(self.shape.inputs).clone()]
-        if self.shape.decode_steps:
-            arm.rewind()
-            outputs.append(arm.decode(self.first, 1).clone())
-        return outputs
+            held = rounded(self.spec, self.hf, self.stack)
+            ours = recheck.judge_of(PEERS[REFERENCE](held), self.shape, self.first)
+        for arm in self.arms:
+            found = recheck.outputs(arm, self.shape, self.first)
+            recheck.require_computed(arm.name, found, self.kept[arm.name])
+            recheck.require_model(arm.name, found, ours if arm.name in OURS else plain, self.target.dtype)
+        checked = {arm.name for arm in self.arms}
+        timing.arms = [report.model_copy(update={"rechecked": report.name in checked}) for report in timing.arms]
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""
         del self.hf
         self.arms.clear()
         self.last.clear()
+        self.kept.clear()
         gc.collect()
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -12,6 +12,8 @@ from harness.settings import Auto, Hardware, Kind
 
 CLUSTERS = (9, 0)
 """The first compute capability with thread block clusters."""
+CPU_RANKS = 2
+"""Processes that stand for devices on a CPU."""
 
 
 class MachineFacts(Protocol):
@@ -45,6 +47,11 @@ class Place:
     capabilities: frozenset[str]
     absent: str | None = None
     note: str | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that hold a model together where it is cut."""
+        return CPU_RANKS if self.kind == "cpu" else self.gpu_count
 
 
 class Sites(Protocol):

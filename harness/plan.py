@@ -29,6 +29,21 @@ WeightsBytes = Callable[[str, str, DType], int]
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What would be shared out: a model that `ranks` processes hold together, cut by the optimizations `cuts`."""
+
+    model: str
+    size: str
+    weights: str | None
+    cuts: tuple[str, ...]
+    ranks: int
+
+
+Uneven = Callable[[Shares], str | None]
+"""Why the shares cannot be even; None where they can."""
+
+
+@dataclass(frozen=True)
 class _Expanded:
     case: Case
     reason: str | None
@@ -36,7 +51,12 @@ class _Expanded:
 
 
 def expand(
-    settings: Sequence[Settings], specs: Mapping[str, Offer], site: Sites, weights_bytes: WeightsBytes, sweep: bool
+    settings: Sequence[Settings],
+    specs: Mapping[str, Offer],
+    site: Sites,
+    weights_bytes: WeightsBytes,
+    uneven: Uneven,
+    sweep: bool,
 ) -> Plan:
     """All cases of the jobs, duplicates merged, in the order asked.
 
@@ -44,9 +64,11 @@ def expand(
     `sweep`, where it was not asked for alone, and a UserError otherwise. So is a plan that would run nothing: a run
     that measured nothing must not look like one that passed.
     """
-    weighed = cache(weights_bytes)
+    weighed, tried = cache(weights_bytes), cache(uneven)
     places = cache(site.place)
-    expanded = [item for job in settings for item in _expand_job(job, specs, places(job.hardware), weighed, sweep)]
+    expanded = [
+        item for job in settings for item in _expand_job(job, specs, places(job.hardware), weighed, tried, sweep)
+    ]
     cases = {item.case.key: item.case for item in expanded if item.reason is None}
     skips = {item.case.key: Skip(case=item.case, reason=item.reason) for item in expanded if item.reason is not None}
     notes = dict.fromkeys(note for item in expanded for note in item.notes)
@@ -58,7 +80,7 @@ def expand(
 
 
 def _expand_job(
-    job: Settings, specs: Mapping[str, Offer], place: Place, weights_bytes: WeightsBytes, sweep: bool
+    job: Settings, specs: Mapping[str, Offer], place: Place, weights_bytes: WeightsBytes, uneven: Uneven, sweep: bool
 ) -> Iterator[_Expanded]:
     name = job.model.name
     if name not in specs:
@@ -66,13 +88,13 @@ def _expand_job(
     spec = specs[name]
     workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
     shape = workload.shape(place.kind)
-    cuts = {item.name for item in spec.menu.items if item.shard}
     elsewhere = {item for other in specs.values() for item in other.menu.names()}
     for asked in _stacks(tuple(job.optimization), spec.menu, place):
         chosen = stack.resolve(name, spec.menu, asked, place.capabilities, elsewhere)
         if chosen.wrong and not sweep:
             raise UserError(chosen.wrong)
-        ranks = 0 if cuts.isdisjoint(chosen.names) else place.gpu_count
+        cuts = tuple(item.name for item in spec.menu.items if item.shard and item.name in chosen.names)
+        ranks = place.ranks if cuts else 0
         case = Case(
             model=name,
             size=_size(job, spec, place, shape.dtype, weights_bytes, ranks),
@@ -87,6 +109,8 @@ def _expand_job(
         )
         unable = place.absent or chosen.wrong or chosen.unable
         reason = unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)
+        if reason is None and ranks:
+            reason = uneven(Shares(name, case.size, job.weights, cuts, ranks))
         yield _Expanded(case, reason, _notes(case, place, chosen))
 
 

@@ -25,12 +25,11 @@ import torch.distributed as dist
 from harness.case import Case
 from harness.engines import fragment
 from harness.engines.fragment import Fragment
+from harness.place import CPU_RANKS
 from harness.record import Failure
 from harness.spec import ModelSpec, Target
 
 Found = TypeVar("Found")
-CPU_WORLD = 2
-"""Processes that stand for devices on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def world_of(case: Case, spec: ModelSpec) -> int:
     """How many ranks the stack cuts the model over; 0 when it cuts nothing."""
     if not any(spec.menu[name].shard for name in case.optimizations):
         return 0
-    return CPU_WORLD if case.hardware == "cpu" else torch.cuda.device_count()
+    return CPU_RANKS if case.hardware == "cpu" else torch.cuda.device_count()
 
 
 def join(place: Rank, device: torch.device, deadline_s: float) -> None:

@@ -11,10 +11,10 @@ from harness.checks import Parity
 from harness.errors import RecordError
 from harness.kill_matrix import KillMatrix
 
-SCHEMA_VERSION = 3
-READABLE = (1, 2, 3)
+SCHEMA_VERSION = 4
+READABLE = (1, 2, 3, 4)
 """Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer, version 3 the
-memory that the GPU itself counts."""
+memory that the GPU itself counts, version 4 the kernels of a decode step, hot times and whether a warm-up settled."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
@@ -23,6 +23,9 @@ INCONCLUSIVE: frozenset[str] = frozenset({"lost", "killed"})
 """Ends that say nothing about the case: it is run again on resume, and a later record of it replaces this one."""
 
 CANDIDATE = "candidate"
+WALL_DISAGREEMENT = 0.1
+"""Where device events and the wall clock differ by more, work ran where the events did not look."""
+
 AGAIN = "again"
 """The arm that is the candidate once more: what differs between the two is the measurement's own error."""
 REFERENCE = "reference"
@@ -44,6 +47,8 @@ class Block(Frozen):
     sentinel_ms: float | None = None
     wall_disagreement: float = 0.0
     """Relative difference between device events and the wall clock: large when work hides on another stream."""
+    settled: bool | None = None
+    """Whether the warm-up before the blocks of this process and phase had settled. None in records before version 4."""
 
     @property
     def dropped(self) -> bool:
@@ -92,7 +97,8 @@ class ArmReport(Frozen):
     """Kernels that the device runs for one decode step, those of embedding and head among them, by decoder layers. None
     where none was counted: off a GPU, without new tokens, and in all processes but the last."""
     rechecked: bool = False
-    """The timed outputs were compared again after timing, on rewritten inputs."""
+    """What was timed was compared with a reference that was not, in every phase, after timing and on rewritten inputs.
+    Versions of the harness before `recheck.py` compared the candidate alone, whatever they say here of other arms."""
     absent: str | None = None
     """Why this arm has no series; None when it ran."""
 
@@ -115,17 +121,26 @@ class Ceilings(Frozen):
 
 
 class KernelTime(Frozen):
-    """One kernel at one real shape, caches cold, against its eager twin."""
+    """One kernel at one real shape, against its eager twin. Cold and hot times are never compared with each other."""
 
     kernel: str
     case: str
     median_ms: float
+    """Caches cold: no launch finds anything of its inputs in a cache."""
     low_ms: float
     high_ms: float
     n: int
+    hot_ms: float | None = None
+    """Launched again and again on the same inputs, with what the caches keep of them. None in records before
+    version 4."""
+    hot_low_ms: float | None = None
+    hot_high_ms: float | None = None
     twin_ms: float
+    """Caches cold."""
     bytes: int
     flops: int
+    written_bytes: int | None = None
+    """Of its outputs: a cache may hold so many of `bytes` back. None in records before version 4."""
     from_host: str | None = None
     """Why the launches were no CUDA graph's: the host's time is in `median_ms`."""
     twin_from_host: str | None = None

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
-from harness.errors import HarnessError, UnknownName
+from harness.errors import HarnessError, UnevenShares, UnknownName
 from harness.spec import Menu, ModelSpec
 
 if TYPE_CHECKING:
     from harness.case import DType
+    from harness.plan import Shares
 
 MODELS = Path(next(iter(models.__path__)))
 
@@ -60,3 +61,21 @@ def weights_bytes(model: str, size: str, dtype: DType) -> int:
     with torch.device("meta"):
         module = spec.build(spec.sizes[size], getattr(torch, dtype), torch.device("meta"))
     return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+
+
+def uneven(shares: Shares) -> str | None:
+    """Why ranks cannot share a model evenly, tried on the meta device: nothing is allocated."""
+    import torch
+
+    from harness.build import Source
+    from harness.spec import Target
+
+    spec, meta = load(shares.model), torch.device("meta")
+    config = Source.of(spec, shares.size, 0, shares.weights).config
+    target = Target(meta, torch.float32, "none", 0, shares.ranks)
+    for cut in filter(None, (spec.menu[name].shard for name in shares.cuts)):
+        try:
+            cut(spec.build(config, torch.float32, meta), target)
+        except UnevenShares as error:
+            return str(error)
+    return None

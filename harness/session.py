@@ -20,7 +20,7 @@ from harness.engines.stamp import Stamp
 from harness.errors import UserError
 from harness.outcome import Outcome
 from harness.place import Cluster, MachineFacts, Place, Site
-from harness.plan import Offer, WeightsBytes, expand, needed_bytes, proof_bytes
+from harness.plan import Offer, Uneven, WeightsBytes, expand, needed_bytes, proof_bytes
 from harness.record import Environment, Record
 from harness.redaction import withheld
 from harness.run_file import RunWriter, run_path
@@ -42,10 +42,12 @@ class World:
     probe: Callable[[], MachineFacts]
     load: Callable[[str], Offer]
     weights_bytes: WeightsBytes
+    uneven: Uneven
     check_weights: Callable[[str, Path], None]
     capture: Callable[[], Environment]
     judge: Callable[[Record], Sequence[PhaseComparison]]
-    report: Callable[[Sequence[Record], Plan, str, Path, Sequence[str]], Sequence[Path]]
+    report: Callable[[Sequence[Record], Plan, str, Path, Sequence[str], Path], Sequence[Path]]
+    """Records, plan, run, where to, formats, and the folder of records."""
     worker_module: str
     mutants: bool = False
     """Whether faults are planted to judge the gate of every case that passes."""
@@ -71,7 +73,7 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
     machine = world.probe()
     here = Site(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
     sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
-    plan = expand(jobs, specs, sites, world.weights_bytes, sweep)
+    plan = expand(jobs, specs, sites, world.weights_bytes, world.uneven, sweep)
     durations = cost.read_durations(DURATIONS)
     costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
     weighed = cache(world.weights_bytes)
@@ -112,7 +114,9 @@ def conduct(
         return 0
     run, run_file, records = _run(whole, cases, skips, asked, world, err)
     outcome = Outcome(records, {record.key: world.judge(record) for record in records if record.series})
-    reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report) if asked.report else ()
+    reports: Sequence[Path] = ()
+    if asked.report:
+        reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report, Path(asked.out))
     print_matrices(records, out)
     console.print_outcome(outcome, run_file, reports, out)
     return outcome.exit_code if cases else 0

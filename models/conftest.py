@@ -28,3 +28,11 @@ def run_judge(script: Path, *arguments: str, interpret: bool) -> Any:
 @pytest.fixture(scope="session")
 def judge() -> Callable[..., Any]:
     return run_judge
+
+
+@pytest.fixture(scope="module")
+def ranks(judge: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
+    """What worlds of 1, 2 and 4 real processes make of the model whose SPEC the test's module names: world -> `random`
+    or `checkpoint` weights -> `error`, `alike` and `held`."""
+    script = Path(__file__).parent / "common" / "tests" / "tensor_parallel_judge.py"
+    return judge(script, request.module.SPEC.name, interpret=False)

@@ -17,4 +17,5 @@ PEERS: dict[str, Callable[[Any], Arm]] = {
     "hf_max_autotune": lambda model: HFCompiled(model, "hf_max_autotune", "max-autotune"),
     "liger": Liger,
 }
-"""Each takes the Hugging Face model. Names are those of conf/arm."""
+"""Each takes the Hugging Face model. Names are those of conf/arm, where `eager` (`harness.arms.eager`) stands beside
+them."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Literal, get_args
+from typing import get_args
 
+from harness.compare import floors
+from harness.compare.agreement import PROCESSES
 from harness.compare.estimate import Estimate, across_processes, allowing
-from harness.record import AGAIN, CANDIDATE, REFERENCE, Phase, Record
+from harness.record import AGAIN, CANDIDATE, REFERENCE, WALL_DISAGREEMENT, Block, Phase, Record
 
 DROPPED_LIMIT = 0.2
-FLOOR_LIMIT = 0.95
-RESIDENT_BYTES = 256 * 2**20
-"""Less traffic than this may be served by a cache, which the measured memory ceiling says nothing about: no memory
-floor is claimed for it."""
-SHORT_FLOPS = 10**9
-"""Fewer operations than this last well under a second anywhere; the matmul ceiling of a CPU, which other work shares,
-moves by more than that from one moment to the next: no compute floor is claimed for them."""
-
-Bound = Literal["memory", "compute"]
 Times = dict[tuple[int, int], float]
 """Milliseconds per call by (process, block)."""
 
@@ -48,9 +42,12 @@ class PhaseComparison:
     """Bytes or flops of the phase over the ceiling measured in the run, whichever is longer."""
     roofline_fraction: float | None
     """floor_ms over candidate_ms."""
-    bound: Bound | None
+    bound: floors.Bound | None
     dropped_blocks: int
     total_blocks: int
+    processes: int
+    sound_processes: int
+    """Those whose warm-up settled and that kept as many blocks as the timing asks for at least."""
 
 
 def arms(record: Record) -> tuple[PhaseComparison, ...]:
@@ -81,12 +78,17 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
 
     again = against(AGAIN) if AGAIN in every else None
     medians = {name: median((kept[name] or every[name]).values()) for name in every}
-    floor_ms, bound = _floor(record, phase)
+    floor_ms, bound = floors.of_phase(record, phase)
     invalid = (
         *_self_difference(again),
         *_disturbances(len(dropped), len(blocks), max((block.foreign_processes for block in blocks), default=0)),
-        *_below_floor(medians[CANDIDATE], floor_ms),
+        *_two_clocks(blocks),
+        *floors.below(medians[CANDIDATE], floor_ms),
     )
+    kept_blocks = _kept_blocks(blocks, every[CANDIDATE])
+    unsettled = {block.process for block in blocks if block.settled is False}
+    short = {process for process, count in kept_blocks.items() if count < record.case.timing.min_blocks}
+    doubts = _doubts(len(kept_blocks), len(unsettled), len(short), record.case.timing.min_blocks)
     others = sorted((name for name in every if name not in (CANDIDATE, AGAIN)), key=lambda name: name != REFERENCE)
     labels = {arm.name: arm.label for arm in record.arms}
     return PhaseComparison(
@@ -94,7 +96,7 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
         candidate_ms=medians[CANDIDATE],
         against=tuple(
             ArmComparison(
-                name, labels.get(name, name), medians[name], _qualified(against(name), again, invalid, margin)
+                name, labels.get(name, name), medians[name], _qualified(against(name), again, invalid, doubts, margin)
             )
             for name in others
         ),
@@ -105,6 +107,8 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
         bound=bound,
         dropped_blocks=len(dropped),
         total_blocks=len(blocks),
+        processes=len(kept_blocks),
+        sound_processes=len(kept_blocks.keys() - unsettled - short),
     )
 
 
@@ -115,24 +119,6 @@ def _times(record: Record, phase: Phase, arm: str) -> Times:
         if series.arm == arm and series.phase == phase
         for block, sample in zip(series.blocks, series.samples_ms, strict=True)
     }
-
-
-def _floor(record: Record, phase: Phase) -> tuple[float | None, Bound | None]:
-    """The least time of one call at the ceilings measured in this run, and which of them sets it.
-
-    A matmul ceiling counts only in the workload's own dtype: one in another dtype is no limit.
-    """
-    work = next((work for work in record.work if work.phase == phase), None)
-    ceilings = record.ceilings
-    if work is None or ceilings is None:
-        return None, None
-    floors: list[tuple[float, Bound]] = []
-    if ceilings.read_bytes_per_s and work.bytes >= RESIDENT_BYTES:
-        floors.append((work.bytes / ceilings.read_bytes_per_s * 1e3, "memory"))
-    comparable = ceilings.matmul_dtype == record.case.workload.dtype and work.flops >= SHORT_FLOPS
-    if ceilings.matmul_flops_per_s and comparable:
-        floors.append((work.flops / ceilings.matmul_flops_per_s * 1e3, "compute"))
-    return max(floors) if floors else (None, None)
 
 
 def _self_difference(again: Estimate | None) -> tuple[str, ...]:
@@ -150,14 +136,37 @@ def _disturbances(dropped: int, total: int, foreign: int) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _below_floor(candidate_ms: float, floor_ms: float | None) -> tuple[str, ...]:
-    if floor_ms is None or candidate_ms >= FLOOR_LIMIT * floor_ms:
+def _two_clocks(blocks: Sequence[Block]) -> tuple[str, ...]:
+    apart = median([block.wall_disagreement for block in blocks if not block.dropped] or [0.0])
+    if apart <= WALL_DISAGREEMENT:
         return ()
-    return (f"{candidate_ms:.4g} ms is under {FLOOR_LIMIT} of the physical floor {floor_ms:.4g} ms: work was left out",)
+    return (f"device events and the wall clock differ by {apart:.0%}: work ran outside the timed stream",)
 
 
-def _qualified(found: Estimate, again: Estimate | None, invalid: tuple[str, ...], margin: float) -> Estimate:
+def _kept_blocks(blocks: Sequence[Block], ours: Times) -> dict[int, int]:
+    """Blocks that count, by process."""
+    dropped = {(block.process, block.index) for block in blocks if block.dropped}
+    return {process: sum(at[0] == process for at in ours.keys() - dropped) for process, _ in ours}
+
+
+def _doubts(processes: int, unsettled: int, short: int, min_blocks: int) -> tuple[str, ...]:
+    """What stands beside every verdict of the phase, and widens none: the interval is as wide as what was measured."""
+    of = f"of {processes} process{'es' * (processes > 1)}"
+    doubts = []
+    if processes < PROCESSES:
+        doubts.append(f"{processes} of the {PROCESSES} processes that a verdict needs: a first look")
+    if unsettled:
+        doubts.append(f"the warm-up of {unsettled} {of} had not settled")
+    if short:
+        doubts.append(f"{short} {of} stopped before {min_blocks} blocks")
+    return tuple(doubts)
+
+
+def _qualified(
+    found: Estimate, again: Estimate | None, invalid: tuple[str, ...], doubts: tuple[str, ...], margin: float
+) -> Estimate:
     """What disturbs the whole phase overrides what the interval says."""
     if invalid:
         return replace(found, verdict="invalid", reasons=(*found.reasons, *invalid))
-    return allowing(found, [again], margin)
+    judged = allowing(found, [again], margin)
+    return replace(judged, reasons=(*judged.reasons, *doubts))

@@ -41,7 +41,7 @@ def _print(record: Record, matrix: KillMatrix, stream: TextIO) -> None:
             print(clean(f"{item.end}: {item.subject}: {item.name}: {item.reason}"), file=stream)
     for item in matrix.survivors:
         print(clean(f"SURVIVED: {item.subject}: {item.name} ({item.kind}): no level of the gate saw it"), file=stream)
-    print(clean(f"{record.case.label()}: {matrix.sentence()}, {matrix.wall_s:.0f} s"), file=stream)
+    print(clean(f"{record.case.label()}: {matrix.summary()}, {matrix.wall_s:.0f} s"), file=stream)
 
 
 def _by(item: MutantOutcome) -> str:

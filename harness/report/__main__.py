@@ -16,6 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = "a run file, benchmark_results/<hardware>/<run>.jsonl; with --dashboard the folder (benchmark_results)"
     parser.add_argument("run", type=Path, nargs="?", help=given)
     parser.add_argument("--out", type=Path, help="folder to write <run>/ into (reports); with --dashboard the site's")
+    beside = "folder of records, to tell what is known of the gate (benchmark_results)"
+    parser.add_argument("--records", type=Path, default=Path("benchmark_results"), help=beside)
     parser.add_argument("--dashboard", action="store_true", help="the site of every run under a folder, into --out")
     parser.add_argument("--format", default="html,markdown", help="html, markdown or both (html,markdown)")
     chosen = parser.parse_args(arguments)
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if chosen.run is None:
             raise UserError("no run file given: name one under benchmark_results, or add --dashboard")
-        for path in report(chosen.run, chosen.out or Path("reports"), chosen.format.split(",")):
+        for path in report(chosen.run, chosen.out or Path("reports"), chosen.format.split(","), chosen.records):
             print(path)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -33,15 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(path: Path, out: Path, formats: Sequence[str]) -> list[Path]:
+def report(path: Path, out: Path, formats: Sequence[str], records: Path) -> list[Path]:
     """Render a run file; its name without the suffix is the run's."""
+    from harness.gate_records import read_gate
     from harness.report import render
     from harness.run_file import read_file
 
     if not path.is_file():
         raise UserError(f"no run file {path}: give one under benchmark_results")
     found = read_file(path)
-    return render.write(found.records, found.plan, found.run, out, formats)
+    return render.write(found.records, found.plan, found.run, out, formats, read_gate(records))
 
 
 def dashboard(results: Path, out: Path) -> Path:

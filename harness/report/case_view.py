@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.case import Case
+from harness.gate_records import GateRecords
 from harness.record import Environment, Failure, ReceiptNote, Record
-from harness.report import formats, judged, machine, mutants, speed, verdicts
+from harness.report import formats, gate, judged, machine, mutants, speed, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
@@ -51,6 +52,8 @@ class CaseView:
     reproducer: str | None
     """The command that runs the saved failure again."""
     mutants: MutantsView | None
+    gate: tuple[str, ...]
+    """What is on record of the gate that judged it."""
     levels: tuple[LevelView, ...]
     not_judged: Table | None
     receipts: tuple[Receipt, ...]
@@ -69,7 +72,7 @@ class CaseView:
         return f"{self.name} ({self.detail})"
 
 
-def build(record: Record, phases: Sequence[PhaseComparison]) -> CaseView:
+def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateRecords) -> CaseView:
     """`phases` is the judged speed of this record; () when it was not timed."""
     parity, case = record.parity, record.case
     return CaseView(
@@ -80,6 +83,7 @@ def build(record: Record, phases: Sequence[PhaseComparison]) -> CaseView:
         facts=_facts(record),
         reproducer=_replay(record) if parity and parity.reproducer else None,
         mutants=mutants.view(record.kill_matrix) if record.kill_matrix else None,
+        gate=tuple(gate.lines(record, on_record)),
         divergence=parity.first_divergence.sentence() if parity and parity.first_divergence else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,

@@ -9,10 +9,7 @@ from harness.report import formats
 from harness.report.cells import Cell, Table, Tone, columns, row
 from harness.report.judged import LEVELS
 
-NONE_RAN = (
-    "No faults were planted in this run. That its gate can fail is shown by a kill matrix of the same sources; without "
-    "one on record it is not signed off."
-)
+NONE_RAN = "No faults were planted in this run."
 TONES: dict[str, Tone] = {
     "killed": "good",
     "crash": "good",
@@ -36,7 +33,7 @@ def view(matrix: KillMatrix) -> MutantsView:
     unseen = [item for item in matrix.outcomes if item not in matrix.killed]
     unseen.sort(key=lambda item: item.end != "survived")
     return MutantsView(
-        sentence=f"{matrix.sentence()}.",
+        sentence=f"{matrix.summary()}.",
         by_subject=_by_subject(matrix),
         unseen=_unseen(unseen) if unseen else None,
         seen=_seen(matrix),

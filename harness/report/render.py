@@ -11,9 +11,9 @@ from markupsafe import Markup, escape
 
 from harness.case import Plan
 from harness.errors import UnknownName, UserError
+from harness.gate_records import GateRecords
 from harness.record import Record
-from harness.report.mutants import NONE_RAN
-from harness.report.view import RunView, build
+from harness.report.view import NOTHING, RunView, build
 
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -22,7 +22,14 @@ Pages = dict[str, str]
 """Path under the run's folder -> text."""
 
 
-def write(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: Sequence[str]) -> list[Path]:
+def write(
+    records: Sequence[Record],
+    plan: Plan,
+    run: str,
+    out: Path,
+    formats: Sequence[str],
+    on_record: GateRecords = NOTHING,
+) -> list[Path]:
     """Write the report of a run under `out/<run>`: `html` is index.html and cases/<key>.html, `markdown` report.md.
 
     UserError where a format is unknown, the run's name could leave `out`, or the folder cannot be written.
@@ -34,7 +41,7 @@ def write(records: Sequence[Record], plan: Plan, run: str, out: Path, formats: S
         raise UserError(
             f"run name '{run}' is not letters, digits, dot, dash: its report could be written outside {out}"
         )
-    view = build(records, plan, run)
+    view = build(records, plan, run, on_record=on_record)
     pages = {path: text for name in formats for path, text in FORMATS[name](view).items()}
     return [save(out / run, path, text) for path, text in pages.items()]
 
@@ -70,7 +77,6 @@ def environment_for_html() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
-    environment.globals["no_mutants"] = NONE_RAN
     return environment
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.record import AGAIN, CANDIDATE, Ceilings, Phase, Record
+from harness.compare import floors
+from harness.record import AGAIN, CANDIDATE, Ceilings, KernelTime, Phase, Record
 from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from harness.compare.estimate import Estimate, Verdict
 
 ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable change#", "Verdict")
+FIELDS: dict[Phase, tuple[str, str]] = {
+    "prefill": ("Time to first token", "prompt tokens"),
+    "decode": ("Time per output token", "new tokens"),
+}
+"""What a phase is called where inference is served, and what it counts."""
 CALLS = {"prefill": "one prefill", "decode": "one decode step"}
 VERDICT_TONES: dict[Verdict, Tone] = {
     "faster": "good",
@@ -102,13 +108,14 @@ def arm_labels(record: Record) -> dict[str, str]:
 
 
 def kernels_table(record: Record) -> Table:
-    """Each kernel beside its eager twin and beside the ceilings of the run, caches cold."""
+    """Each kernel beside its eager twin and the ceilings of the run. All but the hot time is with cold caches."""
     names = columns(
         "Kernel",
         "Shape",
-        "Median#",
+        "Median, cold#",
         "99 % interval#",
         "n#",
+        "Median, hot#",
         "Traffic#",
         "Of read ceiling#",
         "Of matmul ceiling#",
@@ -120,9 +127,10 @@ def kernels_table(record: Record) -> Table:
         row(
             kernel.kernel,
             kernel.case,
-            f"{formats.milliseconds(kernel.median_ms)}{_host(kernel.from_host)}",
+            _cold(record, kernel),
             f"{formats.significant(kernel.low_ms)}–{formats.significant(kernel.high_ms)} ms",
             f"{kernel.n:,}",
+            formats.NONE if kernel.hot_ms is None else formats.milliseconds(kernel.hot_ms),
             formats.rate(kernel.bytes / kernel.median_ms * 1e3, "B/s"),
             _fraction(kernel.bytes, kernel.median_ms, ceilings.read_bytes_per_s),
             _fraction(kernel.flops, kernel.median_ms, compute),
@@ -131,6 +139,13 @@ def kernels_table(record: Record) -> Table:
         for kernel in record.kernels
     )
     return Table("Kernels at real shapes", names, rows)
+
+
+def _cold(record: Record, kernel: KernelTime) -> Cell:
+    """The cold time, with the reason where it cannot be one."""
+    text = f"{formats.milliseconds(kernel.median_ms)}{_host(kernel.from_host)}"
+    invalid = floors.below(kernel.median_ms, floors.of_kernel(record, kernel)[0])
+    return Cell(text, f"invalid: {'; '.join(invalid)}" if invalid else "", "bad" if invalid else None)
 
 
 def _host(reason: str | None) -> str:
@@ -154,8 +169,13 @@ def ceiling_text(ceilings: Ceilings | None) -> str:
 
 def _facts(record: Record, found: PhaseComparison) -> tuple[Fact, ...]:
     processes = len({series.process for series in record.series if series.phase == found.phase})
+    first, tokens = FIELDS[found.phase]
+    shape = record.case.workload
+    made = shape.batch * (shape.prompt_tokens if found.phase == "prefill" else 1)
     taken = f"{found.total_blocks} in {formats.number_of(processes, 'process', 'processes')}"
     return (
+        Fact(first, formats.milliseconds(found.candidate_ms)),
+        Fact("Throughput", f"{made / found.candidate_ms * 1e3:,.0f} {tokens} a second, {shape.batch} at a time"),
         Fact("Roofline", _roofline(found)),
         Fact("Measured ceilings", ceiling_text(record.ceilings)),
         Fact("A/A (candidate against itself)", _self_check(found.again)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.checks import Parity
+from harness.compare.agreement import PROCESSES
 from harness.record import FAILURES, Record
 from harness.report import formats
 from harness.report.cells import Banner, Tone
@@ -37,7 +38,6 @@ ENDS = {
     "killed": "was killed",
     "timed_out": "ran out of time",
 }
-FEWEST_PROCESSES = 3
 
 
 def of_case(record: Record, phases: Sequence[PhaseComparison]) -> Banner:
@@ -104,7 +104,7 @@ def _of_speed(record: Record, phases: Sequence[PhaseComparison]) -> Banner:
             sentences.insert(0, _speed_sentence(verdict, judged))
     remarks = [_baselines(pairs)] if pairs else []
     processes = len({series.process for series in record.series})
-    if processes < FEWEST_PROCESSES:
+    if processes < PROCESSES:
         remarks.append(f"Timed in {formats.number_of(processes, 'process', 'processes')}: a first look, not a verdict.")
     word = min(words, key=WORST_FIRST.index)
     return _banner(word, f"parity proven, {'; '.join(sentences)}", *remarks, *_remarks(record))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.case import Case, Plan
 from harness.errors import RecordError
+from harness.gate_records import GateRecords
 from harness.record import FAILURES, Record
 from harness.report import ablation, case_view, formats, judged, verdicts
 from harness.report.ablation import AblationView
@@ -30,6 +31,7 @@ ENDS = {
     "killed": "was killed",
     "timed_out": "ran out of time",
 }
+NOTHING = GateRecords()
 NO_RECORD = "the run ended without a record of this case"
 
 
@@ -69,6 +71,11 @@ class RunView:
     """Sweeps over stacks, each phase taken apart by optimization."""
 
     @property
+    def gate(self) -> tuple[str, ...]:
+        """What is on record of the gate, each line once."""
+        return tuple(dict.fromkeys(line for case in self.cases for line in case.gate))
+
+    @property
     def timed(self) -> tuple[CaseView, ...]:
         return tuple(case for case in self.cases if case.phases)
 
@@ -79,8 +86,15 @@ class RunView:
         return tuple(mark for mark in marks if mark is not None)
 
 
-def build(records: Sequence[Record], plan: Plan, run: str, compare: Compare | None = None) -> RunView:
-    """The view of one run. `compare` judges the speed of a record; by default `harness.compare.arms.arms`.
+def build(
+    records: Sequence[Record],
+    plan: Plan,
+    run: str,
+    compare: Compare | None = None,
+    on_record: GateRecords = NOTHING,
+) -> RunView:
+    """The view of one run. `compare` judges the speed of a record; by default `harness.compare.arms.arms`. `on_record`
+    is what is known of the gate beside this run.
 
     Raises RecordError where the records are not those of the plan: coverage could not add up.
     """
@@ -88,7 +102,7 @@ def build(records: Sequence[Record], plan: Plan, run: str, compare: Compare | No
     judge = compare or _default_compare()
     ran = {key: record for key, record in by_key.items() if record.status != "skipped"}
     phases = {key: judge(record) for key, record in ran.items()}
-    cases = tuple(case_view.build(record, phases[key]) for key, record in ran.items())
+    cases = tuple(case_view.build(record, phases[key], on_record) for key, record in ran.items())
     skips = {skip.case.key: (skip.case, skip.reason) for skip in plan.skipped}
     skips |= {key: (record.case, record.reason or "") for key, record in by_key.items() if key not in ran}
     asked = [case for case in plan.cases if case.key not in skips]

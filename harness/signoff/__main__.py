@@ -20,6 +20,7 @@ from harness import compose, registry
 from harness.case import Case
 from harness.environment import holds
 from harness.errors import RecordError, UnknownName, UserError
+from harness.gate_records import read
 from harness.hardware import probe
 from harness.history import accepted
 from harness.place import Cluster
@@ -27,7 +28,7 @@ from harness.plan import expand
 from harness.settings import Settings
 from harness.signoff import document, policy
 from harness.signoff.decision import Decision, decide
-from harness.signoff.evidence import Evidence, gather, read
+from harness.signoff.evidence import Evidence, gather
 from harness.signoff.policy import Waiver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +119,7 @@ def _own(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], dic
 
 def _cases(jobs: Sequence[Settings]) -> tuple[Case, ...]:
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
-    plan = expand(jobs, specs, Cluster(probe().memory_bytes), registry.weights_bytes, sweep=False)
+    plan = expand(jobs, specs, Cluster(probe().memory_bytes), registry.weights_bytes, registry.uneven, sweep=False)
     return plan.cases
 
 

@@ -11,15 +11,17 @@ from pydantic import model_validator
 
 from harness.case import Case, Frozen
 from harness.checks import KERNELS_IN_PLACE, Level
+from harness.compare.agreement import PROCESSES
 from harness.compare.arms import arms
 from harness.errors import RecordError
+from harness.gate_records import Source
 from harness.history import accepted, nights, rules
 from harness.history.accepted import Accepted
 from harness.kill_matrix import SignOffEvidence
 from harness.outcome import against_strongest, why
 from harness.record import CANDIDATE, REFERENCE, Phase, Record
 from harness.signoff import paths
-from harness.signoff.evidence import Evidence, Source
+from harness.signoff.evidence import Evidence
 from harness.signoff.policy import Policy, Waiver
 
 Requirement = Literal[
@@ -252,7 +254,10 @@ def _speed(record: Record, policy: Policy, measure: str) -> Iterator[Finding]:
             f"{estimate.verdict}: {estimate.speedup:.3f}x [{estimate.low:.3f}, {estimate.high:.3f}] against "
             f"{phase.strongest}, {estimate.n} pairs{doubts}"
         )
-        yield Finding(requirement=name, met=estimate.verdict in enough, found=found, supply=measure)
+        asked = min(policy.processes, PROCESSES)
+        sound = phase.sound_processes >= asked
+        found += "" if sound else f"; {phase.sound_processes} of the {asked} sound processes that a verdict needs"
+        yield Finding(requirement=name, met=estimate.verdict in enough and sound, found=found, supply=measure)
 
 
 def _memory(record: Record, policy: Policy, measure: str) -> Finding:

@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from harness.case import Case
+from harness.gate_records import Source, newest_matrix
 from harness.history.accepted import Accepted
 from harness.record import Record
-from harness.run_file import read_file
 
 ENDS = frozenset({"lost", "skipped"})
 """Of records that say nothing about a case."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A record where it lies."""
-
-    path: str
-    """Under the folder of records."""
-    digest: str
-    """Of the record's content."""
-    record: Record
 
 
 @dataclass(frozen=True)
@@ -48,16 +36,6 @@ class Evidence:
         return tuple({source.digest: source for source in sources}.values())
 
 
-def read(folder: Path) -> list[Source]:
-    """Every record under `folder`, oldest first. RecordError names a file that is not what was written."""
-    found = []
-    for path in sorted(folder.rglob("*.jsonl")):
-        file = read_file(path)
-        name = path.relative_to(folder).as_posix()
-        found += [Source(name, digest, record) for digest, record in zip(file.hashes, file.records, strict=True)]
-    return sorted(found, key=lambda source: (source.record.started_at, source.path))
-
-
 def gather(case: Case, sources: Sequence[Source], steps: Sequence[Accepted], until: datetime) -> Evidence:
     """What `sources` and the accepted `steps`, oldest first, said about the case at the time `until`."""
     sources = [source for source in sources if datetime.fromisoformat(source.record.started_at) <= until]
@@ -67,7 +45,7 @@ def gather(case: Case, sources: Sequence[Source], steps: Sequence[Accepted], unt
     return Evidence(
         case=case,
         newest=newest,
-        matrix=_matrix(newest, sources) if newest else None,
+        matrix=newest_matrix(newest.record, sources) if newest else None,
         proof=_proof(newest, sources) if newest else None,
         earlier=tuple(source for source in mine[:-1] if newest and _comparable(source.record, newest.record)),
         steps=tuple(
@@ -87,20 +65,6 @@ def _same(one: Case, other: Case) -> bool:
 def _proof(newest: Source, sources: Sequence[Source]) -> Source | None:
     named = newest.record.proof
     return next((source for source in sources if named and source.digest == named.content), None)
-
-
-def _matrix(newest: Source, sources: Sequence[Source]) -> Source | None:
-    wanted = newest.record.provenance
-    if wanted is None:
-        return None
-    for source in reversed(sources):
-        record, held = source.record, source.record.provenance
-        if not record.kill_matrix or held is None or record.provisional:
-            continue
-        alike = (record.case.model, record.case.hardware) == (newest.record.case.model, newest.record.case.hardware)
-        if alike and held.kernel_sources == wanted.kernel_sources:
-            return source
-    return None
 
 
 def _comparable(earlier: Record, newest: Record) -> bool:

@@ -30,6 +30,7 @@ def world() -> World:
         probe=FakeMachine,
         load=lambda name: MODEL,
         weights_bytes=lambda model, size, dtype: GIB,
+        uneven=lambda shares: None,
         check_weights=lambda model, directory: None,
         capture=lambda: HERE,
         judge=lambda record: (),

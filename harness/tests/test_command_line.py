@@ -39,7 +39,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     sizes = {path.stem for path in (conf / "size").glob("*.yaml")} - {"auto"}
     seeing = dataclasses.replace(model, sizes={size: {"vision_config": {}} for size in sorted(sizes)})
 
-    def report(records, plan, run, out, formats):
+    def report(records, plan, run, out, formats, results):
         assert formats == ("html", "markdown")
         return [out / run / "index.html"]
 
@@ -47,6 +47,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
         probe=lambda: cpu_site.machine,
         load={"glm_4_7": model, "qwen3_vl_2b": seeing}.__getitem__,
         weights_bytes=lambda model, size, dtype: 2**30,
+        uneven=lambda shares: None,
         check_weights=lambda model, directory: read_config(directory),
         capture=lambda: environment,
         judge=lambda record: (),
@@ -82,6 +83,8 @@ def with_judge(world, verdict):
         bound=None,
         dropped_blocks=0,
         total_blocks=20,
+        processes=1,
+        sound_processes=1,
     )
     return World(**(vars(world) | {"judge": lambda record: (phase,)}))
 

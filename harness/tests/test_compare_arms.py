@@ -7,9 +7,11 @@ import pytest
 
 from harness.case import Case, TimingSettings, WorkloadShape
 from harness.checks import Check, Parity
-from harness.compare.arms import RESIDENT_BYTES, SHORT_FLOPS, arms
+from harness.compare import floors
+from harness.compare.arms import arms
 from harness.compare.estimate import of_pairs
-from harness.record import ArmReport, Block, Ceilings, Record, Series, Work
+from harness.compare.floors import RESIDENT_BYTES, SHORT_FLOPS
+from harness.record import ArmReport, Block, Ceilings, KernelTime, Record, Series, Work
 
 MARGIN = 0.01
 TIMING = TimingSettings(
@@ -250,3 +252,50 @@ def test_a_time_under_the_physical_floor_is_invalid(bytes_, verdict):
     (phase,) = arms(healthy(work=work(bytes_, 1), ceilings=ceilings()))
     assert first(phase).verdict == verdict
     assert any("physical floor" in reason for reason in first(phase).reasons) == (verdict == "invalid")
+
+
+def test_clocks_that_disagree_are_invalid():
+    (phase,) = arms(healthy(machine=blocks(lambda p, i: {"wall_disagreement": 0.5 if i < 6 else 0.0})))
+    assert first(phase).verdict == "invalid"
+    assert "differ by 50%: work ran outside the timed stream" in first(phase).reasons[0]
+    (phase,) = arms(healthy(machine=blocks(lambda p, i: {"wall_disagreement": 0.5 if i < 4 else 0.0})))
+    assert first(phase).verdict == "faster"
+
+
+@pytest.mark.parametrize(("count", "reasons"), [(1, 1), (2, 1), (3, 0)])
+def test_fewer_than_three_processes_are_a_first_look(count, reasons):
+    times = (by_process(arm, *[ms] * count) for arm, ms in (("candidate", 2.0), ("again", 2.0), ("reference", 4.0)))
+    machine = tuple(Block(process=p, index=i, phase="decode") for p in range(count) for i in range(BLOCKS))
+    (phase,) = arms(record(*times, machine=machine))
+    assert (first(phase).verdict, phase.processes, phase.sound_processes) == ("faster", count, count)
+    assert len(first(phase).reasons) == reasons
+    assert not reasons or first(phase).reasons[0] == f"{count} of the 3 processes that a verdict needs: a first look"
+
+
+def test_a_process_that_did_not_settle_or_stopped_early_is_not_sound_and_voids_nothing():
+    few = range(BLOCKS - 1)
+    cut = [one for arm, ms in (("candidate", 2.0), ("again", 2.0), ("reference", 4.0)) for one in series(arm, ms, few)]
+    (phase,) = arms(record(tuple(cut), machine=blocks(lambda p, i: {"settled": p != 0})))
+    assert (first(phase).verdict, phase.sound_processes) == ("faster", 0)
+    assert first(phase).reasons == (
+        "the warm-up of 1 of 3 processes had not settled",
+        "3 of 3 processes stopped before 10 blocks",
+    )
+    (phase,) = arms(healthy(machine=blocks(lambda p, i: {"settled": p != 0})))
+    assert phase.sound_processes == 2
+
+
+def kernel_time(**changes):
+    fields = {"low_ms": 1.0, "high_ms": 1.0, "n": 31, "twin_ms": 2.0, "bytes": 3 * 10**9, "flops": 1}
+    return KernelTime(kernel="k", case="c", **(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("median_ms", "written_bytes", "below"),
+    [(1.0, 2 * 10**9, False), (0.94, 2 * 10**9, True), (0.94, 25 * 10**8, False), (0.1, None, False)],
+    ids=["at the floor", "under it", "writes may stay in a cache", "a record that does not tell"],
+)
+def test_a_kernel_is_held_to_the_floor_of_what_it_reads(median_ms, written_bytes, below):
+    time = kernel_time(median_ms=median_ms, written_bytes=written_bytes)
+    floor_ms, _ = floors.of_kernel(healthy(ceilings=ceilings()), time)
+    assert bool(floors.below(median_ms, floor_ms)) is below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import components, registry
-from harness.components import COMPONENTS, ROOT, Evidence, committed, table, written
+from harness.component_rows import COMPONENTS, KERNEL_TESTS
+from harness.components import ROOT, Evidence, committed, table, written
 from harness.errors import HarnessError
 from harness.spec import Menu
 
@@ -39,6 +41,37 @@ def test_every_model_has_every_component(evidence: tuple[Evidence, ...]) -> None
     made = rows(table(SPECS, evidence))
     assert list(made) == [component.name for component in COMPONENTS]
     assert {name: cells for name, cells in made.items() if len(cells) != len(SPECS) or "not offered" in cells} == {}
+    lacking = {
+        name: [spec.name for spec, cell in zip(SPECS, cells, strict=True) if cell == "none"]
+        for name, cells in made.items()
+    }
+    assert {name: models for name, models in lacking.items() if models} == {
+        "router and experts": [spec.name for spec in SPECS if spec.routing is None],
+        "vision": [spec.name for spec in SPECS if spec.vision is None],
+    }
+
+
+@pytest.mark.parametrize("file", [file for file in KERNEL_TESTS if file.endswith("_kernels.py")])
+def test_a_test_of_kernels_judges_those_that_the_table_says(file: str) -> None:
+    subject = file.removeprefix("test_").removesuffix("_kernels.py")
+    judge = importlib.import_module(f"models.common.kernels.tests.{subject}_judge")
+    assert {kernel.name for kernel in judge.KERNELS} == set(KERNEL_TESTS[file])
+
+
+def test_a_row_cites_what_this_model_does_otherwise_and_the_tests_of_its_own_kernels() -> None:
+    made = rows(table(SPECS, ()))
+    cells = {spec.name: cell for spec, cell in zip(SPECS, made["rotary"], strict=True)}
+    assert {name for name, cell in cells.items() if "test_qwen3_vl_positions.py" in cell} == {"qwen3_vl_2b"}
+    assert {name for name, cell in cells.items() if "test_tower_kernels.py" in cell} == {"qwen3_vl_2b"}
+    assert all("test_eager_twins.py" in cell and "test_layer_kernels.py" in cell for cell in cells.values())
+
+
+def test_a_kernel_that_no_test_judges_is_refused() -> None:
+    kernel = replace(CODER.menu["rotary"].kernels[0], name="unjudged")
+    rotary = replace(CODER.menu["rotary"], kernels=(kernel,))
+    items = tuple(rotary if item.name == "rotary" else item for item in CODER.menu.items)
+    with pytest.raises(HarnessError, match="no file in KERNEL_TESTS judges unjudged"):
+        table([replace(CODER, menu=Menu(items, ()))], ())
 
 
 def test_a_record_proves_the_optimizations_of_its_own_stack_and_model(evidence: tuple[Evidence, ...]) -> None:
@@ -69,6 +102,7 @@ def project(root: Path) -> Path:
         ("models/qwen3_coder_30b/rotary.py", "qwen3_coder_30b has no code of rotary: models/qwen3_coder_30b/rotary.py"),
         ("models/qwen3_coder_30b/tests/test_qwen3_coder_quantized.py", "no test of linear, fewer bits"),
         ("models/common/tests/test_kv_cache.py", "no test of KV cache"),
+        ("models/common/kernels/tests/test_moe_kernels.py", "no test of kernels, Triton"),
     ],
 )
 def test_a_cell_without_its_file_or_test_is_refused(tmp_path: Path, path: str, words: str) -> None:

@@ -57,7 +57,11 @@ def named(hardware: str, known: Any) -> Settings:
 
 
 def expand(jobs: Any, specs: Any, site: Any, weights: int = GIB, sweep: bool = False) -> Any:
-    return plan.expand(jobs, specs, site, lambda model, size, dtype: weights, sweep)
+    return plan.expand(jobs, specs, site, lambda model, size, dtype: weights, even, sweep)
+
+
+def even(shares: plan.Shares) -> None:
+    """Any ranks can share any model."""
 
 
 def test_auto_on_a_cpu_is_tiny_float16_and_leaves_out_what_needs_cuda_with_a_note(model, cpu_site):
@@ -93,8 +97,29 @@ def test_auto_size_leaves_room_for_a_whole_reference_beside_each_ranks_share(mod
     jobs = [
         job(hardware=KNOWN["h200_x2"].model_dump(), optimization={name: {}}) for name in ("tensor_parallel", "rotary")
     ]
-    result = plan.expand(jobs, {"toy": cutting}, gpu_site, lambda _, size, dtype: weighed[dtype], sweep=False)
+    result = plan.expand(jobs, {"toy": cutting}, gpu_site, lambda _, size, dtype: weighed[dtype], even, sweep=False)
     assert [case.size for case in result.cases] == [size, "full"]
+
+
+@pytest.mark.parametrize(("hardware", "ranks"), [("cpu", 2), ("h200_x2", 2)])
+def test_ranks_that_cannot_share_a_model_are_refused_before_anything_runs(model, gpu_site, hardware, ranks):
+    cut = optimization("tensor_parallel", needs=("ranks",), shard=lambda module, target: None)
+    cutting = dataclasses.replace(model, menu=Menu((cut, *model.menu.items), model.menu.full))
+    place = KNOWN[hardware].model_dump()
+    jobs = [job(hardware=place, optimization={name: {}}) for name in ("tensor_parallel", "rotary")]
+
+    def planned(jobs):
+        return plan.expand(jobs, {"toy": cutting}, gpu_site, lambda *what: GIB, uneven, sweep=True)
+
+    def uneven(shares):
+        assert shares.cuts == ("tensor_parallel",)
+        return f"{shares.model}: 3 heads among {shares.ranks} ranks"
+
+    result = planned(jobs)
+    assert [case.stack() for case in result.cases] == ["rotary"]
+    assert [skip.reason for skip in result.skipped] == [f"toy: 3 heads among {ranks} ranks"]
+    with pytest.raises(UserError, match=f"nothing would run: toy: 3 heads among {ranks} ranks"):
+        planned(jobs[:1])
 
 
 def test_an_unlisted_gpu_runs_under_its_own_name_with_a_note(model, gpu_site):
@@ -253,5 +278,5 @@ def test_a_family_cannot_be_a_part_of_a_stack(model, cpu_site):
 def test_the_weights_of_a_model_are_counted_once_however_many_cases_there_are(model, gpu_site):
     counted = []
     jobs = [job(seed=seed) for seed in range(5)]
-    plan.expand(jobs, {"toy": model}, gpu_site, lambda *what: counted.append(what) or GIB, True)
+    plan.expand(jobs, {"toy": model}, gpu_site, lambda *what: counted.append(what) or GIB, even, True)
     assert len(counted) == len(set(counted))

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness import build, inputs
+from harness import build, inputs, registry
 from harness.errors import WeightsError
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
@@ -87,9 +87,11 @@ def test_images_keep_their_places_and_marks(tmp_path: Path) -> None:
     assert (text.grids, text.pixels is not None) == (plain.grids, True)
 
 
-def test_the_proof_asks_in_prose_and_tells_what_was_said(source: build.Source) -> None:
-    target = Target(CPU, torch.float32, "none")
-    parity = prove(TEXT, source, ("kv_cache",), target, Extent(1, 24, 20), lambda _, __: None).parity
+@pytest.mark.parametrize("name", registry.names())
+def test_the_proof_asks_in_prose_and_tells_what_was_said(name: str, tmp_path: Path) -> None:
+    spec, target = registry.load(name), Target(CPU, torch.float32, "none")
+    source = checkpoint(tmp_path, spec)
+    parity = prove(spec, source, ("kv_cache",), target, Extent(1, 24, 20), lambda _, __: None).parity
     assert parity.passed
     (tokens,) = [check for check in parity.checks if check.rule == "tokens" and check.level == "generation"]
     assert "identical, says '" in tokens.where

@@ -1,19 +1,20 @@
-"""One kernel at one real shape: cold caches, no host in the time, interleaved with its eager twin."""
+"""One kernel at one real shape, no host in the time: caches cold, interleaved with its eager twin, and then hot."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
 
-from harness.errors import HarnessError, UserError
+from harness.errors import UserError
 from harness.record import KernelTime
 from harness.spec import Kernel, OpCase
-from harness.timing.stats import median_interval
+from harness.timing.buffers import Inputs, copies_of, restore, tensors
+from harness.timing.same_work import Loop, require_agreement, require_replayed
+from harness.timing.stats import Interval, median_interval
 
 SAMPLES = 31
 WARM_UPS = 3
@@ -24,26 +25,8 @@ FEWEST_COPIES = 4
 MOST_COPIES = 256
 """Enough launches of a two-microsecond kernel to fill half a millisecond."""
 
-AGREEMENT = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
-"""Largest relative Frobenius error of kernel against twin, by output dtype: the rounding of a few operations in a row.
-Parity judges the kernel; this only makes sure that the buffers being timed hold the work that parity judged."""
-
-Inputs = dict[str, Any]
-
-
-class KernelDisagreement(HarnessError):
-    """A kernel whose result on the timed buffers is not its twin's: its speed would be that of other work."""
-
-
-@dataclass(frozen=True)
-class _Loop:
-    """Launches a function once on each copy of its inputs."""
-
-    launch: Callable[[], None]
-    replay: Callable[[], None]
-    restore: Callable[[], None]
-    from_host: str | None
-    """Why no graph holds the launches, where none does."""
+Sample = Callable[[Callable[[], object], Callable[[], None]], float]
+"""Milliseconds of the second call, which follows the first without a gap."""
 
 
 def time_kernels(
@@ -63,9 +46,10 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device) -> KernelTim
     """Median device time of one launch with its 99 % interval, and of its eager twin, sampled in turn.
 
     Each sample reads a buffer of three times the L2 cache, then launches once on each of several copies of the inputs,
-    so every launch finds its inputs cold. The launches come from a CUDA graph; a function that cannot be captured is
+    so every launch finds its inputs cold; then come samples of as many launches on one copy, which find what the caches
+    kept of it. The launches come from a CUDA graph; a function that cannot be captured is
     launched from the host, and the time says so. Raises KernelDisagreement when launch and twin differ on these
-    buffers, UserError off a GPU: interpreter time is not speed.
+    buffers, before the samples or, on rewritten inputs, after them; UserError off a GPU: interpreter time is not speed.
     """
     if device.type != "cuda":
         raise UserError(f"kernel {kernel.name} cannot be timed on {device}: interpreted time says nothing of its speed")
@@ -73,7 +57,7 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device) -> KernelTim
     copies = copies_of(case.inputs, _copies_for(case.inputs, device))
     for inputs in (copies[0], copies[-1]):
         require_agreement(kernel, inputs, subject)
-    sample = _sampler(device)
+    sample, flush = _sampler(device), _flush(device)
     fast = _looped(kernel.launch, kernel, case.inputs, copies)
     twin = _looped(kernel.twin, kernel, case.inputs, copies)
     samples: dict[bool, list[float]] = {True: [], False: []}
@@ -81,9 +65,11 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device) -> KernelTim
         for is_fast in (True, False) if turn % 2 else (False, True):
             loop = fast if is_fast else twin
             loop.restore()
-            elapsed_ms = sample(loop.replay)
+            elapsed_ms = sample(flush, loop.replay)
             if turn >= WARM_UPS:
                 samples[is_fast].append(elapsed_ms / len(copies))
+    hot = _hot(kernel, case.inputs, copies[0], len(copies), sample)
+    require_replayed(kernel, fast, copies[-1], subject)
     found = median_interval(samples[True])
     cost = kernel.cost(**case.inputs)
     return KernelTime(
@@ -93,12 +79,27 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device) -> KernelTim
         low_ms=found.low,
         high_ms=found.high,
         n=found.n,
+        hot_ms=hot.center,
+        hot_low_ms=hot.low,
+        hot_high_ms=hot.high,
         twin_ms=median(samples[False]),
         bytes=cost.bytes,
         flops=cost.flops,
+        written_bytes=sum(tensor.nbytes for tensor in fast.last.values()),
         from_host=fast.from_host,
         twin_from_host=twin.from_host,
     )
+
+
+def _hot(kernel: Kernel, pristine: Mapping[str, Any], inputs: Inputs, launches: int, sample: Sample) -> Interval:
+    """Of one launch among many on the same inputs. What one writes in place the next reads: their values drift, their
+    work does not."""
+    loop = _looped(kernel.launch, kernel, pristine, (inputs,) * launches)
+    taken = []
+    for _ in range(WARM_UPS + SAMPLES):
+        loop.restore()
+        taken.append(sample(loop.replay, loop.replay) / launches)
+    return median_interval(taken[WARM_UPS:])
 
 
 def copies_needed(input_bytes: int, cache_bytes: int, free_bytes: int) -> int:
@@ -108,64 +109,36 @@ def copies_needed(input_bytes: int, cache_bytes: int, free_bytes: int) -> int:
     return max(1, min(max(FEWEST_COPIES, wanted), MOST_COPIES, room))
 
 
-def copies_of(inputs: Mapping[str, Any], count: int) -> tuple[Inputs, ...]:
-    return tuple({name: _copy(value) for name, value in inputs.items()} for _ in range(count))
-
-
-def require_agreement(kernel: Kernel, inputs: Inputs, subject: str) -> None:
-    """Launch on `inputs` themselves, run the twin on what they held before, and compare every output."""
-    pristine = copies_of(inputs, 1)[0]
-    outputs = dict(kernel.launch(**inputs))
-    expected = kernel.twin(**copies_of(pristine, 1)[0])
-    if outputs.keys() != expected.keys():
-        raise KernelDisagreement(f"{subject}: outputs {sorted(outputs)}, the twin gives {sorted(expected)}")
-    for name, twin in expected.items():
-        error, limit = _difference(outputs[name], twin), agreement_limit(kernel, name, twin.dtype)
-        if not error <= limit:
-            raise KernelDisagreement(
-                f"{subject}: output {name} differs from the twin's by {error:.3g} (at most {limit:.3g}): a time would "
-                "be that of other work"
-            )
-    _restore(kernel.mutates, pristine, (inputs,))
-
-
-def agreement_limit(kernel: Kernel, output: str, dtype: torch.dtype) -> float:
-    """0 for what is only moved or is not a wide float, else the rounding bound of its dtype."""
-    return 0.0 if output in kernel.copies else AGREEMENT.get(dtype, 0.0)
-
-
-def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Relative Frobenius error; infinite where shape or dtype differ."""
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return math.inf
-    if torch.equal(found, expected):
-        return 0.0
-    wide = expected.double()
-    return float((found.double() - wide).norm() / wide.norm().clamp_min(torch.finfo(torch.float64).tiny))
-
-
 def _copies_for(inputs: Mapping[str, Any], device: torch.device) -> int:
-    input_bytes = sum(tensor.nbytes for value in inputs.values() for tensor in _tensors(value))
+    input_bytes = sum(tensor.nbytes for value in inputs.values() for tensor in tensors(value))
     cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
     return copies_needed(input_bytes, cache_bytes, torch.cuda.mem_get_info(device)[0])
 
 
-def _sampler(device: torch.device) -> Callable[[Callable[[], None]], float]:
-    """Milliseconds of a replay behind a flush of the L2 cache.
+def _flush(device: torch.device) -> Callable[[], None]:
+    """Takes the inputs out of the L2 cache.
 
-    The flush only reads, so it leaves no dirty lines to be written back on the clock, and it lasts long enough for the
-    host to have queued the whole replay before the start event comes up.
+    It only reads, so it leaves no dirty lines to be written back on the clock, and it lasts long enough for the host to
+    have queued the whole replay before the start event comes up.
     """
     cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
     filler = torch.ones(COLD_FACTOR * cache_bytes // 4, dtype=torch.float32, device=device)
     total = torch.empty((), device=device)
+
+    def flush() -> None:
+        for _ in range(FLUSHES):
+            torch.sum(filler, dim=0, out=total)
+
+    return flush
+
+
+def _sampler(device: torch.device) -> Sample:
     event: Any = torch.cuda.Event
     start, stop = event(enable_timing=True), event(enable_timing=True)
 
-    def sample(replay: Callable[[], None]) -> float:
+    def sample(before: Callable[[], object], replay: Callable[[], None]) -> float:
         torch.cuda.synchronize(device)
-        for _ in range(FLUSHES):
-            torch.sum(filler, dim=0, out=total)
+        before()
         start.record()
         replay()
         stop.record()
@@ -176,23 +149,30 @@ def _sampler(device: torch.device) -> Callable[[Callable[[], None]], float]:
 
 
 def _looped(
-    function: Callable[..., object], kernel: Kernel, pristine: Mapping[str, Any], copies: Sequence[Inputs]
-) -> _Loop:
-    def launch() -> None:
-        for inputs in copies:
-            function(**inputs)
+    function: Callable[..., Mapping[str, torch.Tensor]],
+    kernel: Kernel,
+    pristine: Mapping[str, Any],
+    copies: Sequence[Inputs],
+) -> Loop:
+    last: dict[str, torch.Tensor] = {}
+    apart = tuple({id(inputs): inputs for inputs in copies}.values())
 
-    def restore() -> None:
-        _restore(kernel.mutates, pristine, copies)
+    def launch() -> None:
+        for inputs in copies[:-1]:
+            function(**inputs)
+        last.update(function(**copies[-1]))
+
+    def put_back() -> None:
+        restore(kernel.mutates, pristine, apart)
 
     launch()
-    restore()
+    put_back()
     try:
-        return _Loop(launch, captured(launch), restore, None)
+        return Loop(last, captured(launch), put_back, None)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        return _Loop(launch, launch, restore, str(error).partition("\n")[0])
+        return Loop(last, launch, put_back, str(error).partition("\n")[0])
 
 
 def captured(launch: Callable[[], object]) -> Callable[[], None]:
@@ -201,22 +181,3 @@ def captured(launch: Callable[[], object]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         launch()
     return graph.replay
-
-
-def _restore(mutated: Sequence[str], pristine: Mapping[str, Any], copies: Sequence[Inputs]) -> None:
-    for inputs in copies:
-        for name in mutated:
-            for target, source in zip(_tensors(inputs[name]), _tensors(pristine[name]), strict=True):
-                target.copy_(source)
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    return type(value)(_copy(item) for item in value) if type(value) in (list, tuple) else value
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    return [tensor for item in value for tensor in _tensors(item)] if type(value) in (list, tuple) else []

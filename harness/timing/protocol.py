@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.case import TimingSettings
 from harness.errors import HarnessError
-from harness.record import CANDIDATE, REFERENCE, Block, Phase, Series
+from harness.record import CANDIDATE, REFERENCE, WALL_DISAGREEMENT, Block, Phase, Series
 from harness.timing import stats
 from harness.timing.clock import Clock, Reading
 from harness.timing.telemetry import State, Telemetry
@@ -27,7 +27,6 @@ WARM_UP_WINDOW = 3
 WARM_UP_ROUNDS = 24
 WARM_UP_SHARE = 0.25
 """Of the time limit."""
-DISAGREEMENT = 0.1
 
 Progress = Callable[[int, float], None]
 Agree = Callable[[bool], bool]
@@ -145,6 +144,7 @@ class _Session:
         self.blocks: list[Block] = []
         self.readings: dict[str, list[Reading]] = {arm.name: [] for arm in arms}
         self.limits: list[str] = []
+        self.settled = False
 
     def warm_up(self, end_s: float, agree: Agree) -> bool:
         """Rounds of every arm until their level and the SM clock settle; False when the rounds or the time ran out."""
@@ -154,9 +154,10 @@ class _Session:
             readings = self._round()
             levels.append(fmean(math.log(reading.device_ms) for reading in readings.values()))
             clocks.append(math.log(self.telemetry.read().sm_clock_mhz or 1.0))
-            if agree(_settled(levels, SETTLED) and _settled(clocks, SETTLED_CLOCK)):
-                return True
-        return False
+            self.settled = agree(_settled(levels, SETTLED) and _settled(clocks, SETTLED_CLOCK))
+            if self.settled:
+                break
+        return self.settled
 
     def block(self) -> None:
         sentinel_ms = self.clock.measure(self.sentinel).device_ms
@@ -199,7 +200,7 @@ class _Session:
             if typical < shortest:
                 yield f"{name}: a sample lasts {typical:.3g} ms, under the {shortest:g} ms that this clock needs"
             apart = median(reading.disagreement for reading in readings)
-            if apart > DISAGREEMENT:
+            if apart > WALL_DISAGREEMENT:
                 yield f"{name}: device events and the wall clock differ by {apart:.0%}: work outside the timed stream?"
         for word in dict.fromkeys(self.limits):
             yield f"{word} in {self.limits.count(word)} of {len(self.blocks)} blocks"
@@ -223,6 +224,7 @@ class _Session:
             foreign_processes=state.foreign_processes,
             sentinel_ms=sentinel_ms,
             wall_disagreement=max(reading.disagreement for reading in readings.values()),
+            settled=self.settled,
         )
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, UnevenShares
 from harness.spec import Optimization, Receipt, Target
 from models.common.joins import Gathered, Summed, VocabularyEmbedding
 from models.common.mutants.ranks import RANK_MUTANTS
@@ -87,11 +87,11 @@ class Plan:
     table: Mapping[str, Placement] = field(default_factory=dict)
 
     def check(self, world: int) -> None:
-        """ConfigError unless all pieces can be shared out evenly."""
+        """UnevenShares unless every rank gets as many pieces of each kind as the others."""
         pieces = dict.fromkeys((self.kv_heads, *(place.pieces for place in self.table.values())))
         uneven = [f"{each.count} {each.name}" for each in pieces if not each.fits(world)]
         if uneven:
-            raise ConfigError(f"tensor_parallel: {' and '.join(uneven)} cannot be divided evenly among {world} ranks")
+            raise UnevenShares(f"tensor_parallel: {' and '.join(uneven)} cannot be divided evenly among {world} ranks")
 
     def placement(self, path: str) -> Placement | None:
         return next((place for pattern, place in self.table.items() if fnmatchcase(path, pattern)), None)
@@ -125,7 +125,7 @@ def gathered(pieces: Pieces) -> Placement:
 
 def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
     """Give every parameter of a model on the meta device its memory on the target, as much of it as this rank keeps.
-    ConfigError for pieces that the ranks cannot share evenly and for a pattern that fits no parameter."""
+    UnevenShares for pieces that the ranks cannot share, ConfigError for a pattern that fits no parameter."""
     plan.check(target.world)
     used: set[str] = set()
     made: dict[int, nn.Parameter] = {}

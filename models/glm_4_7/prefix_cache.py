@@ -10,7 +10,7 @@ from models.common.prefixes import prefix_caching
 from models.glm_4_7.kv_cache import PAGE_TOKENS
 
 POOL_TOKENS = 32768
-"""11.5 GiB at the full size, 1.1 GiB at the slice's 9 layers, reserved when the first prefix is opened."""
+"""11.5 GiB at the full size, 0.9 GiB at the slice's 7, reserved when the first prefix is opened."""
 
 
 def symbols(tokens: Tensor) -> list[list[Symbol]]:

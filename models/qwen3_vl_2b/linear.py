@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec import Optimization, Receipt, Target
+from models.common.kernels.early import offers
 from models.common.kernels.gemv import default_shape, interpreted_shape
 from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
 from models.common.kernels.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
@@ -12,13 +13,16 @@ from models.common.linear import pack_neighbors
 from models.common.quantized import FP8, INT4, INT8, Scheme
 from models.common.quantized_linear import Choice, weight_only
 from models.common.skinny import Shapes, stream
+from models.qwen3_vl_2b.kernels.launch_shapes import h200_shape
 
 ROWS = 16
 """Activation rows up to which the decode kernels are at least as fast as cuBLAS, by the sweep on an H200."""
 
 
 def launch_shapes(target: Target) -> Shapes:
-    return interpreted_shape if target.kernels == "interpreted" else default_shape
+    if target.kernels == "interpreted":
+        return interpreted_shape
+    return h200_shape if offers(target.device) else default_shape
 
 
 def pack(model: nn.Module, target: Target) -> Receipt:

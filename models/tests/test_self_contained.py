@@ -13,29 +13,53 @@ LONG = 6
 """Statements above which an equal function body is a copy."""
 
 
-def sources(folder: str) -> Iterator[Path]:
-    return (path for path in (MODELS / folder).rglob("*.py"))
-
-
-def imported(path: Path) -> Iterator[str]:
+def imported(path: Path, root: Path) -> Iterator[str]:
+    """Every module, and every name of one, that a file under `root` imports, as seen from the folder of `root`."""
+    package = path.relative_to(root.parent).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("folder", [*names(), "common"])
-def test_no_model_is_imported_from_elsewhere(folder: str) -> None:
-    others = [f"models.{name}" for name in names() if name != folder]
-    found = {
-        f"{path.relative_to(MODELS)} imports {module}"
-        for path in sources(folder)
-        for module in imported(path)
+def strangers(root: Path, folder: str, models: Iterable[str]) -> set[str]:
+    """What files of `folder` import from models that are not its own, tests and benchmarks among them."""
+    others = [f"{root.name}.{name}" for name in models if name != folder]
+    return {
+        f"{path.relative_to(root)} imports {module}"
+        for path in (root / folder).rglob("*.py")
+        for module in imported(path, root)
         if any(module == other or module.startswith(f"{other}.") for other in others)
     }
-    assert found == set()
+
+
+@pytest.mark.parametrize("folder", [*names(), "common"])
+def test_no_model_is_imported_from_elsewhere(folder: str) -> None:
+    assert strangers(MODELS, folder, names()) == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "seen"),
+    [
+        ("a/layer.py", "import models.b.layer", True),
+        ("a/layer.py", "from models import b", True),
+        ("a/layer.py", "from .. import b", True),
+        ("a/layer.py", "from ..b import layer", True),
+        ("a/tests/test_layer.py", "from ...b.layer import grow", True),
+        ("a/layer.py", "from . import b", False),
+        ("a/layer.py", "from ..common import b", False),
+        ("a/layer.py", "from models.bb import layer", False),
+    ],
+)
+def test_a_planted_import_is_seen(tmp_path: Path, place: str, line: str, seen: bool) -> None:
+    path = tmp_path / "models" / place
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{line}\n")
+    assert bool(strangers(tmp_path / "models", "a", ["a", "b"])) == seen
 
 
 def undocumented(node: ast.AST) -> ast.AST:

@@ -1,11 +1,14 @@
 """The arms compute the same model, can go back, and say why they are absent."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from harness import build
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens
 from harness.arms.candidate import Candidate
+from harness.arms.eager import EAGER, Eager
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import PrefixHit
 from harness.parity.rules import relative_frobenius
@@ -27,11 +30,12 @@ def arms() -> dict[str, Arm]:
         "reference": PEERS["reference"](hf),
         "hf_static": PEERS["hf_static"](hf),
         "candidate": Candidate(ours, "candidate", "ours"),
+        "eager": Eager(SPEC, source, hf, stack, Target(CPU, torch.float32, "none")),
         "prefix hit": PrefixHit(ours, "candidate", "ours", shared=8),
     }
 
 
-@pytest.mark.parametrize("name", ["reference", "hf_static", "candidate", "prefix hit"])
+@pytest.mark.parametrize("name", ["reference", "hf_static", "candidate", "eager", "prefix hit"])
 @torch.no_grad()
 def test_every_arm_gives_the_references_logits_again_and_again(arms: dict[str, Arm], name: str) -> None:
     shape = Shape(INPUTS, decode_steps=3)
@@ -62,6 +66,23 @@ def test_every_prefill_of_a_prefix_hit_finds_as_much_as_the_first(arms: dict[str
 def test_an_arm_that_needs_a_gpu_says_so(arms: dict[str, Arm], name: str) -> None:
     with pytest.raises(ArmAbsent, match="need a GPU"):
         PEERS[name](arms["reference"].model).open(Shape(INPUTS, 3))
+
+
+@torch.no_grad()
+def test_the_eager_build_shares_the_references_weights_and_is_absent_where_it_is_the_candidate(
+    arms: dict[str, Arm],
+) -> None:
+    eager, hf = arms["eager"], arms["reference"].model
+    eager.open(Shape(INPUTS, decode_steps=1))
+    held = {tensor.data_ptr() for tensor in hf.parameters()}
+    assert {tensor.data_ptr() for tensor in eager.model.parameters()} == held
+    with pytest.raises(ArmAbsent, match="the candidate is the eager build itself"):
+        Eager(eager.spec, eager.source, hf, (), eager.target).open(Shape(INPUTS, 1))
+
+
+def test_every_arm_has_its_file_and_every_file_its_arm() -> None:
+    files = {path.stem for path in (Path(__file__).parents[3] / "conf" / "arm").glob("*.yaml")}
+    assert files - {"auto"} == {*PEERS, EAGER}
 
 
 def test_last_tokens_have_strides_of_their_own() -> None:

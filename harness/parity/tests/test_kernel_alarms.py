@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.parity.calibration import Calibration, KernelAlarms, kernel_alarms
+from harness.calibration import Calibration, KernelAlarms
+from harness.parity.calibration import kernel_alarms
 from harness.record import Environment
 from harness.spec import Cost, Kernel, OpCase
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from harness.gate_records import GateRecords, read_gate
 from harness.report import formats, mutants, render
 from harness.report.cells import GLYPHS
 from harness.report.dashboard import case_page, changes, drawing, overview, roofline
 from harness.report.dashboard.gather import BACK, Gathered, gather
-from harness.report.view import build
+from harness.report.view import NOTHING, build
 from harness.run_file import read_file
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -31,8 +32,9 @@ def write(results: Path, out: Path, today: date) -> list[Path]:
     """
     gathered = gather(results, today)
     written = [render.save(out, path, text) for path, text in pages(gathered, today)]
+    on_record = read_gate(results)
     for file in gathered.files:
-        written += run_pages(file, out)
+        written += run_pages(file, out, on_record)
     return written
 
 
@@ -59,8 +61,9 @@ def pages(gathered: Gathered, today: date) -> Iterator[tuple[str, str]]:
     yield "runs.html", page("runs.html.j2").render(runs=overview.run_lines(gathered.entries), **shared("runs"))
 
 
-def run_pages(file: Path, out: Path) -> list[Path]:
-    """The report of one run under `out/runs`, unless it is there and newer than the run file and the code."""
+def run_pages(file: Path, out: Path, on_record: GateRecords = NOTHING) -> list[Path]:
+    """The report of one run under `out/runs`, unless it is there and newer than the run file and the code: what it says
+    of the gate is what was on record when it was written."""
     folder = out / "runs" / file.stem
     index = folder / "index.html"
     source = render.TEMPLATES.parent
@@ -68,7 +71,7 @@ def run_pages(file: Path, out: Path) -> list[Path]:
     if index.is_file() and index.stat().st_mtime > max(file.stat().st_mtime, code):
         return []
     found = read_file(file)
-    view = build(found.records, found.plan, found.run)
+    view = build(found.records, found.plan, found.run, on_record=on_record)
     every = render.html(view, HOME)
     first = every.pop("index.html")
     # The index is written last: it stands for the others when the next call looks whether they are there.

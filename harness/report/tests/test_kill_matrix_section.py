@@ -29,7 +29,9 @@ def texts(table):
 
 def test_levels_are_counted_survivors_come_first_and_reasons_are_shown():
     view = mutants.view(MATRIX)
-    assert view.sentence == "2 of 3 planted faults seen (66.7%), 1 equivalent or without a place."
+    assert (
+        view.sentence == "2 of 3 planted faults seen (66.7%), 1 equivalent or without a place; 1 of those seen crashed."
+    )
     assert texts(view.by_subject) == [["model", "1", "1", "–", "–", "–", "1", "1"]]
     assert texts(view.unseen) == [
         ["model", "never seen", "survived", "no level of the gate saw it"],
@@ -43,7 +45,8 @@ def test_both_documents_show_the_matrix_and_say_when_there_is_none(ends):
     proven = records["untimed"]
     assert proven.parity
     judged = Record.model_validate(dict(proven) | {"kill_matrix": MATRIX, "status": "passed"})
-    for record, words in ((judged, "2 of 3 planted faults seen"), (proven, mutants.NONE_RAN)):
+    none = "No kill matrix of its kernel sources is on record, so nothing shows that its gate can fail."
+    for record, words in ((judged, "2 of 3 planted faults seen"), (proven, f"{mutants.NONE_RAN} {none}")):
         alone = Plan(cases=(record.case,), skipped=())
         made = build([record.model_copy(update={"plan": alone.hash})], alone, "run")
         pages = render.html(made) | render.markdown(made)

@@ -165,6 +165,9 @@ def test_a_speed_row_holds_what_was_measured_of_its_arm(timed_at):
     assert [cells[2].text for cells in (strongest, default)] == ["2.00×", "13.00×"]
     assert strongest[4].text == "70"
     facts = {fact.name: fact.value for fact in phase.facts}
+    assert phase.headline == f"candidate {facts['Time per output token']} for one decode step"
+    assert float(facts["Throughput"].split()[0].replace(",", "")) == pytest.approx(1000 / 1.98, rel=0.01)
+    assert facts["Throughput"].endswith(" new tokens a second, 1 at a time")
     assert facts["Blocks"] == "72 in 3 processes, 2 dropped"
     assert facts["Roofline"].endswith("% of the memory floor 1.77 ms")
 
@@ -191,3 +194,17 @@ def test_memory_energy_and_kernels_of_an_arm_stand_together_and_are_absent_where
     }
     arms = tuple(arm.model_copy(update=unknown) for arm in arms)
     assert row_of((records[0].model_copy(update={"arms": arms}),)) == ["–", "–", "–", "–"]
+
+
+def test_cold_and_hot_stand_apart_and_a_kernel_under_its_floor_is_invalid(alone):
+    records, plan = alone("timed")
+    kernels = tuple(
+        time.model_copy(update={"median_ms": 0.001}) if time.kernel == "gemv_bf16" else time
+        for time in records[0].kernels
+    )
+    table = build((records[0].model_copy(update={"kernels": kernels}),), plan, "run").cases[0].kernels
+    place = {column.name: number for number, column in enumerate(table.columns)}
+    fast, other = table.rows[0][place["Median, cold"]], table.rows[1][place["Median, cold"]]
+    assert fast.note.startswith("invalid: 0.001 ms is under 0.95 of the physical floor")
+    assert (fast.tone, other.tone, other.note) == ("bad", None, "")
+    assert table.rows[1][place["Median, hot"]].text == "0.00820 ms"

@@ -47,7 +47,7 @@ def environment(environment):
 def case():
     jobs = compose.jobs([*ASKED, "timing=signoff"], multirun=False)
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
-    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, sweep=False).cases[0]
+    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.uneven, sweep=False).cases[0]
 
 
 def parity(levels=("op", "layer", "logits", "generation"), error=1.0, not_judged=(), paths=PATHS):

@@ -8,18 +8,17 @@ import torch
 
 from harness.errors import UserError
 from harness.spec import Cost, Kernel, OpCase
+from harness.timing.buffers import copies_of
 from harness.timing.kernels import (
     COLD_FACTOR,
     MOST_COPIES,
-    KernelDisagreement,
-    agreement_limit,
+    _looped,
     copies_needed,
-    copies_of,
-    require_agreement,
     time_kernel,
     time_kernels,
 )
 from harness.timing.roofline import ceilings
+from harness.timing.same_work import KernelDisagreement, agreement_limit, require_agreement, require_replayed
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -107,6 +106,32 @@ def test_an_input_written_in_place_is_put_back():
     assert torch.equal(given["x"], inputs()["x"])
 
 
+def replayed(launch, copies=3):
+    """What is timed of a kernel, launched from the host, and judged again after its samples."""
+    timed = kernel(launch)
+    given = copies_of(inputs(), copies)
+    loop = _looped(launch, timed, inputs(), given)
+    loop.replay()
+    require_replayed(timed, loop, given[-1], "kernel double, case large")
+
+
+def test_a_kernel_that_still_computes_keeps_its_time():
+    replayed(doubled)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_kernel_that_became_a_no_op_has_no_time(copies):
+    answers = []
+
+    def launch(x):
+        if len(answers) < 2 * copies:
+            answers.append(doubled(x))
+        return answers[-1]
+
+    with pytest.raises(KernelDisagreement, match="after timing and on rewritten inputs: output y differs"):
+        replayed(launch, copies)
+
+
 def test_interpreted_time_is_never_a_speed():
     with pytest.raises(UserError, match="cannot be timed on cpu"):
         time_kernel(kernel(doubled), OpCase("small", inputs()), CPU)
@@ -128,7 +153,14 @@ class TestOnAGpu:
         assert found.from_host is found.twin_from_host is None
         assert found.low_ms <= found.median_ms <= found.high_ms < 1.1 * found.low_ms
         assert found.twin_ms == pytest.approx(found.median_ms, rel=0.05)
+        assert found.hot_low_ms <= found.hot_ms <= found.hot_high_ms
+        assert found.written_bytes == found.bytes // 2
         assert 0.6 < found.bytes / found.median_ms * 1e3 / ceiling.copy_bytes_per_s < 1.1
+
+    def test_inputs_that_a_cache_holds_are_read_faster_hot(self):
+        case = OpCase("small", {"x": torch.randn(8 * MIB // 4, device=self.device)})
+        found = time_kernel(kernel(doubled), case, self.device)
+        assert found.hot_ms < found.median_ms
 
     def test_the_reading_kernel_reads_every_element(self):
         from harness.timing.read_kernel import CHUNK_BYTES, read_all

@@ -134,6 +134,7 @@ def test_warm_up_waits_for_a_settled_level():
     samples = next(series.samples_ms for series in measured.series if series.arm == "candidate")
     assert max(samples) == pytest.approx(10.0)
     assert measured.notes == ()
+    assert {block.settled for block in measured.blocks} == {True}
 
 
 def test_a_level_that_never_settles_is_unstable():
@@ -141,6 +142,7 @@ def test_a_level_that_never_settles_is_unstable():
     growing = iter(range(10, 10**6))
     measured = run(shop, [shop.arm("candidate", lambda _: float(next(growing))), *three(shop)[::2]])
     assert any("unstable" in note for note in measured.notes)
+    assert {block.settled for block in measured.blocks} == {False}
 
 
 def test_short_samples_and_hidden_work_are_noted():

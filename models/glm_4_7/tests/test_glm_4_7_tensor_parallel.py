@@ -1,42 +1,30 @@
-"""Two and four real processes give what one gives, whether weights are drawn or read; uneven shares are refused."""
+"""One, two and four real processes give what an uncut build gives, whether weights are drawn or read; uneven shares are
+refused."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness import build
 from harness.errors import ConfigError
 from harness.spec import Target
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).parents[2] / "common" / "tests" / "tensor_parallel_judge.py"
-
-
-@pytest.fixture(scope="module")
-def judged(judge: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    checkpoint = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=6, weights=None)
-    build.reference(SPEC, source, torch.float32, CPU).save_pretrained(checkpoint)
-    found: dict[str, Any] = judge(SCRIPT, SPEC.name, str(checkpoint), interpret=False)
-    return found
 
 
 @pytest.mark.parametrize("weights", ["random", "checkpoint"])
-@pytest.mark.parametrize("world", ["2", "4"])
-def test_ranks_give_the_single_processes_logits(judged: dict[str, Any], world: str, weights: str) -> None:
-    found = judged[world][weights]
+@pytest.mark.parametrize("world", ["1", "2", "4"])
+def test_ranks_give_the_logits_of_the_uncut_build(ranks: dict[str, Any], world: str, weights: str) -> None:
+    found = ranks[world][weights]
     assert found["error"] < 2e-6
     assert found["alike"]
 
 
 @pytest.mark.parametrize(("world", "kv_heads"), [(2, 1), (4, 1)])
-def test_a_rank_holds_its_share(judged: dict[str, Any], world: int, kv_heads: int) -> None:
+def test_a_rank_holds_its_share(ranks: dict[str, Any], world: int, kv_heads: int) -> None:
     """12 query and 2 key-value heads of 128, 768 channels of a dense block, 96 of each expert and the shared one."""
-    held = judged[str(world)]["random"]["held"]
+    held = ranks[str(world)]["random"]["held"]
     qkv = (12 // world + 2 * kv_heads) * 128
     assert held["last.attention.qkv.packed.weight"] == [qkv, 320]
     assert held["last.attention.qkv.packed.bias"] == [qkv]

@@ -1,47 +1,35 @@
-"""Two and four real processes give what one gives, whether weights are drawn or read; uneven shares are refused."""
+"""One, two and four real processes give what an uncut build gives, whether weights are drawn or read; uneven shares are
+refused."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness import build
 from harness.errors import ConfigError
 from harness.spec import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).parents[2] / "common" / "tests" / "tensor_parallel_judge.py"
 HELD = ("last.attention.qkv.packed.weight", "last.mlp.gate_up.weight", "keys")
 
 
-@pytest.fixture(scope="module")
-def judged(judge: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    checkpoint = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=6, weights=None)
-    build.reference(SPEC, source, torch.float32, CPU).save_pretrained(checkpoint)
-    found: dict[str, Any] = judge(SCRIPT, SPEC.name, str(checkpoint), interpret=False)
-    return found
-
-
 @pytest.mark.parametrize("weights", ["random", "checkpoint"])
-@pytest.mark.parametrize("world", ["2", "4"])
-def test_ranks_give_the_single_processes_logits(judged: dict[str, Any], world: str, weights: str) -> None:
-    found = judged[world][weights]
+@pytest.mark.parametrize("world", ["1", "2", "4"])
+def test_ranks_give_the_logits_of_the_uncut_build(ranks: dict[str, Any], world: str, weights: str) -> None:
+    found = ranks[world][weights]
     assert found["error"] < 2e-6
     assert found["alike"]
 
 
-def test_a_rank_holds_its_share_and_key_value_heads_are_doubled_up_past_two(judged: dict[str, Any]) -> None:
+def test_a_rank_holds_its_share_and_key_value_heads_are_doubled_up_past_two(ranks: dict[str, Any]) -> None:
     """8 query and 2 key-value heads of 128, 608 feed-forward channels: packed qkv, packed gate-up, cache pages."""
-    assert [judged["2"]["random"]["held"][name] for name in HELD] == [
+    assert [ranks["2"]["random"]["held"][name] for name in HELD] == [
         [4 * 128 + 2 * 128, 320],
         [608, 320],
         [2, 1, 24, 128],
     ]
-    assert [judged["4"]["random"]["held"][name] for name in HELD] == [
+    assert [ranks["4"]["random"]["held"][name] for name in HELD] == [
         [2 * 128 + 2 * 128, 320],
         [304, 320],
         [2, 1, 24, 128],

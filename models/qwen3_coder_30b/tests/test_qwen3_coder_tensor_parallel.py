@@ -1,44 +1,32 @@
-"""Two and four real processes give what one gives, whether weights are drawn or read; uneven shares are refused."""
+"""One, two and four real processes give what an uncut build gives, whether weights are drawn or read; uneven shares are
+refused."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness import build
 from harness.errors import ConfigError
 from harness.spec import Target
 from models.qwen3_coder_30b import SPEC
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).parents[2] / "common" / "tests" / "tensor_parallel_judge.py"
 EXPERT = 96
 """Channels of an expert."""
 
 
-@pytest.fixture(scope="module")
-def judged(judge: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    checkpoint = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=6, weights=None)
-    build.reference(SPEC, source, torch.float32, CPU).save_pretrained(checkpoint)
-    found: dict[str, Any] = judge(SCRIPT, SPEC.name, str(checkpoint), interpret=False)
-    return found
-
-
 @pytest.mark.parametrize("weights", ["random", "checkpoint"])
-@pytest.mark.parametrize("world", ["2", "4"])
-def test_ranks_give_the_single_processes_logits(judged: dict[str, Any], world: str, weights: str) -> None:
-    found = judged[world][weights]
+@pytest.mark.parametrize("world", ["1", "2", "4"])
+def test_ranks_give_the_logits_of_the_uncut_build(ranks: dict[str, Any], world: str, weights: str) -> None:
+    found = ranks[world][weights]
     assert found["error"] < 2e-6
     assert found["alike"]
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_a_rank_holds_its_share(judged: dict[str, Any], world: int) -> None:
+def test_a_rank_holds_its_share(ranks: dict[str, Any], world: int) -> None:
     """16 query and 2 key-value heads of 128, two of which four ranks keep in pairs; channels of each expert."""
-    held = judged[str(world)]["random"]["held"]
+    held = ranks[str(world)]["random"]["held"]
     assert held["last.attention.qkv.packed.weight"] == [16 // world * 128 + 2 * 128, 256]
     assert held["keys"] == [2, 1, 24, 128]
     assert held["last.mlp.experts.partial.gate_up_proj"] == [16, 2 * EXPERT // world, 256]

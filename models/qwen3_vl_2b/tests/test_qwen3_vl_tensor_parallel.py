@@ -1,7 +1,6 @@
-"""Two real processes give one's logits behind images; uneven shares are refused."""
+"""One, two and four real processes give what an uncut build gives behind images, whether weights are drawn or read;
+uneven shares are refused."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,22 @@ from harness.spec import Target
 from models.qwen3_vl_2b import SPEC
 
 
-def test_ranks_give_the_single_processes_logits(judge: Callable[..., Any]) -> None:
-    found = judge(Path(__file__).with_name("tensor_parallel_judge.py"), interpret=False)
-    assert found["alike"]
+@pytest.mark.parametrize("weights", ["random", "checkpoint"])
+@pytest.mark.parametrize("world", ["1", "2", "4"])
+def test_ranks_give_the_logits_of_the_uncut_build(ranks: dict[str, Any], world: str, weights: str) -> None:
+    found = ranks[world][weights]
     assert found["error"] < 2e-6
+    assert found["alike"]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_rank_holds_its_share(ranks: dict[str, Any], world: int) -> None:
+    """4 query and 2 key-value heads of 128, which four ranks keep in pairs; 768 feed-forward channels."""
+    held, kv_heads = ranks[str(world)]["random"]["held"], max(1, 2 // world)
+    hidden = SPEC.sizes["tiny"]["text_config"]["hidden_size"]
+    assert held["last.attention.qkv.packed.weight"] == [(4 // world + 2 * kv_heads) * 128, hidden]
+    assert held["last.mlp.gate_up.weight"] == [2 * 768 // world, hidden]
+    assert held["keys"] == [2, kv_heads, 24, 128]
 
 
 def test_a_world_that_does_not_divide_the_model_is_refused() -> None:

@@ -1,0 +1,21 @@
+"""Kernels of experts: judged in the interpreter and compiled for sm_90."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("moe_judge.py")
+NAMES = {"moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_menu_entry_passes(dtype: str, judge: Callable[..., Any]) -> None:
+    assert judge(SCRIPT, "interpret", dtype, interpret=True) == {name: [] for name in NAMES}
+
+
+def test_all_compile_for_sm_90_in_bfloat16(judge: Callable[..., Any]) -> None:
+    assert {label.split("/")[0] for label in judge(SCRIPT, "compile", "bfloat16", interpret=False)} == NAMES

@@ -1,0 +1,1 @@
+"""What only this model needs of its kernels."""

@@ -1,0 +1,22 @@
+"""Launch shapes of this model's decode products on an H200, carried over from the nearest sizes of a sweep
+(python -m models.common.kernels.sweep): short sums of many outputs take the shape found for 2560, of few that for 4096,
+long ones that for 9728."""
+
+from __future__ import annotations
+
+from models.common.kernels.gemv import GemvShape, default_shape
+
+ONE_ROW = {
+    (4096, 2048): GemvShape(2, 256, 1, 1, unroll=2, ahead=512, pdl=True),
+    (2048, 2048): GemvShape(2, 1024, 4, 1, unroll=2, ahead=512, pdl=True),
+    (6144, 2048): GemvShape(2, 512, 2, 1, unroll=2, ahead=512, pdl=True),
+    (2048, 6144): GemvShape(2, 1024, 4, 1, unroll=2, ahead=512, pdl=True),
+    (151936, 2048): GemvShape(8, 512, 2, 4, pdl=True),
+}
+"""(outputs, sum length) -> shape for one activation row. 6144 outputs of SwiGLU read two weight rows each."""
+
+
+def h200_shape(m: int, n: int, k: int, element_size: int, paired: bool) -> GemvShape:
+    """The shape of a half-precision product of the full size, the default for any other."""
+    known = ONE_ROW.get((n, k)) if m == 1 and element_size == 2 else None
+    return known or default_shape(m, n, k, element_size, paired)
