@@ -59,7 +59,7 @@ def _decide(arguments: Sequence[str], out: TextIO) -> int:
     asked = jobs[0]
     now = datetime.now(UTC).replace(microsecond=0)
     decision = decide(_evidence(case, Path(asked.out), now), rules, waivers, now)
-    written = document.write(decision, Path(asked.reports) / f"signoff-{now:%Y%m%dT%H%M%S}-{case.key}")
+    written = document.write(decision, Path(asked.reports) / f"signoff-{now:%Y%m%dT%H%M%S}-{decision.case.key}")
     _print(decision, written, out)
     return 0 if decision.signed else 1
 

@@ -14,11 +14,12 @@ from harness.case import Plan
 from harness.checks import Check, Parity
 from harness.record import Record, Series
 from harness.run_file import RunWriter, run_path
+from harness.tests import scale
 
 CASES, RUNS = 500, 200
 BUILD_LIMIT_S, LOAD_LIMIT_S, MEMORY_LIMIT_BYTES = 60.0, 1.0, 2**30
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.5, noise=1.0, limit=1.0),) * 4)
-ASK = """
+ASK = f"""{scale.ON_ONE_CORE}
 import sys, time
 from pathlib import Path
 from harness.store import load
@@ -74,11 +75,10 @@ def test_a_hundred_thousand_records(fill, benchmark):
         return json.loads(done.stdout)
 
     build_s, load_s, peak_bytes, rows = benchmark.pedantic(ask, rounds=1)
-    benchmark.extra_info.update(
-        records=runs * CASES, build_s=build_s, filtered_load_s=load_s, peak_memory_bytes=peak_bytes
-    )
     assert rows == CASES
     assert peak_bytes < MEMORY_LIMIT_BYTES
     if benchmark.enabled:
         assert build_s < BUILD_LIMIT_S
         assert load_s < LOAD_LIMIT_S
+    figures = {"index_s": build_s, "filtered_load_s": load_s, "peak_memory_bytes": peak_bytes}
+    scale.keep("store", benchmark, records=runs * CASES, cores=1, **figures)

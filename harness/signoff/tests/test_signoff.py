@@ -11,10 +11,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness import compose, gate_records, registry
+from harness import compose, registry
 from harness.case import Plan
 from harness.checks import Check, Parity
 from harness.environment import source_state
+from harness.gate_records import read
 from harness.history import accepted
 from harness.kill_matrix import KillMatrix, MutantOutcome
 from harness.place import Cluster
@@ -322,7 +323,7 @@ def _forged(tmp_path, **changes):
     """All three pages written again by the very code that signs, from rules that somebody would like better."""
     said = documents.question(document(tmp_path) / "signoff.json")
     forged = said.model_copy(update=changes)
-    sources = gate_records.read(tmp_path / "records")
+    sources = read(tmp_path / "records")
     found = evidence.gather(forged.case, sources, [], forged.decided_at)
     decision = decide(found, forged.policy, forged.waivers, forged.decided_at)
     assert decision.signed
@@ -361,7 +362,7 @@ def _proof_apart(folder, case, environment, **changes):
     untimed = case.model_copy(update={"timing": case.timing.model_copy(update={"processes": 0})})
     proven = record(untimed, environment, hours_ago=3, series=(), blocks=(), arms=())
     stored(folder, [proven])
-    (source,) = gate_records.read(folder)
+    (source,) = read(folder)
     named = StandingProof(run=proven.run, content=source.digest)
     return record(case, environment, **({"proof": named} | changes))
 

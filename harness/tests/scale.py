@@ -1,0 +1,29 @@
+"""Figures at scale, kept under `benchmark_results/scale/` with everything that could explain them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.environment import capture
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "benchmark_results" / "scale"
+ON_ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+"""Begins a program that is to be measured on one core, whatever its libraries would take."""
+
+
+def keep(what: str, benchmark: Any, **figures: object) -> None:
+    """In the benchmark's own `extra_info`, and, where it was asked for with --benchmark-enable, as
+    `DATE-COMMIT-WHAT.json`. To be called when the figures have been judged."""
+    benchmark.extra_info.update(figures)
+    if not benchmark.enabled:
+        return
+    environment = capture(ROOT, ["python", "-m", "pytest", *sys.argv[1:]])
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{datetime.now(UTC):%Y%m%d}-{environment.commit[:8]}-{what}.json"
+    said = {"figures": figures, "environment": environment.model_dump(mode="json")}
+    path.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n")
