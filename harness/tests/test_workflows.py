@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import yaml
+
+from harness.registry import names
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -39,12 +44,16 @@ def runner(tmp_path):
         "PYTHONPATH": str(ROOT),
     }
 
-    def run(command: str, **matrix: int) -> subprocess.CompletedProcess[str]:
+    def run(
+        command: str, given: Mapping[str, str] = MappingProxyType({}), **matrix: int
+    ) -> subprocess.CompletedProcess[str]:
         for name, value in matrix.items():
             command = command.replace(f"${{{{ matrix.{name} }}}}", str(value))
         assert "${{" not in command, "an expression in a command is text that somebody else may choose"
         shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command]
-        return subprocess.run(shell, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            shell, cwd=ROOT, env={**environment, **given}, capture_output=True, text=True, timeout=300
+        )
 
     return run
 
@@ -88,6 +97,26 @@ def test_shards_of_the_tests_run_every_test_once_and_a_silent_shard_is_found(run
     silent = runner(verify)
     assert silent.returncode == 1
     assert "never ran: harness/tests/" in silent.stdout
+
+
+def test_a_model_is_tested_without_the_others_and_one_that_needs_another_fails(runner, tmp_path):
+    (listed,) = steps("tests.yml", "models")
+    assert runner(listed, {"GITHUB_OUTPUT": str(tmp_path / "output")}).returncode == 0
+    assert json.loads((tmp_path / "output").read_text().removeprefix("names=")) == list(names())
+    delete, test = steps("tests.yml", "deletion")
+    one, another = names()[:2]
+    few = {"MODEL": one, "PYTEST_ADDOPTS": "-p no:cacheprovider -k published_geometry"}
+    deleted = runner(delete, few)
+    assert deleted.returncode == 0, deleted.stderr
+    models = tmp_path / "alone" / "models"
+    assert sorted(path.parent.name for path in models.glob("*/__init__.py")) == ["common", one]
+    tested = runner(test, few)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert re.search(r"1 passed, \d+ deselected", tested.stdout)
+    (models / one / "__init__.py").write_text(f"from models.{another} import SPEC")
+    needing = runner(test, few)
+    assert needing.returncode != 0
+    assert f"No module named 'models.{another}'" in needing.stdout
 
 
 def test_shards_of_a_sweep_become_one_run_and_a_silent_shard_is_lost(runner, tmp_path):

@@ -1,7 +1,7 @@
-"""A model does not need the others: with them deleted it is listed alone, planned, and all of its modules import."""
+"""A model does not need the others: with them deleted it is listed alone, planned, and all of its modules import. In CI
+each model's own tests run in such a copy."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,23 +9,14 @@ from pathlib import Path
 import pytest
 
 from harness.registry import names
+from models.tests.alone import alone
 
-ROOT = Path(__file__).resolve().parents[2]
 IMPORT_ALL = """
 import importlib, pkgutil, models
 found = [m.name for m in pkgutil.walk_packages(models.__path__, "models.") if not m.ispkg and ".tests." not in m.name]
 for name in found: importlib.import_module(name)
 print(sum(name.startswith("models.{name}.") for name in found), "modules")
 """
-
-
-def alone(root: Path, name: str) -> Path:
-    """A copy of the project in `root` that knows the model `name` only."""
-    others = [other for other in names() if other != name]
-    ignored = shutil.ignore_patterns("__pycache__", *others, *(f"{other}.yaml" for other in others))
-    for folder in ("harness", "models", "conf"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
-    return root
 
 
 @pytest.mark.parametrize("name", names())
@@ -53,3 +44,4 @@ def test_a_model_is_whole_without_the_others(tmp_path: Path, name: str) -> None:
     another = next(other for other in names() if other != name)
     gone = run("-m", "harness", f"+model={another}", "hardware=cpu", "plan=only")
     assert gone.returncode == 2, "the copy must not find the deleted models elsewhere"
+    assert f"No module named 'models.{another}'" in run("-c", f"import models.{another}").stderr
