@@ -8,7 +8,6 @@ watching is done here, over squeue and sacct.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from harness.case import Case
-from harness.engines import job
+from harness.engines import job, slurm_queue
 from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
 from harness.errors import RecordError, UserError
@@ -94,12 +93,12 @@ class SlurmEngine:
                         time.sleep(self._settings.poll_s)
                 except KeyboardInterrupt:
                     self.interrupted = True
-                    _cancel(waiting)
+                    slurm_queue.cancel([held.number for held in waiting])
                     for left in waiting:
                         yield self._stamp.lost(left.case, f"interrupted; its Slurm job {left.number} was cancelled")
                     waiting = []
         finally:
-            _cancel(waiting)
+            slurm_queue.cancel([held.number for held in waiting])
 
     def _shape(self, case: Case) -> _Shape:
         place = self._places[case.hardware]
@@ -131,7 +130,7 @@ class SlurmEngine:
         gpus, asked = shape.gpus, self._settings
         executor = submitit.SlurmExecutor(folder=self._folder / "submitit", max_num_timeout=0)
         options: dict[str, Any] = {
-            "job_name": "inference-pio",
+            "job_name": slurm_queue.jobs_name(self._stamp.run),
             "time": int((shape.deadline_s + SLACK_S) // 60 + 1),
             "nodes": 1,
             "ntasks_per_node": 1,
@@ -148,7 +147,7 @@ class SlurmEngine:
 
     def _ended(self, waiting: list[_Job]) -> Iterator[Record]:
         """The records of the jobs that have ended, which leave `waiting`."""
-        queue = _queue()
+        queue = slurm_queue.states()
         if queue is None:
             return
         for held in list(waiting):
@@ -164,14 +163,14 @@ class SlurmEngine:
         now = time.monotonic()
         state, reason = queue.get(held.number, ("", ""))
         if state == "PENDING" and now - held.submitted > self._settings.pending_s:
-            _cancel([held])
+            slurm_queue.cancel([held.number])
             waited = f"waited {self._settings.pending_s:g} s in the queue ({reason})"
             return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
         if state:
             held.gone = None
             return None
         held.gone = held.gone or now
-        state = _accounted(held.number)
+        state = slurm_queue.accounted(held.number)
         if now - held.gone < GRACE_S and not state.startswith(
             ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF")
         ):
@@ -192,32 +191,3 @@ class SlurmEngine:
         ends = {"TIMEOUT": "timed_out", "OUT_OF_MEMORY": "out_of_memory"}
         status = ends.get(state, "killed")
         return self._stamp.record(held.case, 0.0, status=status, error=Failure(kind=state or "gone", message=said))
-
-
-def _queue() -> dict[str, tuple[str, str]] | None:
-    """Job id -> state and reason, of this user's jobs that are waiting or running; None when Slurm does not answer."""
-    said = _said("squeue", "--noheader", "--me", "--array", "--format", "%i|%T|%r")
-    if said is None:
-        return None
-    rows = (line.split("|", 2) for line in said.splitlines() if line.count("|") == 2)
-    return {number: (state, reason) for number, state, reason in rows}
-
-
-def _accounted(number: str) -> str:
-    """How a job ended; empty where accounting is off or has not heard of it yet."""
-    said = _said("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", number, "--format", "State")
-    return said.split()[0] if said and said.strip() else ""
-
-
-def _cancel(jobs: Sequence[_Job]) -> None:
-    if jobs:
-        _said("scancel", *(held.number for held in jobs))
-
-
-def _said(*command: str) -> str | None:
-    """What a command of Slurm prints; None when it fails, as while the controller restarts: it is asked again."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

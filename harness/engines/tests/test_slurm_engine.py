@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import threading
@@ -18,15 +17,8 @@ from harness.engines.stamp import Stamp
 from harness.place import Place
 from harness.settings import SlurmEngineSettings
 
-pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 SCRIPT = Path(__file__).with_name("slurm_loopback.sh")
 ROOT = SCRIPT.parents[3]
-COMMANDS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "mariadb-install-db")
-LACKING = [name for name in COMMANDS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-pytestmark = [
-    pytest.mark.skipif(bool(LACKING), reason=f"Slurm on loopback needs {', '.join(LACKING)}"),
-    pytest.mark.skipif(os.getuid() != 0, reason="Slurm on loopback needs root, to make its fake GPUs"),
-]
 PLACES = {
     "cpu": Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"})),
     "h200": Place("h200", "cuda", 1, (), 2**37, frozenset({"triton", "cuda"})),
@@ -41,24 +33,8 @@ class Quiet:
     def end(self, record): ...
 
 
-@pytest.fixture(scope="module")
-def loopback(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("slurm")
-    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    with (folder / "start").open("w") as said:
-        began = subprocess.run(
-            [SCRIPT, "start", folder], stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environment, check=False
-        )
-    try:
-        assert began.returncode == 0, (folder / "start").read_text()
-        yield folder / "slurm.conf"
-    finally:
-        subprocess.run([SCRIPT, "stop", folder], env=environment, check=True)
-
-
 @pytest.fixture
 def run(loopback, monkeypatch, tmp_path, environment):
-    monkeypatch.setenv("SLURM_CONF", str(loopback))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(SCRIPT.parent))))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
@@ -127,7 +103,9 @@ def test_a_job_asks_for_the_memory_that_its_case_holds(run, make_case, tmp_path)
 
 def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make_case, tmp_path):
     def kill():
-        subprocess.run(["scancel", "--full", "--signal=KILL", "--name=inference-pio", "--state=RUNNING"], check=True)
+        subprocess.run(
+            ["scancel", "--full", "--signal=KILL", "--name=inference-pio-run", "--state=RUNNING"], check=True
+        )
 
     killer = when_running(tmp_path, kill)
     begun = time.monotonic()
