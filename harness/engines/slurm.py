@@ -51,8 +51,17 @@ class _Job:
     """Slurm's job id, `123_4` in an array."""
     out: Path
     submitted: float
+    started: float | None = None
+    """When the queue was first seen with it no longer waiting."""
     gone: float | None = None
     """When the queue was first seen without it."""
+
+    def past_its_limit(self, now: float) -> bool:
+        return self.started is not None and now - self.started > self.limit_s
+
+    @property
+    def limit_s(self) -> float:
+        return self.case.deadline_s + SLACK_S
 
 
 class SlurmEngine:
@@ -77,6 +86,8 @@ class SlurmEngine:
         self._worker = worker_module
         self._weights_bytes = weights_bytes
         self.interrupted = False
+        self._heard = time.monotonic()
+        """When Slurm last answered."""
 
     def records(self, cases: Sequence[Case]) -> Iterator[Record]:
         """One record per case, as they end. After an interrupt every job is cancelled and its case is `lost`, and so
@@ -117,7 +128,7 @@ class SlurmEngine:
         jobs = executor.map_array(job.run, *zip(*calls, strict=True))
         for case in cases:
             self._progress.begin(case)
-        now = time.monotonic()
+        now = self._heard = time.monotonic()
         return [_Job(call[0], str(made.job_id), call[4], now) for call, made in zip(calls, jobs, strict=True)]
 
     def _executor(self, shape: _Shape) -> Any:
@@ -146,36 +157,48 @@ class SlurmEngine:
         return executor
 
     def _ended(self, waiting: list[_Job]) -> Iterator[Record]:
-        """The records of the jobs that have ended, which leave `waiting`."""
-        queue = slurm_queue.states()
-        if queue is None:
-            return
+        """The records of the jobs that have ended, which leave `waiting`. One on disk stands whatever Slurm says."""
+        queue, now = slurm_queue.states(), time.monotonic()
+        self._heard = self._heard if queue is None else now
         for held in list(waiting):
-            record = self._record(held, queue)
+            record = self._left(held) if held.out.exists() else self._without_record(held, queue, now)
             if record is not None:
                 waiting.remove(held)
                 self._progress.end(record)
                 yield record
 
-    def _record(self, held: _Job, queue: Mapping[str, tuple[str, str]]) -> Record | None:
-        if held.out.exists():
-            return self._left(held)
-        now = time.monotonic()
-        state, reason = queue.get(held.number, ("", ""))
-        if state == "PENDING" and now - held.submitted > self._settings.pending_s:
+    def _without_record(self, held: _Job, queue: slurm_queue.States | None, now: float) -> Record | None:
+        """What ended a job before it left a record; None while one may come."""
+        if held.past_its_limit(now):
             slurm_queue.cancel([held.number])
-            waited = f"waited {self._settings.pending_s:g} s in the queue ({reason})"
-            return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
+            return self._overrun(held)
+        if queue is None:
+            silent = now - self._heard > held.limit_s
+            why = f"Slurm said nothing of job {held.number} for longer than it may last, and no record came"
+            return self._stamp.lost(held.case, why) if silent else None
+        state, reason = queue.get(held.number, ("", ""))
+        if state == "PENDING":
+            return self._kept_waiting(held, reason, now)
         if state:
-            held.gone = None
+            held.started, held.gone = held.started or now, None
             return None
         held.gone = held.gone or now
         state = slurm_queue.accounted(held.number)
-        if now - held.gone < GRACE_S and not state.startswith(
-            ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF")
-        ):
+        if now - held.gone < GRACE_S and not state.startswith(ENDED_BADLY):
             return None
         return self._left(held) if held.out.exists() else self._recordless(held, state)
+
+    def _kept_waiting(self, held: _Job, reason: str, now: float) -> Record | None:
+        held.started = held.gone = None
+        if now - held.submitted <= self._settings.pending_s:
+            return None
+        slurm_queue.cancel([held.number])
+        waited = f"waited {self._settings.pending_s:g} s in the queue ({reason})"
+        return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
+
+    def _overrun(self, held: _Job) -> Record:
+        said = f"Slurm job {held.number} was still there {held.limit_s:g} s after it began, and was cancelled"
+        return self._stamp.record(held.case, 0.0, status="timed_out", error=Failure(kind="Deadline", message=said))
 
     def _left(self, held: _Job) -> Record:
         try:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from harness.errors import UserError
 
+States = Mapping[str, tuple[str, str]]
+"""Job id -> its state and the reason for it."""
 ENDING_S = 120.0
 """From the cancelling of jobs to the last of them being gone."""
 
@@ -18,8 +20,8 @@ def jobs_name(run: str) -> str:
     return f"inference-pio-{run}"
 
 
-def states() -> Mapping[str, tuple[str, str]] | None:
-    """Job id -> state and reason, of this user's jobs that are waiting or running; None when Slurm does not answer."""
+def states() -> States | None:
+    """Of this user's jobs that are waiting or running; None when Slurm does not answer."""
     told = _said("squeue", "--noheader", "--me", "--array", "--format", "%i|%T|%r")
     if told is None:
         return None
