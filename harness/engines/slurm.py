@@ -30,7 +30,7 @@ GRACE_S = 10.0
 """From the end of a job to its record being seen on a shared file system."""
 ENDED_BADLY = ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
 SLACK_S = 120.0
-"""On top of a case's deadline: the start of the job and the writing of its record."""
+"""On top of a case's deadline and its waiting for devices: the start of the job and the writing of its record."""
 BESIDE_WEIGHTS_BYTES = 8 * 2**30
 """What the processes of a job hold in a node's memory beside weights: torch and the compilers, activations, caches."""
 
@@ -42,6 +42,12 @@ class _Shape(NamedTuple):
     deadline_s: float
     memory_bytes: int
     """Of the node; 0 leaves the partition's default."""
+    alone: bool
+    """On a node that runs nothing else: what is timed on a CPU would wait for its lock within its limit."""
+
+    @property
+    def limit_s(self) -> float:
+        return self.deadline_s + job.WAIT_S + SLACK_S
 
 
 @dataclass
@@ -50,6 +56,8 @@ class _Job:
     number: str
     """Slurm's job id, `123_4` in an array."""
     out: Path
+    limit_s: float
+    """How long it may last once it has begun."""
     submitted: float
     started: float | None = None
     """When the queue was first seen with it no longer waiting."""
@@ -58,10 +66,6 @@ class _Job:
 
     def past_its_limit(self, now: float) -> bool:
         return self.started is not None and now - self.started > self.limit_s
-
-    @property
-    def limit_s(self) -> float:
-        return self.case.deadline_s + SLACK_S
 
 
 class SlurmEngine:
@@ -116,7 +120,8 @@ class SlurmEngine:
         asked = (self._settings.memory_gib_per_gpu or 0) * 2**30 * max(1, place.gpu_count)
         weights = 0 if place.kind == "cuda" else self._weights_bytes.get(case.key, 0)
         held = weights + BESIDE_WEIGHTS_BYTES if weights else 0
-        return _Shape(place.gpu_count, case.deadline_s, max(round(asked), held))
+        alone = place.kind == "cpu" and case.timing.processes > 0
+        return _Shape(place.gpu_count, case.deadline_s, max(round(asked), held), alone)
 
     def _submit(self, shape: _Shape, cases: Sequence[Case]) -> list[_Job]:
         executor = self._executor(shape)
@@ -129,7 +134,9 @@ class SlurmEngine:
         for case in cases:
             self._progress.begin(case)
         now = self._heard = time.monotonic()
-        return [_Job(call[0], str(made.job_id), call[4], now) for call, made in zip(calls, jobs, strict=True)]
+        numbers = [str(made.job_id) for made in jobs]
+        outs = [call[4] for call in calls]
+        return [_Job(*held, shape.limit_s, now) for held in zip(cases, numbers, outs, strict=True)]
 
     def _executor(self, shape: _Shape) -> Any:
         try:
@@ -142,7 +149,7 @@ class SlurmEngine:
         executor = submitit.SlurmExecutor(folder=self._folder / "submitit", max_num_timeout=0)
         options: dict[str, Any] = {
             "job_name": slurm_queue.jobs_name(self._stamp.run),
-            "time": int((shape.deadline_s + SLACK_S) // 60 + 1),
+            "time": int(shape.limit_s // 60 + 1),
             "nodes": 1,
             "ntasks_per_node": 1,
             "cpus_per_task": asked.cpus_per_gpu * max(1, gpus),
@@ -153,6 +160,7 @@ class SlurmEngine:
         options |= {"account": asked.account} if asked.account else {}
         options |= {"mem": f"{-(-shape.memory_bytes // 2**20)}M"} if shape.memory_bytes else {}
         options |= {"gres": f"gpu:{gpus}"} if gpus else {}
+        options |= {"exclusive": True} if shape.alone else {}
         executor.update_parameters(**options)
         return executor
 

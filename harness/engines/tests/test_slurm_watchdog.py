@@ -7,7 +7,7 @@ import os
 import pytest
 
 from harness.checks import Check, Parity
-from harness.engines import slurm, slurm_queue
+from harness.engines import job, slurm, slurm_queue
 from harness.engines.slurm import SlurmEngine
 from harness.engines.stamp import Stamp
 from harness.errors import UserError
@@ -40,6 +40,7 @@ def fake(tmp_path, monkeypatch):
     """Make a command of Slurm do what a line of shell says."""
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "SLACK_S", 0.5)
+    monkeypatch.setattr(job, "WAIT_S", 0.0)
 
     def fake(name, line):
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
