@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ class Merged:
 def merge(files: Sequence[RunFile]) -> Merged:
     """Unite the runs of one plan, in whatever order they come; merging a merged run again gives the same.
 
-    What no file says of a case is `lost`. RecordError names the files of different plans, and the case of which two
-    files each hold a conclusive record; a record that two files share is one record.
+    What no file says of a case is `lost`. RecordError names the files of different plans or commits, the one that holds
+    a case twice, and the case of which two files each hold a conclusive record; a record that two files share is one.
     """
     if not files:
         raise UserError("no run was named: nothing would be merged")
@@ -44,6 +45,7 @@ def merge(files: Sequence[RunFile]) -> Merged:
                 f"{file.path.name} ran plan {file.plan_hash} and {first.path.name} plan {first.plan_hash}: they are "
                 "not shards of one plan"
             )
+    _of_one_commit(files)
     kept = _kept(files, first.plan)
     digests = sorted(digest for digest, _, _ in kept.values())
     run = f"{MERGED}{first.plan_hash[:8]}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:12]}"
@@ -75,6 +77,16 @@ def write(merged: Merged, out: Path) -> Path:
     return path
 
 
+def _of_one_commit(files: Sequence[RunFile]) -> None:
+    made: dict[tuple[str, str | None], str] = {}
+    for file in files:
+        for environment in (record.environment for record in file.records if record.environment):
+            made.setdefault((environment.commit, environment.diff_hash), file.path.name)
+    if len(made) > 1:
+        said = ", ".join(f"{name} of commit {commit[:8]} ({diff or 'clean'})" for (commit, diff), name in made.items())
+        raise RecordError(f"records of different code are no one run: {said}")
+
+
 _Kept = tuple[str, Record, str]
 
 
@@ -84,6 +96,9 @@ def _kept(files: Sequence[RunFile], plan: Plan) -> dict[str, _Kept]:
     planned = {case.key for case in plan.cases} | {skip.case.key for skip in plan.skipped}
     kept: dict[str, _Kept] = {}
     for file in files:
+        for key, times in Counter(record.key for record in file.records).items():
+            if times > 1:
+                raise RecordError(f"{file.path.name}: case {key} is in it {times} times, and would be counted as often")
         for digest, record in zip(file.hashes, file.records, strict=True):
             if record.run.startswith(MERGED):
                 continue
