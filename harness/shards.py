@@ -97,7 +97,9 @@ def _learn(runs: Sequence[Path], path: Path | None, out: TextIO) -> int:
     from harness.run_file import read_file
 
     path = path or session.DURATIONS
-    records = [record for file in merge.run_files(runs) for record in read_file(file).records]
+    files = [read_file(path) for path in merge.run_files(runs)]
+    each = {digest: record for file in files for digest, record in zip(file.hashes, file.records, strict=True)}
+    records = list(each.values())
     before = cost.read_durations(path)
     after = cost.learned(before, records)
     changed = sum(before.get(case) != seconds for case, seconds in after.items())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pytest
 
@@ -113,6 +114,16 @@ def test_durations_are_the_median_of_what_finished_and_others_stay(finished, tmp
     assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", "--durations", path)[1]
     (run,) = tmp_path.rglob("*.jsonl")
     assert cost.estimate_s(read_file(run).plan.cases[0], cost.read_durations(path)) == 14.0
+
+
+def test_a_record_of_a_shard_and_of_its_merge_is_learned_from_once(finished, tmp_path):
+    label = finished("r-1", (0, 10.0, "passed"), (1, 20.0, "passed"))
+    finished("r-2", (2, 40.0, "passed"))
+    (shard,) = tmp_path.rglob("r-1.jsonl")
+    shutil.copy(shard, shard.with_name("r-1-in-a-merge.jsonl"))
+    path = tmp_path / "durations.json"
+    assert "learned from 3 records" in ask("learn", tmp_path / "runs", "--durations", path)[1]
+    assert json.loads(path.read_text()) == {label: 20.0}
 
 
 def test_where_only_the_proof_was_recorded_its_timing_is_added_to_it(make_case):
