@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from harness import run_line
 from harness.case import Case, Plan
 from harness.errors import HarnessError, RecordError, UserError
 from harness.outcome import Outcome
 from harness.record import INCONCLUSIVE, Record
-from harness.run_file import RunFile, RunWriter, read_file, run_path
+from harness.run_file import RunFile, RunWriter, read_file, record_lines, run_path
 
 MERGED = "merged-"
 
@@ -28,6 +30,9 @@ class Merged:
     plan: Plan
     sources: tuple[str, ...]
     records: tuple[Record, ...]
+    hashes: tuple[str | None, ...]
+    """Of the records, as the files have them; None of one that was made here."""
+    files: tuple[Path, ...] = field(compare=False)
 
 
 def merge(files: Sequence[RunFile]) -> Merged:
@@ -59,11 +64,13 @@ def merge(files: Sequence[RunFile]) -> Merged:
         kept[case.key][1] if case.key in kept else stated(case, "lost", "no shard recorded it")
         for case in first.plan.cases
     ]
-    skips = [
+    records += [
         kept[skip.case.key][1] if skip.case.key in kept else stated(skip.case, "skipped", skip.reason)
         for skip in first.plan.skipped
     ]
-    return Merged(run, first.plan, tuple(sorted({record.run for _, record, _ in kept.values()})), (*records, *skips))
+    hashes = tuple(kept[record.key][0] if record.key in kept else None for record in records)
+    sources = tuple(sorted({record.run for _, record, _ in kept.values()}))
+    return Merged(run, first.plan, sources, tuple(records), hashes, tuple(file.path for file in files))
 
 
 def write(merged: Merged, out: Path) -> Path:
@@ -71,9 +78,12 @@ def write(merged: Merged, out: Path) -> Path:
     path = run_path(out, "-".join(sorted({case.hardware for case in merged.plan.cases})), merged.run)
     if path.exists():
         return path
+    lines = {digest: line for file in merged.files for digest, line in record_lines(file).items()}
     with RunWriter(path, merged.run, merged.plan, sources=merged.sources) as writer:
-        for record in merged.records:
-            writer.append(record)
+        writer.copy(
+            lines.get(digest or "") or run_line.written("record", record.model_dump(mode="json"))
+            for digest, record in zip(merged.hashes, merged.records, strict=True)
+        )
     return path
 
 
@@ -131,12 +141,15 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     parser.add_argument("runs", nargs="+", type=Path, help="run files, or folders that hold them")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the merged run")
     chosen = parser.parse_args(arguments)
+    gc.disable()  # records have no cycles, and looking for some among thousands takes longer than reading them
     try:
         merged = merge([read_file(path) for path in run_files(chosen.runs)])
         path = write(merged, chosen.out)
     except HarnessError as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return 2
+    finally:
+        gc.enable()
     from harness import console
     from harness.compare.arms import arms
 

@@ -9,21 +9,21 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import ValidationError
 
 from harness import run_line
 from harness.case import Plan
 from harness.errors import RecordError, UserError
-from harness.record import SCHEMA_VERSION, Record
+from harness.record import READABLE, SCHEMA_VERSION, Record
 
-Noun = TypeVar("Noun", Plan, Record)
 PARTIAL = ".partial"
 MOST_BYTES = 64 << 20
 """Of a line; neither written nor read beyond it, so that one file cannot take a machine's memory."""
@@ -61,16 +61,27 @@ class RunWriter:
         self._file = self._open()
         header: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
         header |= ({"shard": shard} if shard else {}) | ({"sources": list(sources)} if sources else {})
-        self._write("header", header)
+        self._write(run_line.written("header", header))
+        self._to_disk()
 
     def append(self, record: Record) -> None:
-        self._write("record", record.model_dump(mode="json"))
+        """The record is on disk when this returns."""
+        self._write(run_line.written("record", record.model_dump(mode="json")))
         self._records += 1
+        self._to_disk()
+
+    def copy(self, lines: Iterable[str]) -> None:
+        """Records as another run file holds them; all of them are on disk when this returns."""
+        for line in lines:
+            self._write(line)
+            self._records += 1
+        self._to_disk()
 
     def finish(self) -> Path:
         """Write how many records there are and link the file into place; an existing one is never replaced."""
         try:
-            self._write("end", {"schema_version": SCHEMA_VERSION, "records": self._records})
+            self._write(run_line.written("end", {"schema_version": SCHEMA_VERSION, "records": self._records}))
+            self._to_disk()
         finally:
             os.close(self._file)
         try:
@@ -102,15 +113,22 @@ class RunWriter:
         except OSError as error:
             raise UserError(f"cannot write records under {self.path.parent}: {error.strerror}") from None
 
-    def _write(self, kind: run_line.Kind, content: dict[str, Any]) -> None:
-        """One line, the canonical JSON of the hash and the content that has it."""
-        data = run_line.written(kind, content).encode()
+    def _write(self, line: str) -> None:
+        data = line.encode()
         if len(data) > MOST_BYTES:
             raise RecordError(f"a line of {len(data) >> 20} MiB: {MOST_BYTES >> 20} MiB is the most that is read again")
-        try:
+        with self._told_where():
             while data:
                 data = data[os.write(self._file, data) :]
+
+    def _to_disk(self) -> None:
+        with self._told_where():
             os.fsync(self._file)
+
+    @contextmanager
+    def _told_where(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             kept = f"what was recorded is in {self.partial}"
             raise UserError(f"cannot go on writing: {error.strerror}; {kept}") from None
@@ -160,8 +178,7 @@ def read_file(path: Path) -> RunFile:
     records, hashes = [], []
     for number, line in enumerate(lines[1 : len(lines) - run_line.is_end(lines[-1])], start=2):
         where = f"{path.name} line {number}"
-        digest, content = run_line.content(line, "record", where)
-        record = _valid(Record, content, where)
+        digest, record = _record(line, where)
         if record.run not in (run, *sources) or record.plan != plan_hash:
             raise RecordError(f"{where}: a record of another run or plan")
         records.append(record)
@@ -179,6 +196,12 @@ def _refuse_cut(path: Path, lines: Sequence[str], version: int, records: int) ->
             raise RecordError(f"{where}: {counted} records were written and {records} are here: it was cut or added to")
     elif version >= CLOSED_SINCE and path.suffix != PARTIAL:
         raise RecordError(f"{where}: truncated after it, the line that counts the records is missing")
+
+
+def record_lines(path: Path) -> dict[str, str]:
+    """Hash -> line of the records of a file, those that stand as they were written; for `RunWriter.copy`."""
+    proven = ((run_line.as_written(line, "record"), line) for line in _lines(path))
+    return {found[0]: f"{line}\n" for found, line in proven if found}
 
 
 @lru_cache(maxsize=1)
@@ -218,8 +241,22 @@ def is_written_now(path: Path) -> bool:
     return False
 
 
-def _valid(noun: type[Noun], content: Any, where: str) -> Noun:
+def _record(line: str, where: str) -> tuple[str, Record]:
+    """The hash and the record of a line. The short way reads what is right; the long one says what is wrong."""
+    as_written = run_line.as_written(line, "record")
+    record = _readable(as_written[1]) if as_written else None
+    if as_written and record:
+        return as_written[0], record
+    digest, content = run_line.content(line, "record", where)
     try:
-        return noun.model_validate(content)
+        return digest, Record.model_validate(content)
     except (ValidationError, RecordError) as error:
-        raise RecordError(f"{where}: not a valid {noun.__name__.lower()}: {error}") from None
+        raise RecordError(f"{where}: not a valid record: {error}") from None
+
+
+def _readable(text: str) -> Record | None:
+    try:
+        record = Record.model_validate_json(text)
+    except (ValidationError, RecordError):
+        return None
+    return record if record.schema_version in READABLE else None
