@@ -47,6 +47,14 @@ def test_every_test_runs_in_exactly_one_shard_or_is_named(listed, first, second,
     assert said in found[1]
 
 
+def test_the_balance_of_shards_of_the_tests_is_told_by_what_each_test_took(listed, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "TESTS", tmp_path / "tests.json")
+    shards.TESTS.write_text('{"a.py::x": 3.0, "a.py::y": 1.0}')
+    one, two = listed("first", "a.py::x"), listed("second", "a.py::y", "a.py::new")
+    said = ask("verify", listed("collected", "a.py::x", "a.py::y", "a.py::new"), one, two)[1]
+    assert "2 of recorded duration, longest shard over the mean 1.000" in said
+
+
 def test_a_shard_that_never_reported_and_an_empty_collection_are_refused(listed, tmp_path):
     assert "its shard never reported" in ask("verify", listed("collected", "a.py::x"), tmp_path / "none")[1]
     assert "nothing would be proven" in ask("verify", listed("collected"), listed("first", "a.py::x"))[1]
