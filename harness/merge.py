@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from harness import run_line
 from harness.case import Case, Plan
 from harness.errors import HarnessError, RecordError, UserError
 from harness.outcome import Outcome
 from harness.record import INCONCLUSIVE, Record
-from harness.run_file import RunFile, RunWriter, read_file, run_path
+from harness.run_file import RunFile, RunWriter, read_file, record_lines, run_path
 
 MERGED = "merged-"
 
@@ -27,13 +30,16 @@ class Merged:
     plan: Plan
     sources: tuple[str, ...]
     records: tuple[Record, ...]
+    hashes: tuple[str | None, ...]
+    """Of the records, as the files have them; None of one that was made here."""
+    files: tuple[Path, ...] = field(compare=False)
 
 
 def merge(files: Sequence[RunFile]) -> Merged:
     """Unite the runs of one plan, in whatever order they come; merging a merged run again gives the same.
 
-    What no file says of a case is `lost`. RecordError names the files of different plans, and the case of which two
-    files each hold a conclusive record; a record that two files share is one record.
+    What no file says of a case is `lost`. RecordError names the files of different plans or commits, the one that holds
+    a case twice, and the case of which two files each hold a conclusive record; a record that two files share is one.
     """
     if not files:
         raise UserError("no run was named: nothing would be merged")
@@ -44,6 +50,7 @@ def merge(files: Sequence[RunFile]) -> Merged:
                 f"{file.path.name} ran plan {file.plan_hash} and {first.path.name} plan {first.plan_hash}: they are "
                 "not shards of one plan"
             )
+    _of_one_commit(files)
     kept = _kept(files, first.plan)
     digests = sorted(digest for digest, _, _ in kept.values())
     run = f"{MERGED}{first.plan_hash[:8]}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:12]}"
@@ -57,11 +64,13 @@ def merge(files: Sequence[RunFile]) -> Merged:
         kept[case.key][1] if case.key in kept else stated(case, "lost", "no shard recorded it")
         for case in first.plan.cases
     ]
-    skips = [
+    records += [
         kept[skip.case.key][1] if skip.case.key in kept else stated(skip.case, "skipped", skip.reason)
         for skip in first.plan.skipped
     ]
-    return Merged(run, first.plan, tuple(sorted({record.run for _, record, _ in kept.values()})), (*records, *skips))
+    hashes = tuple(kept[record.key][0] if record.key in kept else None for record in records)
+    sources = tuple(sorted({record.run for _, record, _ in kept.values()}))
+    return Merged(run, first.plan, sources, tuple(records), hashes, tuple(file.path for file in files))
 
 
 def write(merged: Merged, out: Path) -> Path:
@@ -69,10 +78,23 @@ def write(merged: Merged, out: Path) -> Path:
     path = run_path(out, "-".join(sorted({case.hardware for case in merged.plan.cases})), merged.run)
     if path.exists():
         return path
+    lines = {digest: line for file in merged.files for digest, line in record_lines(file).items()}
     with RunWriter(path, merged.run, merged.plan, sources=merged.sources) as writer:
-        for record in merged.records:
-            writer.append(record)
+        writer.copy(
+            lines.get(digest or "") or run_line.written("record", record.model_dump(mode="json"))
+            for digest, record in zip(merged.hashes, merged.records, strict=True)
+        )
     return path
+
+
+def _of_one_commit(files: Sequence[RunFile]) -> None:
+    made: dict[tuple[str, str | None], str] = {}
+    for file in files:
+        for environment in (record.environment for record in file.records if record.environment):
+            made.setdefault((environment.commit, environment.diff_hash), file.path.name)
+    if len(made) > 1:
+        said = ", ".join(f"{name} of commit {commit[:8]} ({diff or 'clean'})" for (commit, diff), name in made.items())
+        raise RecordError(f"records of different code are no one run: {said}")
 
 
 _Kept = tuple[str, Record, str]
@@ -84,6 +106,9 @@ def _kept(files: Sequence[RunFile], plan: Plan) -> dict[str, _Kept]:
     planned = {case.key for case in plan.cases} | {skip.case.key for skip in plan.skipped}
     kept: dict[str, _Kept] = {}
     for file in files:
+        for key, times in Counter(record.key for record in file.records).items():
+            if times > 1:
+                raise RecordError(f"{file.path.name}: case {key} is in it {times} times, and would be counted as often")
         for digest, record in zip(file.hashes, file.records, strict=True):
             if record.run.startswith(MERGED):
                 continue
@@ -116,12 +141,15 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     parser.add_argument("runs", nargs="+", type=Path, help="run files, or folders that hold them")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the merged run")
     chosen = parser.parse_args(arguments)
+    gc.disable()  # records have no cycles, and looking for some among thousands takes longer than reading them
     try:
         merged = merge([read_file(path) for path in run_files(chosen.runs)])
         path = write(merged, chosen.out)
     except HarnessError as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return 2
+    finally:
+        gc.enable()
     from harness import console
     from harness.compare.arms import arms
 

@@ -2,6 +2,10 @@
 
 The worker starts the ranks, waits without polling, and answers for them. A rank that ends badly ends the others, which
 would wait for it for ever, and the fragment says which rank it was.
+
+torchrun does not start them: its agent polls beside what the ranks time, every 0.1 s, or sees their end later where it
+polls less often. Two ranks that do nothing took 5.9 s under it and 0.5 s under its launcher within the worker, against
+0.2 s here.
 """
 
 from __future__ import annotations

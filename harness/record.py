@@ -14,7 +14,8 @@ from harness.kill_matrix import KillMatrix
 SCHEMA_VERSION = 4
 READABLE = (1, 2, 3, 4)
 """Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer, version 3 the
-memory that the GPU itself counts, version 4 the kernels of a decode step, hot times and whether a warm-up settled."""
+memory that the GPU itself counts, version 4 the kernels of a decode step, hot times, whether a warm-up settled, and the
+last line of a run file."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})

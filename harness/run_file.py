@@ -6,28 +6,29 @@ A run is written to `NAME.jsonl.partial`, every line forced to disk, so that a k
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
-import math
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import ValidationError
 
+from harness import run_line
 from harness.case import Plan
 from harness.errors import RecordError, UserError
 from harness.record import READABLE, SCHEMA_VERSION, Record
 
-Noun = TypeVar("Noun", Plan, Record)
 PARTIAL = ".partial"
 MOST_BYTES = 64 << 20
 """Of a line; neither written nor read beyond it, so that one file cannot take a machine's memory."""
-BEFORE_HASH = '{"hash":"'
+CLOSED_SINCE = 4
+"""The schema version since which a finished file ends with a line that counts its records."""
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 
 
@@ -56,17 +57,33 @@ class RunWriter:
         self.partial = path.with_name(f"{path.name}{PARTIAL}")
         self.interrupted = False
         """Set to leave the partial file, so that the run can be gone on with."""
+        self._records = 0
         self._file = self._open()
         header: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "run": run, "plan": plan.model_dump(mode="json")}
         header |= ({"shard": shard} if shard else {}) | ({"sources": list(sources)} if sources else {})
-        self._write("header", header)
+        self._write(run_line.written("header", header))
+        self._to_disk()
 
     def append(self, record: Record) -> None:
-        self._write("record", record.model_dump(mode="json"))
+        """The record is on disk when this returns."""
+        self._write(run_line.written("record", record.model_dump(mode="json")))
+        self._records += 1
+        self._to_disk()
+
+    def copy(self, lines: Iterable[str]) -> None:
+        """Records as another run file holds them; all of them are on disk when this returns."""
+        for line in lines:
+            self._write(line)
+            self._records += 1
+        self._to_disk()
 
     def finish(self) -> Path:
-        """Link the complete file into place; an existing one is never replaced."""
-        os.close(self._file)
+        """Write how many records there are and link the file into place; an existing one is never replaced."""
+        try:
+            self._write(run_line.written("end", {"schema_version": SCHEMA_VERSION, "records": self._records}))
+            self._to_disk()
+        finally:
+            os.close(self._file)
         try:
             os.link(self.partial, self.path)
         except FileExistsError:
@@ -96,16 +113,22 @@ class RunWriter:
         except OSError as error:
             raise UserError(f"cannot write records under {self.path.parent}: {error.strerror}") from None
 
-    def _write(self, kind: str, content: dict[str, Any]) -> None:
-        """One line, the canonical JSON of the hash and the content that has it."""
-        text = _canonical(content)
-        data = f'{BEFORE_HASH}{_hash(text)}","{kind}":{text}}}\n'.encode()
+    def _write(self, line: str) -> None:
+        data = line.encode()
         if len(data) > MOST_BYTES:
             raise RecordError(f"a line of {len(data) >> 20} MiB: {MOST_BYTES >> 20} MiB is the most that is read again")
-        try:
+        with self._told_where():
             while data:
                 data = data[os.write(self._file, data) :]
+
+    def _to_disk(self) -> None:
+        with self._told_where():
             os.fsync(self._file)
+
+    @contextmanager
+    def _told_where(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             kept = f"what was recorded is in {self.partial}"
             raise UserError(f"cannot go on writing: {error.strerror}; {kept}") from None
@@ -136,15 +159,15 @@ def read_run(path: Path) -> tuple[Plan, tuple[Record, ...]]:
 def read_file(path: Path) -> RunFile:
     """A run file, every hash verified.
 
-    RecordError names the line that is truncated, edited, too large, not finite, of an unknown schema or of another run.
-    The last line of a partial file may have no end: its writer was killed before it was recorded.
+    RecordError names the line that is truncated, edited, too large, not finite, of an unknown schema or of another run,
+    and the file that lacks lines. A partial file may lack its last line, or the end of it: its writer was killed.
     """
     if path.is_symlink():
         raise RecordError(f"{path} is a symlink: what it points to may change between readings")
     lines = _lines(path)
     if not lines:
         raise RecordError(f"{path.name}: empty, it has no header")
-    header = _content(lines[0], "header", f"{path.name} line 1")[1]
+    header = run_line.content(lines[0], "header", f"{path.name} line 1")[1]
     try:
         plan, plan_hash = _plan(json.dumps(header["plan"]))
     except ValidationError as error:
@@ -153,15 +176,32 @@ def read_file(path: Path) -> RunFile:
     if not NAME.match(run):
         raise RecordError(f"{path.name} line 1: run name {run!r} is not letters, digits, dot, dash")
     records, hashes = [], []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1 : len(lines) - run_line.is_end(lines[-1])], start=2):
         where = f"{path.name} line {number}"
-        digest, content = _content(line, "record", where)
-        record = _valid(Record, content, where)
+        digest, record = _record(line, where)
         if record.run not in (run, *sources) or record.plan != plan_hash:
             raise RecordError(f"{where}: a record of another run or plan")
         records.append(record)
         hashes.append(digest)
+    _refuse_cut(path, lines, header["schema_version"], len(records))
     return RunFile(path, run, plan, plan_hash, header.get("shard"), sources, tuple(records), tuple(hashes))
+
+
+def _refuse_cut(path: Path, lines: Sequence[str], version: int, records: int) -> None:
+    """RecordError where the last line says of another number of records, or is missing."""
+    where = f"{path.name} line {len(lines)}"
+    if run_line.is_end(lines[-1]):
+        counted = run_line.content(lines[-1], "end", where)[1].get("records")
+        if counted != records:
+            raise RecordError(f"{where}: {counted} records were written and {records} are here: it was cut or added to")
+    elif version >= CLOSED_SINCE and path.suffix != PARTIAL:
+        raise RecordError(f"{where}: truncated after it, the line that counts the records is missing")
+
+
+def record_lines(path: Path) -> dict[str, str]:
+    """Hash -> line of the records of a file, those that stand as they were written; for `RunWriter.copy`."""
+    proven = ((run_line.as_written(line, "record"), line) for line in _lines(path))
+    return {found[0]: f"{line}\n" for found, line in proven if found}
 
 
 @lru_cache(maxsize=1)
@@ -201,60 +241,22 @@ def is_written_now(path: Path) -> bool:
     return False
 
 
-def _content(line: str, kind: str, where: str) -> tuple[str, dict[str, Any]]:
-    """The hash of a line and what it holds, the one proven by the other."""
-    digest = _digest_as_written(line, kind)
+def _record(line: str, where: str) -> tuple[str, Record]:
+    """The hash and the record of a line. The short way reads what is right; the long one says what is wrong."""
+    as_written = run_line.as_written(line, "record")
+    record = _readable(as_written[1]) if as_written else None
+    if as_written and record:
+        return as_written[0], record
+    digest, content = run_line.content(line, "record", where)
     try:
-        envelope = json.loads(line, parse_constant=_not_finite, parse_float=None if digest else _finite)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: truncated or not JSON ({error})") from None
-    if not isinstance(envelope, dict) or set(envelope) != {"hash", kind} or not isinstance(envelope[kind], dict):
-        raise RecordError(f"{where}: not a {kind} line")
-    content: dict[str, Any] = envelope[kind]
-    if content.get("schema_version") not in READABLE:
-        known = ", ".join(map(str, READABLE))
-        raise RecordError(
-            f"{where}: schema version {content.get('schema_version')!r}, this build reads {known}: "
-            "guessing would misread it"
-        )
-    digest = digest or _digest(content)
-    if envelope["hash"] != digest:
-        raise RecordError(f"{where}: edited, its content does not have the hash it was written with")
-    return digest, content
-
-
-def _digest_as_written(line: str, kind: str) -> str | None:
-    """The hash that a line states, where the very characters of its content have it, as they have when nobody wrote
-    the line anew; None elsewhere. Several times cheaper than making the canonical JSON again."""
-    stated, between, content = line[len(BEFORE_HASH) :].partition(f'","{kind}":')
-    if not line.startswith(BEFORE_HASH) or not between or not content.endswith("}"):
-        return None
-    return stated if _hash(content[:-1]) == stated else None
-
-
-def _valid(noun: type[Noun], content: Any, where: str) -> Noun:
-    try:
-        return noun.model_validate(content)
+        return digest, Record.model_validate(content)
     except (ValidationError, RecordError) as error:
-        raise RecordError(f"{where}: not a valid {noun.__name__.lower()}: {error}") from None
+        raise RecordError(f"{where}: not a valid record: {error}") from None
 
 
-def _not_finite(constant: str) -> float:
-    raise ValueError(f"{constant} is not a finite number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _not_finite(text)
-
-
-def _canonical(content: dict[str, Any]) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return _hash(_canonical(content))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _readable(text: str) -> Record | None:
+    try:
+        record = Record.model_validate_json(text)
+    except (ValidationError, RecordError):
+        return None
+    return record if record.schema_version in READABLE else None

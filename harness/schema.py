@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from harness.case import Frozen, Plan
 from harness.record import READABLE, SCHEMA_VERSION, Record
+from harness.run_file import CLOSED_SINCE
 
 TITLE = f"A line of an Inference-PIO run file, schema version {SCHEMA_VERSION}"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the canonical JSON of what follows.")]
@@ -33,15 +34,29 @@ class HeaderLine(Frozen):
 
 
 class RecordLine(Frozen):
-    """Every further line."""
+    """Every further line but the last."""
 
     hash: Digest
     record: Record
 
 
+class End(Frozen):
+    """How many records there are: a file that was cut lacks it."""
+
+    schema_version: int = Field(ge=CLOSED_SINCE, le=max(READABLE))
+    records: int = Field(ge=0)
+
+
+class EndLine(Frozen):
+    """The last line of a finished file, since schema version 4."""
+
+    hash: Digest
+    end: End
+
+
 def document() -> dict[str, Any]:
     """JSON Schema, draft 2020-12."""
-    lines = TypeAdapter(HeaderLine | RecordLine).json_schema()
+    lines = TypeAdapter(HeaderLine | RecordLine | EndLine).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": TITLE, **lines}
 
 

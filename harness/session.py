@@ -143,13 +143,16 @@ def _run(
     stamp = Stamp(run, whole.plan.hash, asked.shard, environment)
     path = run_path(Path(asked.out), "-".join(sorted({case.hardware for case in whole.plan.cases})), run)
     resumed = "off" if world.mutants else asked.resume
-    earlier = resume.find(resumed, path.parent, stamp.plan, asked.shard, environment)
-    records = list(resume.standing(earlier)) if earlier else []
+    wanted = resume.Wanted(stamp.plan, asked.shard, environment, on_nodes=asked.engine.name == "slurm")
+    earlier = resume.find(resumed, path.parent, wanted)
+    adopted = [withheld(record, os.environ) for record in resume.adopt(earlier, wanted)] if earlier else []
+    records = [*resume.standing(earlier), *adopted] if earlier else []
     held = {record.key for record in records}
     todo = [case for case in cases if case.key not in held]
     sources = tuple(dict.fromkeys((earlier.run, *earlier.sources))) if earlier else ()
     if earlier:
-        print(f"going on with {earlier.path.name}: {len(records)} recorded, {len(todo)} to run", file=err)
+        left = f" ({len(adopted)} left by its jobs)" if adopted else ""
+        print(f"going on with {earlier.path.name}: {len(records)} recorded{left}, {len(todo)} to run", file=err)
     with (
         RunWriter(path, run, whole.plan, asked.shard, sources) as writer,
         console.progress(err, len(todo)) as shown,
@@ -188,7 +191,7 @@ def _engine(asked: Settings, stamp: Stamp, whole: Planned, progress: Progress, w
     if chosen.name == "slurm":
         from harness.engines.slurm import SlurmEngine
 
-        folder = path.with_suffix(".jobs")
+        folder = path.with_suffix(resume.JOBS)
         return SlurmEngine(stamp, whole.places, progress, chosen, folder, world.worker_module, weights)
     gpus = max((len(place.gpu_uuids) for place in whole.places.values()), default=0)
     workers = max(1, gpus) if chosen.workers == "auto" else chosen.workers

@@ -8,13 +8,17 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, TextIO
 
-from harness import shard_plan
+from harness import cost, shard_plan
 from harness.errors import HarnessError, UnknownName, UserError
+from harness.split import Group, imbalance
 
 if TYPE_CHECKING:
     from harness.session import Planned
+
+TESTS = Path(__file__).resolve().parents[1] / "test_shards" / "tests.json"
 
 
 def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
@@ -55,8 +59,7 @@ def _whole(overrides: Sequence[str]) -> Planned:
 
 
 def _plan(kinds: Sequence[str], plans: Mapping[str, shard_plan.ShardPlan], out: TextIO) -> int:
-    from harness import cost, session
-    from harness.split import imbalance
+    from harness import session
 
     for kind in kinds:
         if kind not in plans:
@@ -77,7 +80,6 @@ def _plan(kinds: Sequence[str], plans: Mapping[str, shard_plan.ShardPlan], out: 
 
 def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
     from harness import session
-    from harness.split import imbalance
 
     if count < 1:
         raise UserError(f"{count} shards: there must be one at least")
@@ -93,11 +95,13 @@ def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
 
 
 def _learn(runs: Sequence[Path], path: Path | None, out: TextIO) -> int:
-    from harness import cost, merge, session
+    from harness import merge, session
     from harness.run_file import read_file
 
     path = path or session.DURATIONS
-    records = [record for file in merge.run_files(runs) for record in read_file(file).records]
+    files = [read_file(path) for path in merge.run_files(runs)]
+    each = {digest: record for file in files for digest, record in zip(file.hashes, file.records, strict=True)}
+    records = list(each.values())
     before = cost.read_durations(path)
     after = cost.learned(before, records)
     changed = sum(before.get(case) != seconds for case, seconds in after.items())
@@ -124,7 +128,16 @@ def _verify(collected: Sequence[str], shards: Sequence[Sequence[str]], out: Text
     for line in sorted(wrong):
         print(line, file=out)
     print(f"{len(collected)} collected, {len(ran)} ran in {len(shards)} shard(s), {len(wrong)} wrong", file=out)
+    print(_balance_of_tests(shards, cost.read_durations(TESTS)), file=out)
     return 1 if wrong else 0
+
+
+def _balance_of_tests(shards: Sequence[Sequence[str]], seconds: Mapping[str, float]) -> str:
+    """A test of unknown duration counts as an average one, as pytest-split counts it."""
+    usual = fmean(seconds.values()) if seconds else 1.0
+    groups = [Group(tuple(tests), sum(seconds.get(test, usual) for test in tests)) for tests in shards]
+    known = sum(test in seconds for tests in shards for test in tests)
+    return f"{known} of recorded duration, longest shard over the mean {imbalance(groups):.3f}"
 
 
 if __name__ == "__main__":

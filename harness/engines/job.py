@@ -11,6 +11,8 @@ from harness.case import Case
 from harness.engines.local import ROOT, LocalEngine
 from harness.engines.stamp import Stamp
 from harness.environment import capture
+from harness.errors import UserError
+from harness.hardware import probe
 from harness.place import Place
 from harness.record import Record
 
@@ -34,16 +36,21 @@ class Lines:
         print(text, file=sys.stderr, flush=True)
 
 
+WAIT_S = 600.0
+"""For devices that a process outside of Slurm holds: it is no part of the case's deadline, and of Slurm's limit for the
+job it is a part of its own."""
+
+
 def run(case: Case, stamp: Stamp, place: Place, worker_module: str, out: Path, folder: Path) -> str:
     """Run the case and leave its record at `out`, whole or not at all, and a reproducer of a failure in `folder`.
     Returns its status. The record's environment is that of the node, with the command that was given elsewhere."""
-    stamp = replace(stamp, environment=capture(ROOT, stamp.environment.command))
-    given = tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
-    if place.kind == "cuda" and len(given) < place.gpu_count:
-        record = stamp.lost(case, f"Slurm gave {len(given)} of the {place.gpu_count} GPU(s) that {place.name} has")
-    else:
-        engine = LocalEngine(stamp, {case.hardware: replace(place, gpu_uuids=given)}, Lines(), folder, worker_module)
+    try:
+        stamp = replace(stamp, environment=capture(ROOT, stamp.environment.command))
+        places = {case.hardware: replace(place, gpu_uuids=_given(place))}
+        engine = LocalEngine(stamp, places, Lines(), folder, worker_module, wait_s=WAIT_S)
         (record,) = engine.records([case])
+    except UserError as error:
+        record = stamp.lost(case, str(error))
     partial = out.with_suffix(".partial")
     with partial.open("w") as file:
         file.write(record.model_dump_json())
@@ -51,3 +58,14 @@ def run(case: Case, stamp: Stamp, place: Place, worker_module: str, out: Path, f
         os.fsync(file.fileno())
     partial.rename(out)
     return record.status
+
+
+def _given(place: Place) -> tuple[str, ...]:
+    """The UUIDs of the GPUs that Slurm gave, by which whoever else uses this node locks them: their indices may be
+    counted anew in every job. UserError where they are not what the place has."""
+    if place.kind != "cuda":
+        return ()
+    uuids = probe().gpu_uuids if os.environ.get("CUDA_VISIBLE_DEVICES") else ()
+    if len(uuids) < place.gpu_count:
+        raise UserError(f"Slurm gave {len(uuids)} of the {place.gpu_count} GPU(s) that {place.name} has")
+    return uuids

@@ -10,12 +10,13 @@ record with a word for it, and the other cases go on.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -47,7 +48,8 @@ class LocalEngine:
     """Runs cases of a plan, `workers` at a time. `places` says for each hardware name which devices fit it. A failing
     proof's reproducer is kept in `folder`. With `mutants` the gate of every case that passes is judged too, on planted
     faults. Of a case among `proofs` that one stands. `weights_bytes` is what a proof holds by case key: cases share a
-    CPU only where its memory would hold as many of them as there are workers."""
+    CPU only where its memory would hold as many of them as there are workers. A case that has waited `wait_s` for its
+    devices is lost."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class LocalEngine:
         mutants: bool = False,
         proofs: Proofs = NONE,
         weights_bytes: Mapping[str, int] = MappingProxyType({}),
+        wait_s: float = math.inf,
     ) -> None:
         self._stamp = stamp
         self._places = places
@@ -70,6 +73,7 @@ class LocalEngine:
         self._mutants = mutants
         self._proofs = proofs
         self._weights_bytes = weights_bytes
+        self._wait_s = wait_s
         self._stop = Stop()
         self.interrupted = False
 
@@ -104,8 +108,13 @@ class LocalEngine:
                 self._run_parts(case, parts, told, held)
         except Stopped:
             parts.append(fragment.ended("killed", "KeyboardInterrupt", "interrupted from the keyboard"))
+        except locks.Busy:
+            return self._ended(self._stamp.lost(case, f"waited {self._wait_s:g} s for a device that others held"), told)
         fields = fragment.merge(parts[0], parts[1:])
         record = self._stamp.record(case, time.monotonic() - begun, started_at=started_at, **fields)
+        return self._ended(record, told)
+
+    def _ended(self, record: Record, told: Told) -> Record:
         told.end(record)
         return record
 
@@ -117,9 +126,17 @@ class LocalEngine:
             devices,
             count,
             lambda held: told.part(f"waiting: {held} is held by another case"),
-            self._stop.rest,
+            self._rest_until(time.monotonic() + self._wait_s),
             shared=self._shares(case),
         )
+
+    def _rest_until(self, limit: float) -> Callable[[float], None]:
+        def rest(seconds: float) -> None:
+            if time.monotonic() > limit:
+                raise locks.Busy
+            self._stop.rest(seconds)
+
+        return rest
 
     def _shares(self, case: Case) -> bool:
         """Whether others may run beside it: the memory of a GPU holds one case; a CPU's is shared by those that time

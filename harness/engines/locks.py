@@ -17,6 +17,10 @@ from harness.errors import UserError
 RETRY_S = 0.5
 
 
+class Busy(Exception):
+    """Raised by a `rest` that has waited long enough."""
+
+
 def lock_folder() -> Path:
     """A folder that only this user can write: under XDG_RUNTIME_DIR, or under the temporary folder."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")

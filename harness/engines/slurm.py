@@ -8,7 +8,6 @@ watching is done here, over squeue and sacct.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from harness.case import Case
-from harness.engines import job
+from harness.engines import job, slurm_queue
 from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
 from harness.errors import RecordError, UserError
@@ -31,7 +30,7 @@ GRACE_S = 10.0
 """From the end of a job to its record being seen on a shared file system."""
 ENDED_BADLY = ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY")
 SLACK_S = 120.0
-"""On top of a case's deadline: the start of the job and the writing of its record."""
+"""On top of a case's deadline and its waiting for devices: the start of the job and the writing of its record."""
 BESIDE_WEIGHTS_BYTES = 8 * 2**30
 """What the processes of a job hold in a node's memory beside weights: torch and the compilers, activations, caches."""
 
@@ -43,6 +42,12 @@ class _Shape(NamedTuple):
     deadline_s: float
     memory_bytes: int
     """Of the node; 0 leaves the partition's default."""
+    alone: bool
+    """On a node that runs nothing else: what is timed on a CPU would wait for its lock within its limit."""
+
+    @property
+    def limit_s(self) -> float:
+        return self.deadline_s + job.WAIT_S + SLACK_S
 
 
 @dataclass
@@ -51,9 +56,16 @@ class _Job:
     number: str
     """Slurm's job id, `123_4` in an array."""
     out: Path
+    limit_s: float
+    """How long it may last once it has begun."""
     submitted: float
+    started: float | None = None
+    """When the queue was first seen with it no longer waiting."""
     gone: float | None = None
     """When the queue was first seen without it."""
+
+    def past_its_limit(self, now: float) -> bool:
+        return self.started is not None and now - self.started > self.limit_s
 
 
 class SlurmEngine:
@@ -78,6 +90,8 @@ class SlurmEngine:
         self._worker = worker_module
         self._weights_bytes = weights_bytes
         self.interrupted = False
+        self._heard = time.monotonic()
+        """When Slurm last answered."""
 
     def records(self, cases: Sequence[Case]) -> Iterator[Record]:
         """One record per case, as they end. After an interrupt every job is cancelled and its case is `lost`, and so
@@ -94,19 +108,20 @@ class SlurmEngine:
                         time.sleep(self._settings.poll_s)
                 except KeyboardInterrupt:
                     self.interrupted = True
-                    _cancel(waiting)
+                    slurm_queue.cancel([held.number for held in waiting])
                     for left in waiting:
                         yield self._stamp.lost(left.case, f"interrupted; its Slurm job {left.number} was cancelled")
                     waiting = []
         finally:
-            _cancel(waiting)
+            slurm_queue.cancel([held.number for held in waiting])
 
     def _shape(self, case: Case) -> _Shape:
         place = self._places[case.hardware]
         asked = (self._settings.memory_gib_per_gpu or 0) * 2**30 * max(1, place.gpu_count)
         weights = 0 if place.kind == "cuda" else self._weights_bytes.get(case.key, 0)
         held = weights + BESIDE_WEIGHTS_BYTES if weights else 0
-        return _Shape(place.gpu_count, case.deadline_s, max(round(asked), held))
+        alone = place.kind == "cpu" and case.timing.processes > 0
+        return _Shape(place.gpu_count, case.deadline_s, max(round(asked), held), alone)
 
     def _submit(self, shape: _Shape, cases: Sequence[Case]) -> list[_Job]:
         executor = self._executor(shape)
@@ -118,8 +133,10 @@ class SlurmEngine:
         jobs = executor.map_array(job.run, *zip(*calls, strict=True))
         for case in cases:
             self._progress.begin(case)
-        now = time.monotonic()
-        return [_Job(call[0], str(made.job_id), call[4], now) for call, made in zip(calls, jobs, strict=True)]
+        now = self._heard = time.monotonic()
+        numbers = [str(made.job_id) for made in jobs]
+        outs = [call[4] for call in calls]
+        return [_Job(*held, shape.limit_s, now) for held in zip(cases, numbers, outs, strict=True)]
 
     def _executor(self, shape: _Shape) -> Any:
         try:
@@ -131,8 +148,8 @@ class SlurmEngine:
         gpus, asked = shape.gpus, self._settings
         executor = submitit.SlurmExecutor(folder=self._folder / "submitit", max_num_timeout=0)
         options: dict[str, Any] = {
-            "job_name": "inference-pio",
-            "time": int((shape.deadline_s + SLACK_S) // 60 + 1),
+            "job_name": slurm_queue.jobs_name(self._stamp.run),
+            "time": int(shape.limit_s // 60 + 1),
             "nodes": 1,
             "ntasks_per_node": 1,
             "cpus_per_task": asked.cpus_per_gpu * max(1, gpus),
@@ -143,40 +160,53 @@ class SlurmEngine:
         options |= {"account": asked.account} if asked.account else {}
         options |= {"mem": f"{-(-shape.memory_bytes // 2**20)}M"} if shape.memory_bytes else {}
         options |= {"gres": f"gpu:{gpus}"} if gpus else {}
+        options |= {"exclusive": True} if shape.alone else {}
         executor.update_parameters(**options)
         return executor
 
     def _ended(self, waiting: list[_Job]) -> Iterator[Record]:
-        """The records of the jobs that have ended, which leave `waiting`."""
-        queue = _queue()
-        if queue is None:
-            return
+        """The records of the jobs that have ended, which leave `waiting`. One on disk stands whatever Slurm says."""
+        queue, now = slurm_queue.states(), time.monotonic()
+        self._heard = self._heard if queue is None else now
         for held in list(waiting):
-            record = self._record(held, queue)
+            record = self._left(held) if held.out.exists() else self._without_record(held, queue, now)
             if record is not None:
                 waiting.remove(held)
                 self._progress.end(record)
                 yield record
 
-    def _record(self, held: _Job, queue: Mapping[str, tuple[str, str]]) -> Record | None:
-        if held.out.exists():
-            return self._left(held)
-        now = time.monotonic()
+    def _without_record(self, held: _Job, queue: slurm_queue.States | None, now: float) -> Record | None:
+        """What ended a job before it left a record; None while one may come."""
+        if held.past_its_limit(now):
+            slurm_queue.cancel([held.number])
+            return self._overrun(held)
+        if queue is None:
+            silent = now - self._heard > held.limit_s
+            why = f"Slurm said nothing of job {held.number} for longer than it may last, and no record came"
+            return self._stamp.lost(held.case, why) if silent else None
         state, reason = queue.get(held.number, ("", ""))
-        if state == "PENDING" and now - held.submitted > self._settings.pending_s:
-            _cancel([held])
-            waited = f"waited {self._settings.pending_s:g} s in the queue ({reason})"
-            return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
+        if state == "PENDING":
+            return self._kept_waiting(held, reason, now)
         if state:
-            held.gone = None
+            held.started, held.gone = held.started or now, None
             return None
         held.gone = held.gone or now
-        state = _accounted(held.number)
-        if now - held.gone < GRACE_S and not state.startswith(
-            ("CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF")
-        ):
+        state = slurm_queue.accounted(held.number)
+        if now - held.gone < GRACE_S and not state.startswith(ENDED_BADLY):
             return None
         return self._left(held) if held.out.exists() else self._recordless(held, state)
+
+    def _kept_waiting(self, held: _Job, reason: str, now: float) -> Record | None:
+        held.started = held.gone = None
+        if now - held.submitted <= self._settings.pending_s:
+            return None
+        slurm_queue.cancel([held.number])
+        waited = f"waited {self._settings.pending_s:g} s in the queue ({reason})"
+        return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
+
+    def _overrun(self, held: _Job) -> Record:
+        said = f"Slurm job {held.number} was still there {held.limit_s:g} s after it began, and was cancelled"
+        return self._stamp.record(held.case, 0.0, status="timed_out", error=Failure(kind="Deadline", message=said))
 
     def _left(self, held: _Job) -> Record:
         try:
@@ -192,32 +222,3 @@ class SlurmEngine:
         ends = {"TIMEOUT": "timed_out", "OUT_OF_MEMORY": "out_of_memory"}
         status = ends.get(state, "killed")
         return self._stamp.record(held.case, 0.0, status=status, error=Failure(kind=state or "gone", message=said))
-
-
-def _queue() -> dict[str, tuple[str, str]] | None:
-    """Job id -> state and reason, of this user's jobs that are waiting or running; None when Slurm does not answer."""
-    said = _said("squeue", "--noheader", "--me", "--array", "--format", "%i|%T|%r")
-    if said is None:
-        return None
-    rows = (line.split("|", 2) for line in said.splitlines() if line.count("|") == 2)
-    return {number: (state, reason) for number, state, reason in rows}
-
-
-def _accounted(number: str) -> str:
-    """How a job ended; empty where accounting is off or has not heard of it yet."""
-    said = _said("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", number, "--format", "State")
-    return said.split()[0] if said and said.strip() else ""
-
-
-def _cancel(jobs: Sequence[_Job]) -> None:
-    if jobs:
-        _said("scancel", *(held.number for held in jobs))
-
-
-def _said(*command: str) -> str | None:
-    """What a command of Slurm prints; None when it fails, as while the controller restarts: it is asked again."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pytest
 
@@ -44,6 +45,14 @@ def test_every_test_runs_in_exactly_one_shard_or_is_named(listed, first, second,
     found = ask("verify", collected, listed("first", *first), listed("second", *second))
     assert found[0] == code
     assert said in found[1]
+
+
+def test_the_balance_of_shards_of_the_tests_is_told_by_what_each_test_took(listed, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "TESTS", tmp_path / "tests.json")
+    shards.TESTS.write_text('{"a.py::x": 3.0, "a.py::y": 1.0}')
+    one, two = listed("first", "a.py::x"), listed("second", "a.py::y", "a.py::new")
+    said = ask("verify", listed("collected", "a.py::x", "a.py::y", "a.py::new"), one, two)[1]
+    assert "2 of recorded duration, longest shard over the mean 1.000" in said
 
 
 def test_a_shard_that_never_reported_and_an_empty_collection_are_refused(listed, tmp_path):
@@ -113,6 +122,16 @@ def test_durations_are_the_median_of_what_finished_and_others_stay(finished, tmp
     assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", "--durations", path)[1]
     (run,) = tmp_path.rglob("*.jsonl")
     assert cost.estimate_s(read_file(run).plan.cases[0], cost.read_durations(path)) == 14.0
+
+
+def test_a_record_of_a_shard_and_of_its_merge_is_learned_from_once(finished, tmp_path):
+    label = finished("r-1", (0, 10.0, "passed"), (1, 20.0, "passed"))
+    finished("r-2", (2, 40.0, "passed"))
+    (shard,) = tmp_path.rglob("r-1.jsonl")
+    shutil.copy(shard, shard.with_name("r-1-in-a-merge.jsonl"))
+    path = tmp_path / "durations.json"
+    assert "learned from 3 records" in ask("learn", tmp_path / "runs", "--durations", path)[1]
+    assert json.loads(path.read_text()) == {label: 20.0}
 
 
 def test_where_only_the_proof_was_recorded_its_timing_is_added_to_it(make_case):

@@ -19,7 +19,7 @@ import pytest
 
 from harness import merge
 from harness.errors import RecordError
-from harness.run_file import read_file
+from harness.run_file import RunWriter, read_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -134,6 +134,8 @@ def test_the_same_shard_run_twice_is_refused_by_name(made, two_shards, tmp_path)
     [
         (lambda text: text.replace('"wall_s":', '"wall_s":1'), "line 2: edited"),
         (lambda text: text[:-9], "truncated"),
+        (lambda text: "".join(text.splitlines(keepends=True)[:-1]), "truncated"),
+        (lambda text: "".join(text.splitlines(keepends=True)[:1]), "truncated"),
     ],
 )
 def test_an_edited_or_truncated_shard_is_refused_by_name(two_shards, tmp_path, change, message):
@@ -151,8 +153,9 @@ def test_shards_of_different_plans_are_refused_by_name(made, two_shards, tmp_pat
 
 
 def test_a_merge_that_measured_nothing_is_red(two_shards, tmp_path):
-    emptied = two_shards[0]
-    emptied.write_text(emptied.read_text().splitlines(keepends=True)[0])
+    emptied = tmp_path / "emptied.jsonl"
+    with RunWriter(emptied, "emptied", read_file(two_shards[0]).plan):
+        pass
     code, said = merged(emptied, out=tmp_path / "merged")
     assert (code, "0 passed + 0 failed + 2 lost" in said) == (1, True)
 
@@ -254,3 +257,20 @@ def test_a_record_outside_of_the_plan_is_refused(two_shards):
     record = file.records[0].model_copy(update={"case": alien, "key": alien.key})
     with pytest.raises(RecordError, match="is not in the plan"):
         merge.merge([dataclasses.replace(file, records=(record,), hashes=("0",))])
+
+
+def test_a_case_that_one_file_holds_twice_is_refused_by_its_name(two_shards):
+    file = read_file(two_shards[0])
+    twice = dataclasses.replace(file, records=file.records * 2, hashes=file.hashes * 2)
+    with pytest.raises(RecordError, match=rf"{two_shards[0].name}: case {file.records[0].key} is in it 2 times"):
+        merge.merge([twice])
+
+
+def test_shards_of_different_commits_are_refused_by_name(two_shards):
+    first, second = map(read_file, two_shards)
+    moved = [record.environment.model_copy(update={"commit": "f" * 40}) for record in second.records]
+    records = [
+        record.model_copy(update={"environment": there}) for record, there in zip(second.records, moved, strict=True)
+    ]
+    with pytest.raises(RecordError, match=rf"{two_shards[1].name} of commit ffffffff"):
+        merge.merge([first, dataclasses.replace(second, records=tuple(records))])

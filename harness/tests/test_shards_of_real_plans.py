@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import compose, merge, registry, session, shard_plan, split
+from harness import compose, cost, merge, registry, session, shard_plan, split
 from harness.__main__ import world
 from harness.checks import Check, Parity
 from harness.engines.stamp import Stamp
@@ -25,6 +25,16 @@ def test_shards_are_even_and_every_model_is_in_the_plan(real):
     whole, shards = real
     assert {case.model for case in whole.plan.cases} == set(registry.names())
     assert split.imbalance(session.groups(whole, shards)) <= 1.10
+
+
+def test_the_sweep_that_was_recorded_is_dealt_by_what_each_of_its_cases_took():
+    asked = PLANS["cpu_proofs"]
+    whole = session.planned(compose.jobs(asked.sweep, multirun=True), compose.known_hardware(), world(), sweep=True)
+    durations = cost.read_durations(session.DURATIONS)
+    recorded = {case.key: durations.get(cost.name(case)) for case in whole.plan.cases}
+    assert len(recorded) == 36
+    assert whole.costs_s == recorded
+    assert split.imbalance(session.groups(whole, asked.shards)) <= 1.10
 
 
 def ended(stamp, case):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -71,10 +72,15 @@ def test_what_is_written_is_read_back_equal_and_no_partial_file_stays(written, p
         (2, lambda line: line.replace('"wall_s":1.5', '"wall_s":1e999'), "line 2: .*1e999 is not a finite number"),
         (3, lambda line: line[:-20], "line 3: truncated"),
         (3, lambda line: line[:-20] + "\n", "line 3: truncated"),
-        (2, lambda line: line.replace('"schema_version":3', '"schema_version":4'), "line 2: schema version 4"),
-        (1, lambda line: line.replace('"schema_version":3', '"schema_version":4'), "line 1: schema version 4"),
+        (2, lambda line: line.replace('"schema_version":4', '"schema_version":5'), "line 2: schema version 5"),
+        (1, lambda line: line.replace('"schema_version":4', '"schema_version":5'), "line 1: schema version 5"),
         (1, lambda line: line.replace("no GPU", "no CPU"), "line 1: edited"),
         (1, lambda line: "", "line 1: not a header"),
+        (3, lambda line: "", "line 3: 2 records were written and 1 are here"),
+        (3, lambda line: line + line, "line 5: 2 records were written and 3 are here"),
+        (4, lambda line: "", "line 3: truncated after it"),
+        (4, lambda line: line.replace('"records":2', '"records":1'), "line 4: edited"),
+        (4, lambda line: line + line, "line 4: not a record line"),
     ],
 )
 def test_a_line_that_cannot_be_trusted_is_refused_by_its_number(written, number, change, message):
@@ -83,11 +89,21 @@ def test_a_line_that_cannot_be_trusted_is_refused_by_its_number(written, number,
         read_run(written)
 
 
+def test_a_finished_file_of_a_version_without_a_last_line_is_read(written, plan, records):
+    """As they are committed."""
+    header, *others, _ = written.read_text().splitlines(keepends=True)
+    content = json.loads(header)["header"] | {"schema_version": 3}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    old = f'{{"hash":"{hashlib.sha256(text.encode()).hexdigest()}","header":{text}}}\n'
+    written.write_text(old + "".join(others))
+    assert read_run(written) == (plan, records)
+
+
 def test_a_record_of_another_run_is_refused(written, tmp_path, plan):
     other = run_path(tmp_path, "cpu", "other")
     with RunWriter(other, "other", plan):
         pass
-    other.write_text(other.read_text() + written.read_text().splitlines(keepends=True)[1])
+    rewrite(other, 1, lambda header: header + written.read_text().splitlines(keepends=True)[1])
     with pytest.raises(RecordError, match=r"line 2: a record of another run"):
         read_run(other)
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 import yaml
 
+from harness import shard_plan
 from harness.registry import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +25,10 @@ INSTALL = "Install"
 SWEEP = "+model=qwen3_4b_instruct_2507 optimization=none,kv_cache size=tiny hardware=cpu workload=smoke timing=off"
 TESTS = "harness/tests/test_split.py harness/tests/test_shards_command.py"
 LINTERS = ("ruff ", "mypy", "lint-imports")
+
+
+def _steps(file: Path) -> list[dict[str, str]]:
+    return [step for job in yaml.safe_load(file.read_text())["jobs"].values() for step in job["steps"]]
 
 
 def steps(name: str, job: str) -> list[str]:
@@ -69,6 +75,31 @@ def test_a_workflow_is_valid_and_installs_what_ci_installs(file):
     assert all(
         re.fullmatch(r"python -m pip install --constraint constraints.txt --editable \S+", one) for one in installs
     )
+
+
+INSTALLS = sorted({step["run"] for file in FILES for step in _steps(file) if step.get("name") == INSTALL})
+
+
+@pytest.mark.parametrize("command", INSTALLS)
+def test_an_installation_finds_all_that_it_asks_for_at_the_versions_of_ci(runner, command):
+    """As a dry run, without an index: what it asks for is what is installed here."""
+    lacking = [name for name in ("submitit", "ruff") if "[dev,slurm]" in command and not find_spec(name)]
+    if lacking:
+        pytest.skip(f"{', '.join(lacking)}, which it would install, is not here")
+    done = runner(f"export PIP_DRY_RUN=1 PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0; {command}")
+    assert done.returncode == 0, done.stderr
+    assert "Would install inference-pio" in done.stdout
+
+
+def test_the_sweep_and_its_shards_are_those_of_the_plan_for_a_cpu():
+    plan = shard_plan.read(shard_plan.PLANS)["cpu"]
+    text = (ROOT / ".github" / "workflows" / "sweep.yml").read_text()
+    sweep = yaml.safe_load(text)
+    assert sweep[True]["workflow_dispatch"]["inputs"]["sweep"]["default"].split() == list(plan.sweep)
+    assert sweep["env"]["SWEEP"] == f"${{{{ inputs.sweep || '{' '.join(plan.sweep)}' }}}}"
+    assert sweep["jobs"]["shard"]["strategy"]["matrix"] == {"shard": list(range(1, plan.shards + 1))}
+    assert f"shards show {plan.shards} $SWEEP" in text
+    assert f"shard=${{{{ matrix.shard }}}}/{plan.shards} " in text
 
 
 def test_the_linters_are_those_of_ci():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines import local
+from harness.engines import local, locks
 from harness.engines.local import LocalEngine
 from harness.engines.stamp import Stamp
 from harness.place import Place
@@ -189,6 +189,13 @@ def test_cases_that_need_the_same_gpu_take_turns(run, make_case):
     assert [record.status for record in records] == ["passed"] * 2
     assert sum(record.wall_s for record in records) <= elapsed_s, "waiting for the GPU was counted as work"
     assert any("waiting: GPU-a is held by another case" in part for part in heard.parts)
+
+
+def test_a_case_that_has_waited_long_enough_for_its_gpu_is_lost(run, make_case):
+    gpu = Place("h200", "cuda", 1, ("GPU-a",), 2**37, frozenset({"cuda"}))
+    with locks.hold(("GPU-a",), 1, lambda held: None):
+        (record,) = run(make_case(optimizations=("fine",), hardware="h200"), places={"h200": gpu}, wait_s=0.1)
+    assert (record.status, record.reason) == ("lost", "waited 0.1 s for a device that others held")
 
 
 def untimed(make_case, how):

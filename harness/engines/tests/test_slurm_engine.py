@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import threading
@@ -13,20 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines import locks
 from harness.engines.slurm import SlurmEngine
 from harness.engines.stamp import Stamp
 from harness.place import Place
 from harness.settings import SlurmEngineSettings
 
-pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-SCRIPT = Path(__file__).with_name("slurm_loopback.sh")
-ROOT = SCRIPT.parents[3]
-COMMANDS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "mariadb-install-db")
-LACKING = [name for name in COMMANDS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-pytestmark = [
-    pytest.mark.skipif(bool(LACKING), reason=f"Slurm on loopback needs {', '.join(LACKING)}"),
-    pytest.mark.skipif(os.getuid() != 0, reason="Slurm on loopback needs root, to make its fake GPUs"),
-]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 PLACES = {
     "cpu": Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"})),
     "h200": Place("h200", "cuda", 1, (), 2**37, frozenset({"triton", "cuda"})),
@@ -41,25 +34,9 @@ class Quiet:
     def end(self, record): ...
 
 
-@pytest.fixture(scope="module")
-def loopback(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("slurm")
-    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    with (folder / "start").open("w") as said:
-        began = subprocess.run(
-            [SCRIPT, "start", folder], stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environment, check=False
-        )
-    try:
-        assert began.returncode == 0, (folder / "start").read_text()
-        yield folder / "slurm.conf"
-    finally:
-        subprocess.run([SCRIPT, "stop", folder], env=environment, check=True)
-
-
 @pytest.fixture
 def run(loopback, monkeypatch, tmp_path, environment):
-    monkeypatch.setenv("SLURM_CONF", str(loopback))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(SCRIPT.parent))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, HERE, HERE / "stand_in_driver"))))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("STAND_IN_PIDS", str(tmp_path / "pids"))
 
@@ -105,8 +82,8 @@ def test_each_job_has_gpus_of_its_own_and_leaves_the_record_that_a_local_run_lea
     *paired, of_two, on_cpu, broken = run(*together, both, plain, wrong)
     assert [record.status for record in (*paired, of_two, on_cpu, broken)] == ["passed"] * 4 + ["failed"]
     seen = {record.receipts[0].notes[1] for record in paired}
-    assert seen == {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"}
-    assert of_two.receipts[0].notes[1] == "CUDA_VISIBLE_DEVICES=0,1"
+    assert seen == {"CUDA_VISIBLE_DEVICES=GPU-stand-in-0", "CUDA_VISIBLE_DEVICES=GPU-stand-in-1"}
+    assert of_two.receipts[0].notes[1] == "CUDA_VISIBLE_DEVICES=GPU-stand-in-0,GPU-stand-in-1"
     assert (on_cpu.shard, on_cpu.plan, len(on_cpu.series)) == ("1/2", "0123456789abcdef", 1)
     node = {record.environment.platform for record in (*paired, of_two, on_cpu, broken)}
     assert node == {f"{platform.system()} {platform.release()} {platform.machine()}"}, "not of the submitting machine"
@@ -127,7 +104,9 @@ def test_a_job_asks_for_the_memory_that_its_case_holds(run, make_case, tmp_path)
 
 def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make_case, tmp_path):
     def kill():
-        subprocess.run(["scancel", "--full", "--signal=KILL", "--name=inference-pio", "--state=RUNNING"], check=True)
+        subprocess.run(
+            ["scancel", "--full", "--signal=KILL", "--name=inference-pio-run", "--state=RUNNING"], check=True
+        )
 
     killer = when_running(tmp_path, kill)
     begun = time.monotonic()
@@ -139,6 +118,24 @@ def test_a_killed_job_is_known_within_a_minute_and_the_others_complete(run, make
     said = killed.error.message
     assert "left no record" in said or "killed from outside" in said, "the job or its worker, whichever died first"
     assert time.monotonic() - begun < 60
+
+
+def test_the_wait_for_a_gpu_that_a_run_outside_of_slurm_holds_is_not_in_the_time_of_the_case(run, make_case):
+    both = make_case(optimizations=("fine",), hardware="h200_x2", deadline_s=20.0)
+    let_go = threading.Event()
+
+    def hold():
+        with locks.hold(("GPU-stand-in-1",), 1, lambda held: None):
+            let_go.wait(25.0)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun = time.monotonic()
+    (record,) = run(both)
+    let_go.set()
+    holder.join()
+    assert record.status == "passed", record.error
+    assert time.monotonic() - begun > 25.0 > record.wall_s
 
 
 def test_a_case_past_its_deadline_is_timed_out_by_its_job(run, make_case):
