@@ -46,7 +46,10 @@ def check_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidde
     with our_choices(model, routing, routes, ours_chosen.__setitem__):
         ours = delta(run_layer(model, index, inputs, hidden)).to(hidden.dtype)
     checks = [worst(judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name))]
-    return checks if replay is None else [*judge_choice(ours_chosen[index], chosen["plain"], replay, index), *checks]
+    if replay is None:
+        return checks
+    dtype = str(hidden.dtype).removeprefix("torch.")
+    return [*judge_choice(ours_chosen[index], chosen["plain"], replay, index, dtype), *checks]
 
 
 def run_layer(model: Any, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
