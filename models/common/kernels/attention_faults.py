@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from harness.spec import Mutant
 from models.common.faults import Inputs, given, scaled
 
 
@@ -31,6 +35,45 @@ def _last_unread(inputs: Inputs) -> Tensor:
     size = pages.shape[2]
     pages[table[rows, last // size], :, last % size] = 0
     return pages
+
+
+BLOCK = 16
+"""Keys that an online softmax meets at once."""
+
+
+def unrescaled(twin: Callable[..., Mapping[str, Tensor]]) -> Mutant:
+    """An online softmax whose sums keep the scale of the largest score so far when a larger one comes."""
+
+    def faulty(**inputs: Any) -> Mapping[str, Tensor]:
+        with _Online():
+            return twin(**inputs)
+
+    return Mutant("sums not rescaled", "rescale", lambda launch: faulty)
+
+
+class _Online(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        replaced = _attend_online if func is F.scaled_dot_product_attention else func
+        return replaced(*args, **(kwargs or {}))
+
+
+def _attend_online(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float = 1.0,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """q [..., T, D] against k, v [..., S, D] under a mask, as torch's."""
+    scores = q.float() @ k.float().mT * scale
+    scores = scores if attn_mask is None else scores.masked_fill(~attn_mask, -torch.inf)
+    padded = F.pad(scores, (0, -scores.shape[-1] % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
+    largest = padded.amax(-1).cummax(-1).values.unsqueeze(-1)
+    shares = (padded - largest.masked_fill(largest.isneginf(), 0)).exp().flatten(-2)[..., : scores.shape[-1]]
+    out = (shares @ v.float() / shares.sum(-1, keepdim=True)).to(q.dtype)
+    return out.transpose(-3, -2).contiguous().transpose(-3, -2)
 
 
 ATTENTION_FAULTS = (

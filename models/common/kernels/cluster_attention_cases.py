@@ -10,9 +10,9 @@ from torch import Tensor
 
 from harness.spec import Cost, Kernel, OpCase
 from models.common.attention import decode_step
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import cluster_attention, values
-from models.common.kernels.attention_faults import ATTENTION_FAULTS
+from models.common.kernels.attention_faults import ATTENTION_FAULTS, unrescaled
 
 HEAD_DIM = cluster_attention.HEAD_DIM
 
@@ -126,7 +126,9 @@ CLUSTER_ATTENTION = Kernel(
     bench=bench,
     mutants=(
         *ATTENTION_FAULTS,
+        unrescaled(decode_step),
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+        moved_epsilon(lambda i: i["q"]),
         given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
         given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),

@@ -12,7 +12,7 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
 from models.common.faults import given
 from models.common.kernels import values
-from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query
+from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query, unrescaled
 from models.common.kernels.decode_attention import attention_kernel, constants, decode_attention, default_shape
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -131,6 +131,7 @@ DECODE_ATTENTION = Kernel(
     bench=bench,
     mutants=(
         *ATTENTION_FAULTS,
+        unrescaled(paged_attention),
         given("one key too few", "mask", lambda i: {"lengths": torch.maximum(i["lengths"] - 1, i["starts"] + 1)}),
     ),
 )

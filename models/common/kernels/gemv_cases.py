@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.gemv import (
     GemvShape,
@@ -209,6 +209,7 @@ def _compilations(sizes: Sequence[tuple[int, int]], epilogues: Sequence[str]) ->
 GATE_UP_EXCHANGED = given("gate and up exchanged", "gate", lambda i: {"weight": torch.cat(i["weight"].chunk(2)[::-1])})
 NORM_FAULTS = (
     scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+    moved_epsilon(lambda i: i["residual"] + i["delta"]),
     given("norm weight dropped", "weight", lambda i: {"norm_weight": torch.ones_like(i["norm_weight"])}),
     given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
 )

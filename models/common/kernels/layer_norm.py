@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.early import early_start
 from models.common.kernels.rms_norm import WARPS, rows_per_program
@@ -176,6 +176,10 @@ def _compilation(dtype: torch.dtype, add: bool) -> Sequence[Compilation]:
     return (Compilation(layer_norm_kernel, signature, fixed, num_warps=WARPS),)
 
 
+def _centered(x: Tensor) -> Tensor:
+    return x - x.mean(-1, keepdim=True)
+
+
 FAULTS = (
     scaled("eps", 0.0, "epsilon dropped", "epsilon"),
     given("weight dropped", "weight", lambda i: {"weight": torch.ones_like(i["weight"])}),
@@ -188,7 +192,7 @@ LAYER_NORM = Kernel(
     _norm_menu,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
-    mutants=FAULTS,
+    mutants=(*FAULTS, moved_epsilon(lambda i: _centered(i["x"]))),
 )
 ADD_LAYER_NORM = Kernel(
     "add_layer_norm",
@@ -198,5 +202,9 @@ ADD_LAYER_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
-    mutants=(*FAULTS, given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])})),
+    mutants=(
+        *FAULTS,
+        moved_epsilon(lambda i: _centered(i["residual"] + i["delta"])),
+        given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
+    ),
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, Mutant, OpCase, OpMenu
 from models.common import attention
-from models.common.faults import Inputs, given, scaled
+from models.common.faults import Inputs, given, moved_epsilon, scaled
 from models.common.kernels import norm_rotate_write, values
 from models.common.kernels.types import pointer
 
@@ -211,6 +211,7 @@ NORM_ROTATE_WRITE = Kernel(
     bench=_bench,
     mutants=(
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+        moved_epsilon(lambda i: i["q"]),
         given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
         given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
         *FAULTS,

@@ -13,7 +13,7 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
 from models.common.faults import given
 from models.common.kernels import prefill_attention, values
-from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query
+from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query, unrescaled
 from models.common.kernels.types import pointer
 
 
@@ -119,6 +119,7 @@ PREFILL_ATTENTION = Kernel(
     bench=_bench,
     mutants=(
         *ATTENTION_FAULTS,
+        unrescaled(paged_attention),
         given("one future key seen", "mask", lambda i: {"lengths": i["lengths"] + 1}),
         given("one padding key seen", "mask", lambda i: {"starts": i["starts"] - 1}),
     ),

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.early import early_start
@@ -190,7 +190,7 @@ NORM = Kernel(
     _norm_menu,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
-    mutants=FAULTS,
+    mutants=(*FAULTS, moved_epsilon(lambda i: i["x"])),
 )
 ADD_NORM = Kernel(
     "add_rms_norm",
@@ -200,5 +200,9 @@ ADD_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
-    mutants=(*FAULTS, given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])})),
+    mutants=(
+        *FAULTS,
+        moved_epsilon(lambda i: i["residual"] + i["delta"]),
+        given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
+    ),
 )

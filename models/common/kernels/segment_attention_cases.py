@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.faults import Inputs, given, scaled
 from models.common.kernels import segment_attention, values
+from models.common.kernels.attention_faults import unrescaled
 from models.common.kernels.types import pointer
 from models.common.segments import Segments, attend_segments
 
@@ -89,6 +90,7 @@ SEGMENT_ATTENTION = Kernel(
     bench=_bench,
     mutants=(
         scaled("scale", 1.01, "scale off by 1 %", "scale"),
+        unrescaled(attend_segments),
         given("a bound off by one", "mask", lambda i: {"bounds": _moved(i)}),
         given("one segment for all", "mask", lambda i: {"bounds": i["bounds"][[0, -1]]}),
         given("keys of another head", "heads", lambda i: {"k": i["k"].flip(1)}),
