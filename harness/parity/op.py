@@ -21,6 +21,25 @@ from harness.provenance import kernel_sources
 from harness.spec import Kernel, ModelSpec, OpCase
 
 Outputs = Mapping[str, Tensor]
+ITEMS = (
+    "small",
+    "offset",
+    "peaky",
+    "outliers",
+    "near-max",
+    "subnormal",
+    "nan row",
+    "all masked",
+    "ties",
+    "constant",
+    "transposed",
+    "sliced",
+    "expanded",
+    "misaligned",
+    "far",
+)
+"""The fixed menu (METHOD 1.3): each item is in the name of a case of every kernel that does not declare it
+inapplicable. `far` stands for offsets past 2^31 elements."""
 
 
 def kernels_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Kernel, ...]:
@@ -75,6 +94,19 @@ def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
         _count(kernel, "all cases", "sensitivity", len(survivors), ", ".join(sorted(survivors))),
         _count(kernel, "all cases", "reference", len(rounded_references), ", ".join(sorted(rounded_references))),
     ]
+
+
+def check_far(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> list[Check]:
+    """As `check_kernel` for the cases whose offsets pass 2^31 elements, without copies of the memory around them."""
+    checks: list[Check] = []
+    generator = torch.Generator(device).manual_seed(seed)
+    for case in kernel.far(dtype, device, generator) if kernel.far else ():
+        near = replace(case, inputs=_cloned(case.inputs, _packed))
+        outputs = {name: value.clone() for name, value in kernel.launch(**case.inputs).items()}
+        plain = kernel.twin(**_cloned(near.inputs, torch.Tensor.clone))
+        reference = kernel.twin(**_cloned(near.inputs, _widened))
+        checks += _judged(kernel, case, outputs, _Run(outputs, plain, reference, ()))
+    return checks
 
 
 @dataclass(frozen=True)
@@ -149,6 +181,10 @@ def _unwritten_memory_filled() -> Iterator[None]:
 
 def _cloned(inputs: Mapping[str, Any], copy: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     return {name: copy(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _widened(tensor: Tensor) -> Tensor:

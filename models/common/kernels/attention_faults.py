@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harness.spec import Mutant
+from harness.spec import Mutant, OpCase
 from models.common.faults import Inputs, given, scaled
+from models.common.kernels import values
+from models.common.kernels.menu_items import items, together
+
+
+def attention_items(case: dict[str, Any], generator: torch.Generator) -> Iterator[OpCase]:
+    """What else queries and pages can be. Values near the largest leave room for the sum over the keys before it is
+    divided."""
+    pages = ("k_pages", "v_pages")
+    yield together(case, generator, {"small": ("q",), "offset": ("v_pages",)})
+    yield together(case, generator, {"nan row": ("q",), "outliers": ("v_pages",)})
+    yield together(case, generator, {"ties": ("q", "k_pages"), "subnormal": ("v_pages",)})
+    yield together(case, generator, {"constant": ("q", "k_pages"), "near-max": ("v_pages",)}, most=0.05)
+    swapped = {name: values.swapped(case[name], 1, 2) for name in pages}
+    yield OpCase("expanded, transposed", {**case, **swapped, "q": case["q"][:1].expand_as(case["q"])})
+    yield from items(case, ("q", *pages), generator, "misaligned")
+
+
+def far_pages(case: dict[str, Any]) -> OpCase:
+    return OpCase("far pages", {**case, **{name: values.far(case[name]) for name in ("k_pages", "v_pages")}})
 
 
 def packed_query(case: dict[str, Any]) -> dict[str, Any]:
