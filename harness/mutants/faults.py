@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.mutants import answers
-from harness.mutants.deeds import DEEDS
+from harness.mutants.deeds import DEEDS, PROMISED
 from harness.mutants.memory import Launch, floating, like, longest, shapes, without_last_column
 from harness.mutants.sums import narrow_sums, sums
 from harness.spec import Kernel, Mutant
@@ -33,6 +33,8 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
         made += [Mutant(f"{name} {fault}", "input", _reading(name, change)) for fault, change in INPUTS]
     fresh = [name for name in outputs if name not in kernel.mutates]
     made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in DEEDS]
+    if kernel.batch_invariant:
+        made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in PROMISED]
     made += [narrow_sums(kernel)] if added else []
     made.append(Mutant("made for known shapes", "special case", _for_known(kernel, dtype, device)))
     declared = {mutant.name for mutant in kernel.mutants}

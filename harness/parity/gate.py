@@ -46,6 +46,7 @@ def prove(
     parity = Parity(
         checks=tuple(checks),
         not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
+        drift=None if all(check.passed for check in checks) else bench.drift(),
         first_divergence=found or bench.divergence or first_broken(checks),
         wall_s=time.perf_counter() - began,
     )

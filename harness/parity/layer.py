@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.checks import Check, Divergence
 from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wider
 from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
-from harness.parity.rules import judge, worst
+from harness.parity.rules import judge, span, worst
 from harness.parity.stages import flat, traced
 from harness.spec import ModelInputs, Stage
 
@@ -91,7 +91,7 @@ def localize(
                 stage=stage.name,
                 op=stage.op,
                 rule=broken.rule,
-                where=broken.where,
+                where=span(checks) or broken.where,
                 error=broken.error,
                 limit=broken.limit,
             )

@@ -246,6 +246,7 @@ ROTATE_WRITE = Kernel(
     mutates=("k_pages", "v_pages"),
     copies=("v_pages",),
     bench=_unnormed(_bench),
+    batch_invariant=("q", "k", "v", "cos", "sin", "table", "lengths"),
     inapplicable=NO_ATTENTION,
     far=_unnormed(_far),
     mutants=FAULTS,

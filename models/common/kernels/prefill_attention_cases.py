@@ -129,6 +129,7 @@ PREFILL_ATTENTION = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    batch_invariant=("q", "table", "starts", "lengths"),
     far=_far,
     mutants=(
         *ATTENTION_FAULTS,

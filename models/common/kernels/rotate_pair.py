@@ -143,6 +143,7 @@ ROTATE_PAIR = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    batch_invariant=("qkv", "cos", "sin"),
     inapplicable=PLAIN_ROWS,
     far=_far,
     mutants=(

@@ -107,6 +107,7 @@ SIGMOID_ROUTER = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    batch_invariant=("x",),
     inapplicable={**INAPPLICABLE, **NO_SOFTMAX},
     mutants=(
         given("correction ignored", "expert", lambda i: {"correction": torch.zeros_like(i["correction"])}),

@@ -114,6 +114,7 @@ SOFTMAX_ROUTER = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    batch_invariant=("x",),
     inapplicable=INAPPLICABLE,
     mutants=(
         given("experts in reverse", "expert", lambda i: {"weight": i["weight"].flip(0)}),

@@ -135,6 +135,7 @@ SWIGLU = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    batch_invariant=("gate", "up"),
     inapplicable=PLAIN_ROWS,
     far=_far,
     mutants=(
