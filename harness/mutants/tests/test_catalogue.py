@@ -21,7 +21,12 @@ OFFERED = {
     for kernel in item.kernels
 }
 ADDS_NOTHING = {"swiglu", "rotate_pair", "rotate_write"}
-SUBTLE = ("sums kept in a lower type", "sums not rescaled", "epsilon outside the root")
+SUBTLE = (
+    "sums kept in a lower type",
+    "sums not rescaled",
+    "epsilon outside the root",
+    "rounded otherwise in company",
+)
 
 
 def of_twin(name: str) -> tuple[Kernel, torch.dtype]:
@@ -37,6 +42,7 @@ def test_every_offered_kernel_has_a_dozen_kinds_of_fault(name: str) -> None:
     kinds = {mutant.kind for mutant in mutants}
     assert len(kinds) >= 12
     assert ("accumulator" in kinds) == (name not in ADDS_NOTHING)
+    assert ("batch" in kinds) == bool(OFFERED[name].batch_invariant)
     assert ("rescale" in kinds) == name.endswith("attention")
     assert len(mutants) == len({mutant.name for mutant in mutants})
 
@@ -49,4 +55,4 @@ def test_sums_that_are_not_what_they_should_be_are_seen(name: str) -> None:
         seen = first_seen(judged_cases(faulty, dtype, CPU, seed=1))
         assert seen is not None, mutant.name
         assert not seen.crash, mutant.name
-        assert seen.rule in ("max", "rms", "slices", "gain", "bias", "exact"), mutant.name
+        assert seen.rule in ("max", "rms", "slices", "gain", "bias", "exact", "batch"), mutant.name

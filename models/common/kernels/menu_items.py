@@ -19,7 +19,6 @@ Change = Callable[[Tensor, torch.Generator], Tensor]
 VALUES: Mapping[str, Change] = {
     "small": lambda x, g: values.normal(*_like(x, g), scale=1e-3),
     "offset": lambda x, g: values.normal(*_like(x, g), offset=4.0),
-    "peaky": lambda x, g: values.normal(*_like(x, g), scale=8.0),
     "outliers": lambda x, g: values.outliers(*_like(x, g)),
     "subnormal": lambda x, g: values.subnormal(*_like(x, g)),
     "nan row": lambda x, g: values.with_nan_row(x, x.shape[0] - 1),
