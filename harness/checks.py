@@ -55,6 +55,19 @@ class Divergence(Frozen):
         return f"{place}{self.stage} ({self.op}): {broken}"
 
 
+class Drift(Frozen):
+    """Where a build that runs free first errs otherwise than the plain model does."""
+
+    layer: int
+    ratio: float
+    """The error behind that layer, in units of the plain model's."""
+
+    def sentence(self) -> str:
+        return (
+            f"running free, the error first leaves the plain model's behind layer {self.layer}: {self.ratio:.3g} times"
+        )
+
+
 class NotJudged(Frozen):
     """A check that was asked for and could not run here, with its reason."""
 
@@ -67,6 +80,9 @@ class Parity(Frozen):
     checks: tuple[Check, ...]
     not_judged: tuple[NotJudged, ...] = ()
     first_divergence: Divergence | None = None
+    """Teacher-forced: every layer is given what the plain model gives it."""
+    drift: Drift | None = None
+    """Running free, of a build that fails; None also where its errors are like the plain model's all the way."""
     reproducer: str | None = None
     """File name of the saved case that fails, in the folder of this record; `python -m harness.replay` runs it."""
     wall_s: float = 0.0
@@ -78,6 +94,11 @@ class Parity(Frozen):
 
     def failures(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.passed)
+
+    def place(self) -> str:
+        """Where it first goes wrong, in words; empty where nobody knows."""
+        found = (self.first_divergence, self.drift)
+        return "; ".join(item.sentence() for item in found if item is not None)
 
     def levels(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(check.level for check in self.checks))

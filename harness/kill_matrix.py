@@ -10,12 +10,15 @@ from harness.case import Frozen
 from harness.checks import Level, Parity
 from harness.errors import RecordError
 
+MODEL, RANKS = "model", "ranks"
+"""Subjects that are no kernel: the built model, and several processes that hold it together."""
+
 
 class MutantOutcome(Frozen):
     """What became of one planted fault."""
 
     subject: str
-    """A kernel, or `model`."""
+    """A kernel, MODEL or RANKS."""
     name: str
     kind: str
     end: Literal["killed", "crash", "survived", "equivalent", "no place"]

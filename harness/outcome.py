@@ -62,7 +62,7 @@ def why(record: Record) -> str:
     if record.parity is None or record.parity.passed:
         return ""
     if record.parity.first_divergence is not None:
-        return record.parity.first_divergence.sentence()
+        return record.parity.place()
     worst = max(record.parity.failures(), key=lambda check: check.usage, default=None)
     if worst is None:
         return "no check was made"

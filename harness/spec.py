@@ -117,6 +117,13 @@ class Kernel:
     """Faults of this kind of kernel, beside those that are planted in every kernel."""
     dtypes: tuple[torch.dtype, ...] | None = None
     """Element types that it computes; None is all of them."""
+    batch_invariant: tuple[str, ...] = ()
+    """Inputs whose first axis is the batch, of a kernel that gives a row the same bits whatever rows stand beside it;
+    none where it promises nothing. Judged on every new output whose first axis is as long."""
+    inapplicable: Mapping[str, str] = field(default_factory=dict)
+    """Items of the fixed menu (`harness.parity.op.ITEMS`) that its contract does not admit, each with the reason."""
+    far: OpMenu | None = None
+    """Cases whose offsets pass 2^31 elements, which only a device has the memory for."""
     launches: Callable[[], int] | None = None
     """How often this process has launched it, for a kernel that is not a Triton function and cannot be watched."""
 

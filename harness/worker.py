@@ -23,8 +23,8 @@ from harness.measure import Timing, time_case
 from harness.mutants.part import Trial, judge_ranks, kill_matrix
 from harness.parity.backends import exact_convolutions
 from harness.parity.bench import Extent
+from harness.parity.capture import capture
 from harness.parity.gate import Proof, prove
-from harness.parity.reproducer import capture
 from harness.precompile import precompile
 from harness.provenance import provenance
 from harness.record import Failure, ReceiptNote

@@ -139,6 +139,7 @@ def _joined(found: Sequence[Parity]) -> Parity | None:
         checks=tuple(check for parity in found for check in parity.checks),
         not_judged=tuple(dict.fromkeys(note for parity in found for note in parity.not_judged)),
         first_divergence=next((parity.first_divergence for parity in found if parity.first_divergence), None),
+        drift=next((parity.drift for parity in found if parity.drift), None),
         reproducer=next((parity.reproducer for parity in found if parity.reproducer), None),
         wall_s=sum(parity.wall_s for parity in found),
     )

@@ -112,6 +112,18 @@ def _unsteady(launch: Launch, kernel: Kernel, fresh: list[str]) -> Launch:
     return faulty
 
 
+def _company(launch: Launch, kernel: Kernel, fresh: list[str]) -> Launch:
+    """Rows in company are rounded otherwise than a row alone."""
+
+    def faulty(**inputs: Any) -> Mapping[str, Tensor]:
+        outputs, name = dict(launch(**inputs)), fresh[0]
+        y = outputs[name]
+        outputs[name] = y if y.shape[0] == 1 else torch.nextafter(y, torch.zeros_like(y))
+        return outputs
+
+    return faulty
+
+
 def _freed(launch: Launch, kernel: Kernel, fresh: list[str]) -> Launch:
     """It computes nothing and hopes to find the right answer in memory that was just given back."""
 
@@ -151,3 +163,5 @@ DEEDS: tuple[tuple[str, str, Callable[..., Launch]], ...] = (
     ("an output missing", "structure", _around(_missing)),
     ("strides ignored", "stride", _contiguous),
 )
+PROMISED: tuple[tuple[str, str, Callable[..., Launch]], ...] = (("rounded otherwise in company", "batch", _company),)
+"""Of a kernel that promises rows their bits."""

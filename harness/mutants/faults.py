@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.mutants import answers
-from harness.mutants.deeds import DEEDS
+from harness.mutants.deeds import DEEDS, PROMISED
 from harness.mutants.memory import Launch, floating, like, longest, shapes, without_last_column
+from harness.mutants.sums import narrow_sums, sums
 from harness.spec import Kernel, Mutant
 
 ELSEWHERE = 104_729
@@ -21,7 +22,9 @@ ELSEWHERE = 104_729
 def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mutant, ...]:
     """The faults of `kernel`: one of each kind per output or input that it fits, then those that it declares, which
     stand for any of the same name: so a kernel says where such a fault is none."""
-    plain = kernel.twin(**next(_menu(kernel, dtype, device)))
+    first = next(_menu(kernel, dtype, device))
+    added = sums(kernel, {name: x.clone() if isinstance(x, Tensor) else x for name, x in first.items()})
+    plain = kernel.twin(**first)
     outputs = [name for name, value in plain.items() if value.is_floating_point()]
     made: list[Mutant] = []
     for name in outputs:
@@ -30,6 +33,9 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
         made += [Mutant(f"{name} {fault}", "input", _reading(name, change)) for fault, change in INPUTS]
     fresh = [name for name in outputs if name not in kernel.mutates]
     made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in DEEDS]
+    if kernel.batch_invariant:
+        made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in PROMISED]
+    made += [narrow_sums(kernel)] if added else []
     made.append(Mutant("made for known shapes", "special case", _for_known(kernel, dtype, device)))
     declared = {mutant.name for mutant in kernel.mutants}
     return (*(mutant for mutant in made if mutant.name not in declared), *kernel.mutants)

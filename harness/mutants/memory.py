@@ -36,11 +36,12 @@ def without_last_column(y: Tensor) -> Tensor:
 
 
 def like(source: Tensor, values: Tensor) -> Tensor:
-    """`values` in new memory laid out as `source` is."""
+    """`values` in new memory laid out as `source` is; where its elements share memory, those of the first index."""
     extent = 1 + sum((n - 1) * s for n, s in zip(source.shape, source.stride(), strict=True))
     buffer = torch.zeros(extent, dtype=source.dtype, device=source.device)
     copy = buffer.as_strided(source.shape, source.stride())
-    copy.copy_(values)
+    shared = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in source.stride())
+    copy[shared].copy_(values[shared])
     return copy
 
 

@@ -12,14 +12,12 @@ import torch
 from harness import build
 from harness.errors import HarnessError
 from harness.inputs import prepared
-from harness.kill_matrix import MutantOutcome
+from harness.kill_matrix import MODEL, MutantOutcome
 from harness.mutants.verdict import Seen, first_seen
 from harness.parity.bench import Bench, Extent
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.rules import relative_frobenius
 from harness.spec import ModelSpec, Mutant, Target
-
-SUBJECT = "model"
 
 
 def mutants_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Mutant, ...]:
@@ -29,11 +27,18 @@ def mutants_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Mutant, ...]:
 
 class Suspects:
     """One model in float32 and in the target dtype, judged with one fault after another in it. What the reference says
-    is computed once."""
+    is computed once. `subject` is what the faults are said to be in."""
 
     def __init__(
-        self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent
+        self,
+        spec: ModelSpec,
+        source: build.Source,
+        stack: Sequence[str],
+        target: Target,
+        extent: Extent,
+        subject: str = MODEL,
     ) -> None:
+        self.subject = subject
         self.benches = (Bench.fp32(spec, source, stack, target, extent), Bench(spec, source, stack, target, extent))
         self.right = tuple(bench.model for bench in self.benches)
 
@@ -48,12 +53,17 @@ class Suspects:
         seen, dtype, touched = self._seen(mutant)
         if not touched:
             reason = "nothing in this build could have this fault"
-            return _outcome(mutant, "no place", reason)
+            return self._outcome(mutant, "no place", reason)
         if seen is not None:
-            return seen.outcome(SUBJECT, mutant, dtype)
+            return seen.outcome(self.subject, mutant, dtype)
         if mutant.equivalent is None:
-            return _outcome(mutant, "survived", "")
-        return _outcome(mutant, "equivalent", f"{mutant.equivalent}; logits {self._distance(mutant):.1e} away in fp32")
+            return self._outcome(mutant, "survived", "")
+        return self._outcome(
+            mutant, "equivalent", f"{mutant.equivalent}; logits {self._distance(mutant):.1e} away in fp32"
+        )
+
+    def _outcome(self, mutant: Mutant, end: Any, reason: str) -> MutantOutcome:
+        return MutantOutcome(subject=self.subject, name=mutant.name, kind=mutant.kind, end=end, reason=reason)
 
     def _seen(self, mutant: Mutant | None) -> tuple[Seen | None, torch.dtype, tuple[str, ...]]:
         touched: tuple[str, ...] = ("",)
@@ -99,7 +109,3 @@ def judge_models(suspects: Suspects, mutants: Sequence[Mutant]) -> Iterator[Muta
     suspects.check_right()
     for mutant in mutants:
         yield suspects.judge(mutant)
-
-
-def _outcome(mutant: Mutant, end: Any, reason: str) -> MutantOutcome:
-    return MutantOutcome(subject=SUBJECT, name=mutant.name, kind=mutant.kind, end=end, reason=reason)

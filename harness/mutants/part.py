@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness import build, registry
-from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
 from harness.parity.backends import exact_convolutions
@@ -26,7 +26,6 @@ SHARED = frozenset({"ranks"})
 """What an optimization may need that one process cannot give."""
 FOREIGN = frozenset({"triton", "cuda"})
 """What an interpreting process gives only at great cost, or not at all."""
-MODEL = "model"
 MOST = 8
 """Processes at most: on a GPU each holds a context."""
 
@@ -98,16 +97,16 @@ def judge_ranks(trial: Trial) -> KillMatrix:
     spec = registry.load(trial.model)
     cut = [name for name in trial.stack if spec.menu[name].shard is not None]
     mutants = [mutant for name in cut for mutant in spec.menu[name].mutants]
-    outcomes = tuple(judge_models(_suspects(trial, trial.stack), mutants))
+    outcomes = tuple(judge_models(_suspects(trial, trial.stack, RANKS), mutants))
     return KillMatrix(outcomes=outcomes, wall_s=time.perf_counter() - began)
 
 
-def _suspects(trial: Trial, stack: Sequence[str]) -> Suspects:
+def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspects:
     spec, target = registry.load(trial.model), trial.target
     if target.kernels == "interpreted":
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = build.Source.of(spec, trial.size, trial.seed, trial.weights)
-    return Suspects(spec, source, stack, target, trial.extent)
+    return Suspects(spec, source, stack, target, trial.extent, subject)
 
 
 def without(spec: ModelSpec, stack: Sequence[str], needs: frozenset[str]) -> tuple[str, ...]:

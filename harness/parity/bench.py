@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from harness import build, inputs
-from harness.checks import Check, Divergence
+from harness.checks import Check, Divergence, Drift
+from harness.parity.drift import free_running
 from harness.parity.generation import Generated, check_generation, forced, generate
 from harness.parity.launches import watched
 from harness.parity.layer import check_layers, localize
@@ -119,6 +120,10 @@ class Bench:
                 yield from self._free(known, generated)
             yield [*self._flips(known.inputs, known.routes), *ran.checks()]
         yield self._loss()
+
+    def drift(self) -> Drift | None:
+        """The free-running trace; of one process, for others would have to be asked for it together."""
+        return None if self.target.world > 1 else free_running(self.model, self.plain, self.prompt("target"))
 
     def _logits(self, known: _Known) -> Check:
         with our_choices(self.model, self.spec.routing, known.routes):

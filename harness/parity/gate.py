@@ -14,8 +14,8 @@ from harness import build
 from harness.checks import Check, NotJudged, Parity
 from harness.parity.bench import Bench, Extent, dtype_name, first_broken
 from harness.parity.loss import unjudged_loss
-from harness.parity.op import check_kernel, judged_dtypes, kernels_of, seed_after_code
-from harness.spec import ModelSpec, Receipt, Target
+from harness.parity.op import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
+from harness.spec import Kernel, ModelSpec, Receipt, Target
 
 Progress = Callable[[float, str], None]
 
@@ -46,6 +46,7 @@ def prove(
     parity = Parity(
         checks=tuple(checks),
         not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
+        drift=None if all(check.passed for check in checks) else bench.drift(),
         first_divergence=found or bench.divergence or first_broken(checks),
         wall_s=time.perf_counter() - began,
     )
@@ -68,8 +69,17 @@ def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> li
         check
         for kernel in kernels_of(spec, stack)
         for dtype in judged_dtypes(kernel, target.dtype)
-        for check in check_kernel(kernel, dtype, target.device, drawn)
+        for check in _on_every_case(kernel, dtype, target, drawn)
     ]
+
+
+def _on_every_case(kernel: Kernel, dtype: torch.dtype, target: Target, seed: int) -> list[Check]:
+    """Far offsets take gigabytes: a device's, and once, in the target dtype."""
+    checks = check_kernel(kernel, dtype, target.device, seed)
+    if target.device.type == "cuda" and dtype == target.dtype:
+        checks += check_far(kernel, dtype, target.device, seed)
+        torch.cuda.empty_cache()
+    return checks
 
 
 def _not_judged(target: Target) -> tuple[NotJudged, ...]:

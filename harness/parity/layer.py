@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.checks import Check, Divergence
 from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wider
 from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
-from harness.parity.rules import judge, worst
+from harness.parity.rules import judge, span, worst
 from harness.parity.stages import flat, traced
 from harness.spec import ModelInputs, Stage
 
@@ -46,7 +46,10 @@ def check_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidde
     with our_choices(model, routing, routes, ours_chosen.__setitem__):
         ours = delta(run_layer(model, index, inputs, hidden)).to(hidden.dtype)
     checks = [worst(judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name))]
-    return checks if replay is None else [*judge_choice(ours_chosen[index], chosen["plain"], replay, index), *checks]
+    if replay is None:
+        return checks
+    dtype = str(hidden.dtype).removeprefix("torch.")
+    return [*judge_choice(ours_chosen[index], chosen["plain"], replay, index, dtype), *checks]
 
 
 def run_layer(model: Any, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
@@ -88,7 +91,7 @@ def localize(
                 stage=stage.name,
                 op=stage.op,
                 rule=broken.rule,
-                where=broken.where,
+                where=span(checks) or broken.where,
                 error=broken.error,
                 limit=broken.limit,
             )

@@ -21,6 +21,25 @@ from harness.provenance import kernel_sources
 from harness.spec import Kernel, ModelSpec, OpCase
 
 Outputs = Mapping[str, Tensor]
+ITEMS = (
+    "small",
+    "offset",
+    "peaky",
+    "outliers",
+    "near-max",
+    "subnormal",
+    "nan row",
+    "all masked",
+    "ties",
+    "constant",
+    "transposed",
+    "sliced",
+    "expanded",
+    "misaligned",
+    "far",
+)
+"""The fixed menu (METHOD 1.3): each item is in the name of a case of every kernel that does not declare it
+inapplicable. `far` stands for offsets past 2^31 elements."""
 
 
 def kernels_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Kernel, ...]:
@@ -45,8 +64,9 @@ def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
 
     Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave, `halo write`
     and `halo read` beside an input, `determinism` between two calls on equal inputs, `memory` an output that is an
-    input, an earlier output, or not laid out densely where the twin's is. The first case is drawn again from another
-    seed, so that a result remembered by shape shows.
+    input, an earlier output, or not laid out densely where the twin's is; where a kernel promises it, `batch` the
+    elements of the last row that differ when it is alone, in the first case of several. The first case is drawn again
+    from another seed, so that a result remembered by shape shows.
 
     `sensitivity` counts which of an all-zeros and a shuffled output no case would have rejected; `reference` counts
     outputs whose float64 reference never left float32, and so could not judge it.
@@ -60,9 +80,13 @@ def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
     """As `check_kernel`, the checks of one case at a time, so that a reader may stop at the first that fails."""
     survivors = set(_FORGERIES)
     rounded_references: set[str] | None = None
+    in_company = False
     for case in cases(kernel, dtype, device, seed):
         run = _run(kernel, case)
         yield [*_judged(kernel, case, run.outputs, run), *run.guards]
+        if not in_company and _rows(kernel, case) > 1:
+            in_company = True
+            yield [_alone(kernel, case, run.outputs)]
         forged = {name: _forge(_FORGERIES[name], run) for name in survivors}
         survivors -= {
             name for name, fake in forged.items() if not all(c.passed for c in _judged(kernel, case, fake, run))
@@ -75,6 +99,19 @@ def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
         _count(kernel, "all cases", "sensitivity", len(survivors), ", ".join(sorted(survivors))),
         _count(kernel, "all cases", "reference", len(rounded_references), ", ".join(sorted(rounded_references))),
     ]
+
+
+def check_far(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> list[Check]:
+    """As `check_kernel` for the cases whose offsets pass 2^31 elements, without copies of the memory around them."""
+    checks: list[Check] = []
+    generator = torch.Generator(device).manual_seed(seed)
+    for case in kernel.far(dtype, device, generator) if kernel.far else ():
+        near = replace(case, inputs=_cloned(case.inputs, _packed))
+        outputs = {name: value.clone() for name, value in kernel.launch(**case.inputs).items()}
+        plain = kernel.twin(**_cloned(near.inputs, torch.Tensor.clone))
+        reference = kernel.twin(**_cloned(near.inputs, _widened))
+        checks += _judged(kernel, case, outputs, _Run(outputs, plain, reference, ()))
+    return checks
 
 
 @dataclass(frozen=True)
@@ -129,6 +166,20 @@ def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> tuple[Outputs, Mapp
     return {name: value.clone() for name, value in returned.items()}, guards, returned
 
 
+def _rows(kernel: Kernel, case: OpCase) -> int:
+    """How many rows a case has whose answers must not depend on each other; 0 where nothing is promised."""
+    return case.inputs[kernel.batch_invariant[0]].shape[0] if kernel.batch_invariant else 0
+
+
+def _alone(kernel: Kernel, case: OpCase, outputs: Outputs) -> Check:
+    """The last row by itself, against what it was in company."""
+    rows = _rows(kernel, case)
+    last = {name: case.inputs[name][-1:] for name in kernel.batch_invariant}
+    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS)[0]
+    judged = [name for name, y in outputs.items() if name not in kernel.mutates and y.shape[0] == rows]
+    return _count(kernel, case.name, "batch", sum(mismatches(alone[n], outputs[n][-1:].clone())[0] for n in judged))
+
+
 @contextmanager
 def _unwritten_memory_filled() -> Iterator[None]:
     """Fresh tensors hold NaN (integers: their maximum) until written; the settings come back afterwards."""
@@ -149,6 +200,10 @@ def _unwritten_memory_filled() -> Iterator[None]:
 
 def _cloned(inputs: Mapping[str, Any], copy: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     return {name: copy(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _widened(tensor: Tensor) -> Tensor:

@@ -47,9 +47,12 @@ class Plain:
             out: Tensor = self.model(input_ids=inputs.tokens, use_cache=False, **inputs.keywords()).logits
         return out
 
-    def wide_logits(self, inputs: ModelInputs, features: Features | None = None) -> tuple[Tensor, Routes]:
+    def wide_logits(
+        self, inputs: ModelInputs, features: Features | None = None, streams: list[Tensor] | None = None
+    ) -> tuple[Tensor, Routes]:
         """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
-        it chose. With `features` the images show these, and otherwise what the widened tower sees."""
+        it chose. With `features` the images show these, and otherwise what the widened tower sees. What stands in the
+        residual stream behind each layer goes to `streams`."""
         wide, routes = wider(self.model.dtype), Routes()
         if inputs.pixels is not None and features is None:
             features = self.wide_features(inputs)
@@ -63,17 +66,19 @@ class Plain:
                 hidden = run(hidden)
             if features is not None and index < len(features.deep):
                 hidden[images] += features.deep[index].to(wide)
+            if streams is not None:
+                streams.append(hidden.clone())
         hidden = copy.deepcopy(self.core.norm).to(wide)(hidden)
         rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(wide)) for row in hidden.unbind(0)]
         return torch.stack(rows), routes
 
-    def layer_inputs(self, inputs: ModelInputs) -> list[Tensor]:
-        """The plain model's own input [B, T, H] to every layer, and to the final norm."""
+    def layer_inputs(self, inputs: ModelInputs, replay: Routes | None = None) -> list[Tensor]:
+        """The plain model's own input [B, T, H] to every layer, and to the final norm, with the experts of `replay`."""
         found: list[Tensor] = []
         modules = [*self.core.layers, self.core.norm]
         hooks = [m.register_forward_pre_hook(lambda _, args: found.append(args[0].clone())) for m in modules]
         try:
-            self.logits(inputs)
+            self.logits(inputs, replay)
         finally:
             for hook in hooks:
                 hook.remove()

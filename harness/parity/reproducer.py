@@ -1,4 +1,4 @@
-"""The smallest saved case that fails: a kernel's inputs or a layer's, what was answered and what was right.
+"""The smallest saved case that fails: a kernel's inputs, a layer's or a tower's, what was answered and what was right.
 
 Two files: `NAME.json` says what to run and which rule broke, `NAME.safetensors` holds the tensors. Never a pickle.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -20,15 +19,13 @@ from torch import Tensor
 
 from harness import build
 from harness.case import Frozen
-from harness.checks import Check, Parity
+from harness.checks import Check
 from harness.errors import UserError
 from harness.parity.bench import Bench, Extent
-from harness.parity.layer import check_layer, run_layer
-from harness.parity.op import cases, check_kernel, kernels_of, seed_after_code
+from harness.parity.layer import check_layer
+from harness.parity.op import check_kernel, kernels_of
+from harness.parity.vision import check_vision
 from harness.spec import Grid, KernelMode, ModelInputs, ModelSpec, OpCase, Target
-
-MOST_BYTES = 64 << 20
-"""Tensors of one reproducer; rows of a layer's input past it are left out, a kernel's inputs past it are not saved."""
 
 
 class Layout(Frozen):
@@ -41,7 +38,7 @@ class Layout(Frozen):
 class Asked(Frozen):
     """What to run again."""
 
-    kind: Literal["op", "layer"]
+    kind: Literal["op", "layer", "vision"]
     model: str
     size: str
     seed: int
@@ -51,15 +48,15 @@ class Asked(Frozen):
     dtype: Literal["float32", "float16", "bfloat16"]
     kernels: KernelMode
     subject: str
-    """The kernel's name, or the layer's index."""
+    """The kernel's name, the layer's index, or the stage before the layers that a check names."""
     case: str
-    """Name of the menu entry; empty for a layer."""
+    """Name of a kernel's menu entry."""
     layouts: dict[str, Layout]
     values: dict[str, float | int | None]
     """Inputs that are no tensors."""
     grids: tuple[tuple[Grid, ...], ...] = ()
     image_token: int | None = None
-    """Of a layer's prompt, as in ModelInputs."""
+    """Of a prompt, as in ModelInputs."""
     check: Check
     """What broke, with its limit."""
 
@@ -98,9 +95,11 @@ class Reproducer:
             return _run_op(spec, self, target)
         bench = _bench(spec, self.asked.stack, _source(spec, self.asked), target)
         given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
-        asked, hidden = self.asked, given["input.hidden"]
+        asked = self.asked
         prompt = ModelInputs(given["input.tokens"], given.get("input.pixels"), asked.grids, asked.image_token)
-        return check_layer(bench.model, bench.plain, int(asked.subject), prompt, hidden, "replayed")
+        if asked.kind == "vision":
+            return _run_vision(bench, prompt, asked)
+        return check_layer(bench.model, bench.plain, int(asked.subject), prompt, given["input.hidden"], "replayed")
 
 
 def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
@@ -122,114 +121,12 @@ def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
     return [check for check in checks if check.name != "all cases"]
 
 
-@torch.no_grad()
-def capture(
-    spec: ModelSpec,
-    source: build.Source,
-    size: str,
-    stack: Sequence[str],
-    target: Target,
-    extent: Extent,
-    parity: Parity,
-) -> Reproducer | None:
-    """The first kernel that fails, else the first layer; None when neither does, or the inputs are too large to
-    save."""
-    about = {
-        "model": spec.name,
-        "size": size,
-        "seed": source.seed,
-        "weights": str(source.directory) if source.directory else None,
-        "stack": tuple(stack),
-        "device": target.device.type,
-        "kernels": target.kernels,
-    }
-    for check in parity.failures():
-        if check.level == "op":
-            return _capture_op(spec, about, stack, target, seed_after_code(spec, source.seed), check)
-        if check.level == "layer":
-            return _capture_layer(spec, about, source, stack, target, extent, check)
-    return None
-
-
-def _capture_op(
-    spec: ModelSpec, about: dict[str, Any], stack: Sequence[str], target: Target, seed: int, check: Check
-) -> Reproducer | None:
-    kernel = next(kernel for kernel in kernels_of(spec, stack) if kernel.name == check.subject)
-    for dtype in dict.fromkeys((torch.float32, target.dtype)):
-        for case in cases(kernel, dtype, target.device, seed):
-            if check.name != case.name and not check.name.startswith(f"{case.name}: "):
-                continue
-            given = {name: value for name, value in case.inputs.items() if isinstance(value, Tensor)}
-            asked = Asked(
-                kind="op",
-                dtype=_name(dtype),
-                subject=kernel.name,
-                case=case.name,
-                layouts={name: Layout(shape=tuple(x.shape), stride=x.stride()) for name, x in given.items()},
-                values={name: value for name, value in case.inputs.items() if name not in given},
-                check=check,
-                **about,
-            )
-            saved = Reproducer(asked, {f"input.{name}": x.clone() for name, x in given.items()})
-            if sum(x.numel() * x.element_size() for x in given.values()) > MOST_BYTES:
-                return None
-            if any(not again.passed for again in saved.run(spec)):
-                return replace(saved, tensors={**saved.tensors, **_answers(kernel, case.inputs)})
-    return None
-
-
-def _answers(kernel: Any, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    def copied(change: Any) -> dict[str, Any]:
-        return {name: change(x) if isinstance(x, Tensor) else x for name, x in inputs.items()}
-
-    def widened(x: Tensor) -> Tensor:
-        return x.double() if x.is_floating_point() else x.clone()
-
-    answers = {"plain": kernel.twin(**copied(torch.clone)), "reference": kernel.twin(**copied(widened))}
-    # A kernel that does not run has no answer; the inputs are what there is to look at.
-    with suppress(RuntimeError, ValueError, TypeError):
-        answers["candidate"] = kernel.launch(**copied(torch.clone))
-    return {f"{who}.{name}": value.clone() for who, said in answers.items() for name, value in said.items()}
-
-
-def _capture_layer(
-    spec: ModelSpec,
-    about: dict[str, Any],
-    source: build.Source,
-    stack: Sequence[str],
-    target: Target,
-    extent: Extent,
-    check: Check,
-) -> Reproducer:
-    single = check.name.endswith("float32")
-    make = Bench.fp32 if single else Bench
-    bench = make(spec, source, stack, target, extent)
-    index = int(check.subject.removeprefix("layer "))
-    prompt = bench.prompt("fp32" if single else "target")
-    hidden = bench.plain.layer_inputs(prompt)[index]
-    rows = max(1, MOST_BYTES // (4 * max(1, hidden[0].numel() * hidden.element_size())))
-    prompt, hidden = prompt.first(rows), hidden[:rows]
-    asked = Asked(
-        kind="layer",
-        dtype=_name(bench.target.dtype),
-        subject=str(index),
-        case="",
-        layouts={},
-        values={},
-        grids=prompt.grids,
-        image_token=prompt.image_token,
-        check=check,
-        **about,
-    )
-    answers = {
-        "input.hidden": hidden.clone(),
-        "input.tokens": prompt.tokens.clone(),
-        "candidate.hidden": run_layer(bench.model, index, prompt, hidden).clone(),
-        "plain.hidden": bench.plain.layer(index, prompt)(hidden).clone(),
-    }
-    if prompt.pixels is not None:
-        answers["input.pixels"] = prompt.pixels.clone()
-    return Reproducer(asked, answers)
+def _run_vision(bench: Bench, prompt: ModelInputs, asked: Asked) -> list[Check]:
+    vision = bench.spec.vision
+    if vision is None:
+        raise UserError(f"{asked.model} does not see any more, and {asked.subject} was saved")
+    checks = check_vision(bench.model, bench.plain, vision, vision.parts(bench.source.config), prompt)
+    return [check for check in checks if (check.level, check.subject) == (asked.check.level, asked.subject)]
 
 
 def _bench(spec: ModelSpec, stack: Sequence[str], source: build.Source, target: Target) -> Bench:
@@ -244,7 +141,3 @@ def _laid_out(values: Tensor, layout: Layout) -> Tensor:
     extent = 1 + sum((n - 1) * s for n, s in zip(layout.shape, layout.stride, strict=True)) if values.numel() else 0
     buffer = torch.zeros(max(extent, 0), dtype=values.dtype, device=values.device)
     return buffer.as_strided(layout.shape, layout.stride).copy_(values)
-
-
-def _name(dtype: torch.dtype) -> Any:
-    return str(dtype).removeprefix("torch.")

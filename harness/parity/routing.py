@@ -125,7 +125,7 @@ def _remove(handles: list[Any]) -> None:
         handle.remove()
 
 
-def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int) -> list[Check]:
+def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int, dtype: str) -> list[Check]:
     """Experts chosen on the same layer input: another set than the reference's only where the reference's own gap is
     within twice the plain model's error; and the weights, by the op rules, where all three chose alike."""
     chosen = wide.ids.shape[-1]
@@ -140,7 +140,7 @@ def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int)
         Check(
             level="layer",
             subject=subject,
-            name="chosen experts",
+            name=f"chosen experts {dtype}",
             rule="routing",
             error=len(places),
             noise=0,
@@ -151,7 +151,8 @@ def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int)
     common = same & plain_same
     if bool(common.any()):
         o, p, r = (_by_id(route)[common] for route in (ours, plain, wide))
-        checks.append(worst(judge(o.to(p.dtype), r, p, level="layer", subject=subject, name="expert weights")))
+        name = f"expert weights {dtype}"
+        checks.append(worst(judge(o.to(p.dtype), r, p, level="layer", subject=subject, name=name)))
     return checks
 
 

@@ -162,8 +162,22 @@ def _slices(about: _Subject, found: Moments, k: Factors) -> list[Check]:
         limit = k.slice * (1 + 4 / m.sqrt()) * noise.clamp_min(overall / 2)
         index = int(torch.where(error > 0, error / limit, 0.0).argmax())
         picked = [float(x[index]) for x in (error, noise, limit)]
-        checks.append(about.check("slices", picked[0], picked[1], picked[2], f"axis={axis} index={index}"))
+        where = f"axis={axis} index={index}{_range(error > limit)}"
+        checks.append(about.check("slices", picked[0], picked[1], picked[2], where))
     return checks
+
+
+def _range(wrong: Tensor) -> str:
+    """Which slices of an axis are wrong, where several are: the first to the last."""
+    places = wrong.nonzero().flatten()
+    if len(places) < 2:
+        return ""
+    return f" of {len(places)} in {int(places[0])} to {int(places[-1])}, of {len(wrong)}"
+
+
+def span(checks: Sequence[Check]) -> str:
+    """The slices that fail, axis by axis: where the fault lies is the axis of which fewest do."""
+    return "; ".join(check.where for check in checks if check.rule == "slices" and not check.passed)
 
 
 def _gain(about: _Subject, found: Moments, k: Factors) -> Check:

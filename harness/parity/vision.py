@@ -64,7 +64,8 @@ def _positions(model: Any, plain: Plain, vision: Vision, inputs: ModelInputs) ->
     ours, offsets = model.positions(cache), cache.offsets.long()
     theirs, deltas = vision.positions(plain.model, inputs)
     wrong = int((ours != theirs).sum()) + int((offsets != deltas).sum())
-    return _count("layer", "positions", _extent(inputs), "exact", wrong)
+    name = f"{_extent(inputs)}, {str(plain.model.dtype).removeprefix('torch.')}"
+    return _count("layer", "positions", name, "exact", wrong)
 
 
 def _moves(model: Any, inputs: ModelInputs, pixels: Tensor) -> Check:

@@ -84,7 +84,7 @@ def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateReco
         reproducer=_replay(record) if parity and parity.reproducer else None,
         mutants=mutants.view(record.kill_matrix) if record.kill_matrix else None,
         gate=tuple(gate.lines(record, on_record)),
-        divergence=parity.first_divergence.sentence() if parity and parity.first_divergence else None,
+        divergence=(parity.place() or None) if parity else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
         receipts=tuple(_receipt(note) for note in record.receipts),

@@ -17,7 +17,7 @@ from harness.errors import RecordError
 from harness.gate_records import Source
 from harness.history import accepted, nights, rules
 from harness.history.accepted import Accepted
-from harness.kill_matrix import SignOffEvidence
+from harness.kill_matrix import MODEL, RANKS, SignOffEvidence
 from harness.outcome import against_strongest, why
 from harness.record import CANDIDATE, REFERENCE, Phase, Record
 from harness.signoff import paths
@@ -28,6 +28,8 @@ Requirement = Literal[
     "record", "outcome", "parity", "faults", "source", "versions",
     "caches", "processes", "protocol", "peers", "prefill", "decode", "memory", "history",
 ]  # fmt: skip
+TENSOR_PARALLEL = "tensor_parallel"
+"""The optimization that makes ranks of a stack."""
 LEVELS: tuple[str, ...] = tuple(level for level in get_args(Level))
 
 
@@ -171,15 +173,21 @@ def _unproven(record: Record, proof: Source | None) -> list[str]:
 
 
 def _faults(evidence: Evidence) -> Finding:
+    """A whole matrix with faults planted in the model, in every kernel that was judged, and in its ranks where several
+    hold it."""
     case = evidence.case
-    plant = shlex.join(("python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"))
+    asked = ["python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"]
+    plant = shlex.join(asked)
     if evidence.matrix is None or evidence.matrix.record.kill_matrix is None:
         found = f"no kill matrix of these sources on {case.hardware} is on record: nothing shows that the gate can fail"
         return Finding(requirement="faults", met=False, found=found, supply=plant)
     matrix, where = evidence.matrix.record.kill_matrix, evidence.matrix.record.case
     found = f"{matrix.sentence()}, at size {where.size} on {where.hardware}"
-    unplanted = _kernels(evidence) - {item.subject for item in matrix.outcomes}
-    found += f"; none was planted in {', '.join(sorted(unplanted))}" if unplanted else ""
+    ranks = {RANKS} if TENSOR_PARALLEL in case.optimizations else set()
+    unplanted = {MODEL, *ranks, *_kernels(evidence)} - {item.subject for item in (*matrix.killed, *matrix.survivors)}
+    if unplanted:
+        found += f"; none was planted in {', '.join(sorted(unplanted))}"
+        plant = shlex.join((*asked, f"optimization=[{','.join(case.optimizations)}]"))
     return Finding(requirement="faults", met=matrix.complete and not unplanted, found=found, supply=plant)
 
 

@@ -4,33 +4,84 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from harness import build, registry, replay
+from harness import build, registry, replay, worker
+from harness.case import Case, TimingSettings, WorkloadShape
 from harness.checks import Parity
+from harness.engines.fragment import REPRODUCER, Fragment
 from harness.mutants.models import pristine
 from harness.parity.bench import Bench, Extent
-from harness.parity.reproducer import Reproducer, capture
-from harness.spec import Mutant, Target
+from harness.parity.capture import capture
+from harness.parity.reproducer import Reproducer
+from harness.spec import ModelSpec, Mutant, Target
 
 MODEL = "qwen3_4b_instruct_2507"
 CPU = Target(torch.device("cpu"), torch.float32, "none")
 EXTENT = Extent(2, 12, 4)
+OFF = TimingSettings(name="off", processes=0, min_blocks=3, max_blocks=3, half_width=0.01, margin=0.02, limit_s=1.0)
 
 
-def planted(mutant: Mutant) -> object:
+def planted(mutant: Mutant, name: str = MODEL) -> ModelSpec:
     """The model's spec with the fault in every build."""
-    spec = registry.load(MODEL)
+    spec = registry.load(name)
 
-    def build_wrong(*arguments: object) -> nn.Module:
+    def build_wrong(*arguments: Any) -> nn.Module:
         model = pristine(spec.build(*arguments))
         assert mutant.apply(model)
         return model
 
     return replace(spec, build=build_wrong)
+
+
+def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Fragment, ModelSpec]:
+    """What the worker says of a model with the fault in it, and that model."""
+    right = registry.load(model)
+    wrong = planted(next(item for item in right.mutants if item.name == fault), model)
+    case = Case(
+        model=model,
+        size="tiny",
+        optimizations=(),
+        hardware="cpu",
+        workload=WorkloadShape(name="smoke", batch=2, prompt_tokens=16, new_tokens=64, dtype="float16"),
+        arms=(),
+        timing=OFF,
+        seed=0,
+        deadline_s=60.0,
+    )
+    (folder / "case.json").write_text(case.model_dump_json())
+    monkeypatch.setattr(worker.registry, "load", lambda _: wrong)
+    monkeypatch.setattr(worker, "CPU_EXTENT", Extent(2, 16, 2))
+    assert worker.main([str(folder / "case.json"), "prove", str(folder / "out.json")]) == 0
+    return Fragment.model_validate_json((folder / "out.json").read_text()), wrong
+
+
+@pytest.mark.parametrize(
+    ("model", "fault", "place", "dtype"),
+    [
+        ("qwen3_vl_2b", "tower: feed-forward one percent too large", "tower block 0 (attention and MLP", "float32"),
+        ("qwen3_vl_2b", "text behind images one position too far", "positions", "float32"),
+        ("qwen3_coder_30b", "router names the neighbor of each expert", "layer 0, router (router)", "float32"),
+    ],
+)
+def test_what_stands_before_a_layer_and_a_choice_of_experts_are_named_and_saved(
+    model: str, fault: str, place: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = registry.load(model)
+    found, wrong = proven(model, fault, tmp_path, monkeypatch)
+    assert (found.status, found.error) == ("failed", None)
+    assert found.parity is not None
+    assert found.parity.first_divergence is not None
+    assert place in found.parity.first_divergence.sentence()
+    saved = Reproducer.load(tmp_path / f"out{REPRODUCER}.json")
+    assert saved.asked.dtype == dtype
+    with torch.no_grad():
+        assert any(not check.passed for check in saved.run(wrong))
+        assert all(check.passed for check in saved.run(right))
 
 
 @torch.no_grad()

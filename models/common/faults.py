@@ -21,6 +21,17 @@ def given(name: str, kind: str, change: Callable[[Inputs], Inputs], equivalent: 
     return Mutant(name, kind, plant, equivalent)
 
 
+def moved_epsilon(normed: Callable[[Inputs], Tensor]) -> Mutant:
+    """Epsilon added to the root instead of under it: 1 / (root + eps) is what 1 / sqrt(square + eps') gives with
+    another eps'. `normed` gives what is squared; its rows are of one size."""
+
+    def outside(inputs: Inputs) -> Inputs:
+        eps, root = inputs["eps"], normed(inputs).double().square().nanmean().sqrt()
+        return {"eps": float(2 * eps * root + eps**2)}
+
+    return given("epsilon outside the root", "epsilon", outside)
+
+
 def scaled(argument: str, factor: float, name: str, kind: str) -> Mutant:
     """A number that is `factor` times what it should be."""
     return given(name, kind, lambda inputs: {argument: inputs[argument] * factor})

@@ -27,6 +27,7 @@ def test_every_fault_of_the_ranks_is_seen_by_all_and_told_once(tmp_path: Path) -
     found = ranks.run((str(asked), "mutants", str(tmp_path / "out.json")), 2)
     assert found.kill_matrix is not None, found.error
     outcomes = found.kill_matrix.outcomes
+    assert {item.subject for item in outcomes} == {"ranks"}
     assert {item.end for item in outcomes} == {"killed", "no place"}
     assert [item.name for item in outcomes if item.end == "no place"] == ["ranks: each one adds the bias"]
     assert len({item.name for item in outcomes}) == len(outcomes) >= 12

@@ -54,6 +54,19 @@ def test_a_right_kernel_passes_and_every_case_is_recorded(dtype):
     assert len(checks) == 7 * 6 + 2
 
 
+def test_a_row_that_is_promised_its_bits_in_any_company_keeps_them():
+    right = kernel(blocked, batch_invariant=("x",))
+    batch = [check for check in check_kernel(right, torch.float32, CPU, 0) if check.rule == "batch"]
+    assert [(check.name, check.error) for check in batch] == [("(3, 7) x1", 0)]
+
+    def by_rows(x):
+        (y,) = blocked(x).values()
+        return {"y": y if len(x) == 1 else torch.nextafter(y, torch.zeros_like(y))}
+
+    assert failures(kernel(by_rows, batch_invariant=("x",))).keys() == {"batch"}
+    assert failures(kernel(by_rows)) == {}
+
+
 def test_an_input_written_without_leave():
     def launch(x):
         out = blocked(x)

@@ -169,6 +169,7 @@ GAPS = (
         planted(kill_matrix=matrix(end="survived")),
     ),
     Gap("faults in one kernel", ("faults",), "none was planted in gemv", planted(kill_matrix=matrix(("model",)))),
+    Gap("faults in the model", ("faults",), "none was planted in model", planted(kill_matrix=matrix(("gemv",)))),
     Gap("a clean tree", ("source",), "in no commit", at(dirty=True)),
     Gap("a commit", ("source",), "does not say what", at(commit="unknown")),
     Gap(

@@ -46,7 +46,11 @@ def environment(environment):
 
 @pytest.fixture(scope="module")
 def case():
-    jobs = compose.jobs([*ASKED, "timing=signoff"], multirun=False)
+    return planned()
+
+
+def planned(*more):
+    jobs = compose.jobs([*ASKED, "timing=signoff", *more], multirun=False)
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
     return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.uneven, sweep=False).cases[0]
 
@@ -162,10 +166,11 @@ def test_a_case_with_all_its_evidence_is_signed_and_verified(tmp_path, case, env
         (None, "no kill matrix of these sources"),
         ({"kill_matrix": matrix(end="survived")}, "0 of 2 planted faults seen"),
         ({"kill_matrix": matrix(("model",))}, "none was planted in gemv"),
+        ({"kill_matrix": matrix(("gemv",))}, "none was planted in model"),
         ({"provenance": Provenance(hf_config="c", kernel_sources="other")}, "no kill matrix of these sources"),
         ({"hardware": "h200"}, "no kill matrix of these sources on cpu"),
     ],
-    ids=["none", "a survivor", "a kernel left out", "of other sources", "on other hardware"],
+    ids=["none", "a survivor", "a kernel left out", "the model left out", "of other sources", "on other hardware"],
 )
 def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path, case, environment, changes, says):
     planted = [] if changes is None else [faults(case, environment, **changes)]
@@ -174,6 +179,18 @@ def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path
     assert code == 1
     assert says in (document(tmp_path) / "signoff.md").read_text()
     assert "python -m harness.mutants +model=qwen3_4b_instruct_2507" in said
+
+
+@pytest.mark.parametrize(("subjects", "missing"), [(("model",), True), (("model", "ranks"), False)])
+def test_ranks_that_hold_the_model_together_need_faults_of_their_own(tmp_path, environment, subjects, missing):
+    stack = "optimization=[tensor_parallel]"
+    cut, levels = planned(stack), parity(("layer", "logits", "generation"))
+    planted = faults(cut, environment, kill_matrix=matrix(subjects))
+    stored(tmp_path / "records", [record(cut, environment, parity=levels), planted, *history(cut, environment)])
+    code, said = asked(tmp_path, stack)
+    assert code == int(missing), said
+    assert ("none was planted in ranks" in (document(tmp_path) / "signoff.md").read_text()) == missing
+    assert not missing or "'optimization=[tensor_parallel]'" in said
 
 
 def test_too_short_a_history_refuses(tmp_path, case, environment):

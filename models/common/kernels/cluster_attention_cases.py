@@ -10,9 +10,10 @@ from torch import Tensor
 
 from harness.spec import Cost, Kernel, OpCase
 from models.common.attention import decode_step
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import cluster_attention, values
-from models.common.kernels.attention_faults import ATTENTION_FAULTS
+from models.common.kernels.attention_faults import ATTENTION_FAULTS, far_pages, unrescaled
+from models.common.kernels.menu_items import SQUARED, items
 
 HEAD_DIM = cluster_attention.HEAD_DIM
 
@@ -62,10 +63,10 @@ def inputs(
 def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one key, GQA 4", inputs([1], [0], (8, 2), 128, 2, 1, *draw))
-    yield OpCase("prime lengths, padded, GQA 4", inputs([13, 19], [5, 0], (8, 2), 128, 20, 1, *draw))
+    yield OpCase("prime lengths, padded, sliced heads, GQA 4", inputs([13, 19], [5, 0], (8, 2), 128, 20, 1, *draw))
     yield OpCase("pages of 16, GQA 2", inputs([33, 17], [16, 0], (4, 2), 128, 16, 3, *draw))
     yield OpCase("GQA 12, half width, pages of 32", inputs([40, 32], [0, 31], (12, 1), 64, 32, 2, *draw))
-    yield OpCase("peaked scores, GQA 8", inputs([37, 48], [0, 9], (16, 2), 128, 48, 1, *draw, q_scale=8.0))
+    yield OpCase("peaky scores, GQA 8", inputs([37, 48], [0, 9], (16, 2), 128, 48, 1, *draw, q_scale=8.0))
     yield OpCase("every warp and once more, GQA 8", inputs([1030], [3], (8, 1), 128, 1032, 1, *draw))
     yield OpCase("small, GQA 2", inputs([21, 9], [0, 2], (4, 2), 128, 24, 1, *draw, scale=1e-3))
     yield OpCase("eight rows, GQA 2", inputs([9, 12, 3, 20, 17, 5, 24, 11], [0] * 8, (16, 8), 128, 24, 1, *draw))
@@ -74,6 +75,17 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     starts = [values.length(0, 19, device, generator), 0]
     blocks, columns = values.length(4, 14, device, generator), values.length(3, 8, device, generator)
     yield OpCase("drawn shape", inputs([length, 64], starts, (2 * group, 2), 128, 16 * blocks, columns, *draw))
+    case, most = inputs([9, 5], [0, 2], (4, 2), 128, 16, 1, *draw), SQUARED[dtype]
+    yield from items(case, ("q", "k", "v"), generator, "nan row", "expanded")
+    yield from items(case, ("q", "k"), generator, "offset", "outliers", "subnormal", "ties", "constant")
+    yield from items(case, ("q", "k"), generator, "near-max", most=most)
+    yield from items(case, ("q",), generator, "misaligned")
+    swapped = {name: values.swapped(case[name], 1, 2) for name in ("k_pages", "v_pages")}
+    yield OpCase("transposed pages", {**case, **swapped})
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    yield far_pages(inputs([60, 35], [0, 2], (8, 2), 128, 32, 2, dtype, device, generator))
 
 
 def _stale(case: dict[str, Any]) -> dict[str, Any]:
@@ -124,9 +136,13 @@ CLUSTER_ATTENTION = Kernel(
     mutates=("k_pages", "v_pages"),
     copies=("v_pages",),
     bench=bench,
+    inapplicable={"all masked": "the newest key, a query's own, is always seen"},
+    far=_far,
     mutants=(
         *ATTENTION_FAULTS,
+        unrescaled(decode_step),
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+        moved_epsilon(lambda i: i["q"]),
         given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
         given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),

@@ -12,7 +12,13 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
 from models.common.faults import given
 from models.common.kernels import values
-from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query
+from models.common.kernels.attention_faults import (
+    ATTENTION_FAULTS,
+    attention_items,
+    far_pages,
+    packed_query,
+    unrescaled,
+)
 from models.common.kernels.decode_attention import attention_kernel, constants, decode_attention, default_shape
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -64,13 +70,18 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("pages of 32, GQA 2", inputs([65, 96], [33, 0], 2, 2, 32, 3, *draw))
     yield OpCase("odd capacity, GQA 8", inputs([100, 33], [0, 31], 8, 1, 100, 1, *draw))
     yield OpCase("pages of 64, GQA 12", inputs([128, 63], [0, 62], 12, 1, 64, 2, *draw))
-    yield OpCase("peaked scores, GQA 8", inputs([97, 128], [0, 9], 8, 2, 64, 2, *draw, q_scale=8.0))
+    yield OpCase("peaky scores, GQA 8", inputs([97, 128], [0, 9], 8, 2, 64, 2, *draw, q_scale=8.0))
     yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], 4, 2, 64, 2, *draw)))
-    yield OpCase("q from a packed projection", packed_query(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
+    yield OpCase("sliced q, of a packed projection", packed_query(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
     length, group = values.length(20, 128, device, generator), values.length(1, 8, device, generator)
     starts = [values.length(0, 19, device, generator), 0]
     blocks, columns = values.length(2, 7, device, generator), values.length(3, 8, device, generator)
     yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 32 * blocks, columns, *draw))
+    yield from attention_items(inputs([9, 5], [0, 2], 2, 2, 16, 1, *draw), generator)
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    yield far_pages(inputs([60, 35], [0, 2], 4, 2, 32, 2, dtype, device, generator))
 
 
 def _stale(case: dict[str, Any]) -> dict[str, Any]:
@@ -129,8 +140,11 @@ DECODE_ATTENTION = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    inapplicable={"all masked": "the newest key, a query's own, is always seen"},
+    far=_far,
     mutants=(
         *ATTENTION_FAULTS,
+        unrescaled(paged_attention),
         given("one key too few", "mask", lambda i: {"lengths": torch.maximum(i["lengths"] - 1, i["starts"] + 1)}),
     ),
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.gemv import (
     GemvShape,
@@ -25,6 +25,7 @@ from models.common.kernels.gemv import (
     row_block,
 )
 from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
+from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED, items
 from models.common.linear import norm_project, norm_project_swiglu, project, project_add, project_swiglu
 
 SIZES = ((1, 320, 67), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 640, 16), (64, 264, 33))
@@ -49,7 +50,7 @@ def _rows(k: int, m: int, dtype: torch.dtype, device: torch.device, generator: t
         yield OpCase("outliers", {"x": values.outliers((m, k), *draw)})
         yield OpCase("misaligned", {"x": values.misaligned(plain)})
     else:
-        yield OpCase("nan_row", {"x": values.with_nan_row(plain, m - 1)})
+        yield OpCase("nan row", {"x": values.with_nan_row(plain, m - 1)})
         yield OpCase("sliced", {"x": values.sliced(plain)})
 
 
@@ -75,8 +76,25 @@ def _menu(extra: str | None, pairs: int) -> Any:
             shape = (m, n) if extra == "residual" else (n,)
             inputs[extra] = values.normal(shape, dtype, device, generator)
         yield OpCase("drawn shape", inputs)
+        yield from products(_pair(extra, pairs, dtype, device, generator), "weight", generator)
 
     return menu
+
+
+def _pair(
+    extra: str | None, pairs: int, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Two rows, with nothing added to the product but a residual."""
+    drawn = {"x": values.normal((2, 64), dtype, device, generator)}
+    drawn["weight"] = _weight(pairs * 8, 64, dtype, device, generator)
+    return drawn | ({"residual": values.normal((2, 8), dtype, device, generator)} if extra == "residual" else {})
+
+
+def products(case: dict[str, Tensor], weight: str, generator: torch.Generator, most: float = 0.9) -> Iterator[OpCase]:
+    """What else the rows `x` of a product can be. Weights are so small beside the largest values that no sum overflows,
+    which it would do in another place in another order."""
+    yield from items(case, ("x",), generator, "ties", "constant", "subnormal", "expanded")
+    yield from items({**case, weight: case[weight] / 64}, ("x",), generator, "near-max", most=most)
 
 
 def _norm_menu(pairs: int) -> Any:
@@ -92,6 +110,11 @@ def _norm_menu(pairs: int) -> Any:
                 scale = 1e-3 if rows.name == "small" else 1.0
                 delta = values.normal((1, k), dtype, device, generator, scale=scale)
                 yield OpCase(f"{k}x{n} {rows.name}", {"delta": delta, "residual": rows.inputs["x"], **fixed})
+            if k == 320:
+                case = {"delta": delta, "residual": rows.inputs["x"], **fixed}
+                yield from items(case, ("residual",), generator, "ties", "constant", "sliced", "nan row")
+                yield from items(case, ("delta", "residual"), generator, "subnormal")
+                yield from items(case, ("residual",), generator, "near-max", most=SQUARED[dtype])
 
     return menu
 
@@ -207,8 +230,11 @@ def _compilations(sizes: Sequence[tuple[int, int]], epilogues: Sequence[str]) ->
 
 
 GATE_UP_EXCHANGED = given("gate and up exchanged", "gate", lambda i: {"weight": torch.cat(i["weight"].chunk(2)[::-1])})
+INAPPLICABLE = {**PLAIN_ROWS, "far": "no matrix of a model has 2^31 elements, and rows of one block are 32 bits apart"}
+ONE_ROW = {**INAPPLICABLE, "expanded": "there is one row"}
 NORM_FAULTS = (
     scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+    moved_epsilon(lambda i: i["residual"] + i["delta"]),
     given("norm weight dropped", "weight", lambda i: {"norm_weight": torch.ones_like(i["norm_weight"])}),
     given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
 )
@@ -220,6 +246,7 @@ GEMV = Kernel(
     cost=cost,
     compilations=_compilations(((QKV, HIDDEN),), ("bias",)),
     bench=_bench(((QKV, HIDDEN), (HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE), (VOCABULARY, HIDDEN)), 1, False),
+    inapplicable=INAPPLICABLE,
     mutants=(given("bias dropped", "bias", lambda i: {"bias": None}),),
 )
 GEMV_ADD = Kernel(
@@ -230,6 +257,7 @@ GEMV_ADD = Kernel(
     cost=cost,
     compilations=_compilations(((HIDDEN, INTERMEDIATE),), ("add",)),
     bench=_bench(((HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE)), 1, True),
+    inapplicable=INAPPLICABLE,
     mutants=(given("residual dropped", "residual", lambda i: {"residual": torch.zeros_like(i["residual"])}),),
 )
 GEMV_SWIGLU = Kernel(
@@ -240,6 +268,7 @@ GEMV_SWIGLU = Kernel(
     cost=swiglu_cost,
     compilations=_compilations(((INTERMEDIATE, HIDDEN),), ("swiglu",)),
     bench=_bench(((INTERMEDIATE, HIDDEN),), 2, False),
+    inapplicable=INAPPLICABLE,
     mutants=(GATE_UP_EXCHANGED,),
 )
 NORM_GEMV = Kernel(
@@ -250,6 +279,7 @@ NORM_GEMV = Kernel(
     cost=_norm_cost(1),
     compilations=lambda dtype: [vector_compilation(QKV, HIDDEN, dtype, "none", True)],
     bench=_norm_bench(QKV, 1),
+    inapplicable=ONE_ROW,
     mutants=NORM_FAULTS,
 )
 NORM_GEMV_SWIGLU = Kernel(
@@ -260,5 +290,6 @@ NORM_GEMV_SWIGLU = Kernel(
     cost=_norm_cost(0.5),
     compilations=lambda dtype: [vector_compilation(INTERMEDIATE, HIDDEN, dtype, "swiglu", True)],
     bench=_norm_bench(INTERMEDIATE, 2),
+    inapplicable=ONE_ROW,
     mutants=(*NORM_FAULTS, GATE_UP_EXCHANGED),
 )

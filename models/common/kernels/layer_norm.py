@@ -10,9 +10,10 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.early import early_start
+from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED
 from models.common.kernels.rms_norm import WARPS, rows_per_program
 from models.common.kernels.types import pointer
 from models.common.norms import add_layer_norm, layer_norm
@@ -135,6 +136,10 @@ def _cases(
     yield "nan row", values.with_nan_row(plain, 2), affine(320)
     yield "misaligned", values.misaligned(plain), affine(320)
     yield "sliced", values.sliced(plain), affine(320)
+    yield "ties", values.ties((2, 64), *draw), affine(64)
+    yield "near-max", values.near_max((2, 64), *draw, share=SQUARED[dtype]), affine(64)
+    yield "subnormal", values.subnormal((2, 64), *draw), affine(64)
+    yield "expanded", plain[:1, :64].expand(3, -1), affine(64)
     drawn = (values.length(2, 40, device, generator), values.length(100, 900, device, generator))
     yield "drawn shape", values.normal(drawn, *draw), affine(drawn[1])
 
@@ -146,9 +151,23 @@ def _norm_menu(dtype: torch.dtype, device: torch.device, generator: torch.Genera
 
 def _add_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for name, x, affine in _cases(dtype, device, generator):
-        scale = 1e-3 if name == "small" else 1.0
+        scale = {"small": 1e-3, "subnormal": 0.0}.get(name, 1.0)
         delta = values.normal(tuple(x.shape), dtype, device, generator, scale=scale)
         yield OpCase(name, {"delta": delta, "residual": x, **affine})
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    x, weight = (values.normal(shape, dtype, device, generator) for shape in ((3, 64), (64,)))
+    yield OpCase("far rows", {"x": values.far(x), "weight": weight, "bias": weight - 1, "eps": 1e-6})
+
+
+def _add_far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    for case in _far(dtype, device, generator):
+        x = case.inputs["x"]
+        affine = {name: value for name, value in case.inputs.items() if name != "x"}
+        yield OpCase(
+            case.name, {"delta": values.normal(tuple(x.shape), dtype, device, generator), "residual": x, **affine}
+        )
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -176,6 +195,10 @@ def _compilation(dtype: torch.dtype, add: bool) -> Sequence[Compilation]:
     return (Compilation(layer_norm_kernel, signature, fixed, num_warps=WARPS),)
 
 
+def _centered(x: Tensor) -> Tensor:
+    return x - x.mean(-1, keepdim=True)
+
+
 FAULTS = (
     scaled("eps", 0.0, "epsilon dropped", "epsilon"),
     given("weight dropped", "weight", lambda i: {"weight": torch.ones_like(i["weight"])}),
@@ -188,7 +211,9 @@ LAYER_NORM = Kernel(
     _norm_menu,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
-    mutants=FAULTS,
+    inapplicable=PLAIN_ROWS,
+    far=_far,
+    mutants=(*FAULTS, moved_epsilon(lambda i: _centered(i["x"]))),
 )
 ADD_LAYER_NORM = Kernel(
     "add_layer_norm",
@@ -198,5 +223,11 @@ ADD_LAYER_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
-    mutants=(*FAULTS, given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])})),
+    inapplicable=PLAIN_ROWS,
+    far=_add_far,
+    mutants=(
+        *FAULTS,
+        moved_epsilon(lambda i: _centered(i["residual"] + i["delta"])),
+        given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
+    ),
 )

@@ -13,6 +13,7 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common import experts
 from models.common.faults import Inputs, given
 from models.common.kernels import moe_combine, moe_tiles, moe_vector, values
+from models.common.kernels.menu_items import NO_ATTENTION, PLAIN_ROWS, items
 from models.common.kernels.types import pointer
 
 Draw = tuple[torch.dtype, torch.device, torch.Generator]
@@ -90,6 +91,7 @@ def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
             yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
         if name == "three tokens":
             yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
+    yield from _items(_few_gate_up(draw), "gate_up", draw, "expanded")
 
 
 def _down_menu(weighted: bool) -> Any:
@@ -107,6 +109,33 @@ def _down_menu(weighted: bool) -> Any:
                 yield OpCase("sliced", {"x": strided, **inputs, "down": values.sliced(inputs["down"])})
             if weighted and name == "three tokens":
                 yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
+        more = ("small", "outliers", "nan row", *(() if weighted else ("expanded",)))
+        yield from _items(_few_down(draw, weighted), "down", draw, *more)
+
+    return menu
+
+
+def _few_gate_up(draw: Draw) -> dict[str, Tensor]:
+    ids = spread(2, 1, 3, *draw[1:])
+    return {"x": values.normal((2, 64), *draw), "ids": ids, "gate_up": _bank(32, 64, 3, draw)}
+
+
+def _few_down(draw: Draw, weighted: bool) -> dict[str, Tensor]:
+    ids = spread(2, 1, 3, *draw[1:])
+    case = {"x": values.normal((2, 64), *draw), "ids": ids, "down": _bank(16, 64, 3, draw)}
+    return case | ({"weights": _weights(2, 1, draw)} if weighted else {})
+
+
+def _items(case: dict[str, Tensor], weight: str, draw: Draw, *more: str) -> Iterator[OpCase]:
+    """As `gemv_cases.products`."""
+    yield from items(case, ("x",), draw[2], "offset", "ties", "constant", "subnormal", "misaligned", *more)
+    yield from items({**case, weight: case[weight] / 64}, ("x",), draw[2], "near-max")
+
+
+def _far_bank(few: Callable[[Draw], dict[str, Tensor]], weight: str) -> Any:
+    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        case = few((dtype, device, generator))
+        yield OpCase("far experts", {**case, weight: values.far(case[weight])})
 
     return menu
 
@@ -123,6 +152,9 @@ def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
             yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
             wide = {**inputs, "weights": inputs["weights"].float()}
             yield OpCase("float32 weights", {"projected": x, **wide})
+            chosen = ("small", "offset", "outliers", "subnormal", "ties", "constant", "misaligned")
+            yield from items({"projected": x, **inputs}, ("projected",), generator, *chosen)
+            yield from items({"projected": x, **inputs}, ("projected",), generator, "near-max", most=0.5)
 
 
 def _bench(rows: Sequence[int], build: Callable[[Bank, int, Draw], dict[str, Tensor]]) -> Any:
@@ -249,6 +281,8 @@ MOE_GATE_UP = Kernel(
     cost=gate_up_cost,
     compilations=_over_banks(_vector_compilation(down=False)),
     bench=_bench((1, 4), _real_gate_up),
+    inapplicable=PLAIN_ROWS,
+    far=_far_bank(_few_gate_up, "gate_up"),
     mutants=GATE_UP_FAULTS,
 )
 MOE_DOWN = Kernel(
@@ -259,6 +293,8 @@ MOE_DOWN = Kernel(
     cost=down_cost,
     compilations=_over_banks(_vector_compilation(down=True)),
     bench=_bench((1, 4), _real_weighted),
+    inapplicable={**PLAIN_ROWS, "expanded": "the launch refuses rows that are not contiguous"},
+    far=_far_bank(lambda draw: _few_down(draw, True), "down"),
     mutants=(*DOWN_FAULTS, *WEIGHT_FAULTS),
 )
 MOE_TILES_GATE_UP = Kernel(
@@ -269,6 +305,8 @@ MOE_TILES_GATE_UP = Kernel(
     cost=gate_up_cost,
     compilations=_over_banks(_tile_compilation(swiglu=True)),
     bench=_bench((8, 32), _real_gate_up),
+    inapplicable=PLAIN_ROWS,
+    far=_far_bank(_few_gate_up, "gate_up"),
     mutants=GATE_UP_FAULTS,
 )
 MOE_TILES_DOWN = Kernel(
@@ -279,6 +317,8 @@ MOE_TILES_DOWN = Kernel(
     cost=down_cost,
     compilations=_over_banks(_tile_compilation(swiglu=False)),
     bench=_bench((8, 32), _real_down),
+    inapplicable=PLAIN_ROWS,
+    far=_far_bank(lambda draw: _few_down(draw, False), "down"),
     mutants=DOWN_FAULTS,
 )
 MOE_COMBINE = Kernel(
@@ -289,6 +329,11 @@ MOE_COMBINE = Kernel(
     cost=combine_cost,
     compilations=_over_banks(_combine_compilation),
     bench=_bench((32, 4096), _real_combine),
+    inapplicable={
+        **NO_ATTENTION,
+        **dict.fromkeys(("transposed", "sliced", "expanded"), "the launch refuses rows that are not contiguous"),
+        "far": "rows are contiguous, and no batch has 2^31 elements of them",
+    },
     mutants=(
         *WEIGHT_FAULTS,
         given("places exchanged", "expert", lambda i: {"places": i["places"].roll(1)}),

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, Mutant, OpCase, OpMenu
 from models.common import attention
-from models.common.faults import Inputs, given, scaled
+from models.common.faults import Inputs, given, moved_epsilon, scaled
 from models.common.kernels import norm_rotate_write, values
+from models.common.kernels.attention_faults import far_pages
+from models.common.kernels.menu_items import NO_ATTENTION, SQUARED, items, together
 from models.common.kernels.types import pointer
 
 
@@ -74,7 +76,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         ("GQA 8", (1, 7, 16, 2, 128, 128), 9, 1),
         ("GQA 12 half width", (2, 16, 24, 2, 128, 64), 19, 1),
         ("one token, half width, paged", (2, 1, 24, 2, 128, 64), 2, 3),
-        ("GQA 2", (3, 2, 4, 2, 128, 128), 6, 1),
+        ("GQA 2, sliced heads", (3, 2, 4, 2, 128, 128), 6, 1),
     ):
         yield OpCase(name, _case(shape, page_tokens, columns, _heads(shape, *draw), *draw))
     shape = (2, 3, 8, 2, 128, 128)
@@ -85,6 +87,21 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("drawn shape", _case(drawn, page_tokens, 1, _heads(drawn, *draw), *draw))
     q, k, v = _heads(shape, *draw)
     yield OpCase("separate", _case(shape, 6, 1, (q.contiguous(), k.contiguous(), v.contiguous()), *draw))
+    shape = (2, 2, 4, 2, 128, 128)
+    case = _case(shape, 5, 1, _heads(shape, *draw), *draw)
+    for one, other in (
+        ("offset", "outliers"),
+        ("subnormal", "ties"),
+        ("constant", "near-max"),
+        ("near-max", "nan row"),
+    ):
+        yield together(case, generator, {one: ("q",), other: ("k",)}, most=SQUARED[dtype])
+    yield from items(case, ("q", "k", "v"), generator, "transposed", "expanded", "misaligned")
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw, shape = (dtype, device, generator), (2, 2, 4, 2, 128, 128)
+    yield far_pages(_case(shape, 5, 2, _heads(shape, *draw), *draw))
 
 
 NORM = ("q_weight", "k_weight", "eps")
@@ -209,8 +226,11 @@ NORM_ROTATE_WRITE = Kernel(
     mutates=("k_pages", "v_pages"),
     copies=("v_pages",),
     bench=_bench,
+    inapplicable=NO_ATTENTION,
+    far=_far,
     mutants=(
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
+        moved_epsilon(lambda i: i["q"]),
         given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
         given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
         *FAULTS,
@@ -226,5 +246,8 @@ ROTATE_WRITE = Kernel(
     mutates=("k_pages", "v_pages"),
     copies=("v_pages",),
     bench=_unnormed(_bench),
+    batch_invariant=("q", "k", "v", "cos", "sin", "table", "lengths"),
+    inapplicable=NO_ATTENTION,
+    far=_unnormed(_far),
     mutants=FAULTS,
 )

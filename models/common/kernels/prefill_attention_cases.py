@@ -13,7 +13,13 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
 from models.common.faults import given
 from models.common.kernels import prefill_attention, values
-from models.common.kernels.attention_faults import ATTENTION_FAULTS, packed_query
+from models.common.kernels.attention_faults import (
+    ATTENTION_FAULTS,
+    attention_items,
+    far_pages,
+    packed_query,
+    unrescaled,
+)
 from models.common.kernels.types import pointer
 
 
@@ -65,7 +71,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("padding in the past", _case(2, 9, 40, 2, 1, 16, (17, 3), *draw))
     yield OpCase("padding past a block", _case(2, 70, 80, 2, 1, 160, (70, 3), *draw))
     yield OpCase("stale memory", _stale(_case(2, 5, 60, 2, 1, 96, (9, 40), *draw)))
-    yield OpCase("q from a packed projection", packed_query(_case(2, 11, 4, 4, 2, 16, (0, 5), *draw)))
+    yield OpCase("sliced q, of a packed projection", packed_query(_case(2, 11, 4, 4, 2, 16, (0, 5), *draw)))
     tokens, past = values.length(2, 40, device, generator), values.length(0, 40, device, generator)
     starts = (0, values.length(0, past, device, generator))
     kv_heads, group = values.length(1, 2, device, generator), values.length(1, 3, device, generator)
@@ -73,6 +79,12 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     drawn = (2, tokens, past, kv_heads * group, kv_heads, page_tokens)
     yield OpCase("drawn shape", _case(*drawn, starts, *draw))
     yield OpCase("peaky", _case(1, 33, 0, 12, 1, 48, (0,), *draw, scale=8.0))
+    yield OpCase("all masked rows", _case(2, 5, 0, 1, 1, 16, (0, 3), *draw))
+    yield from attention_items(_case(2, 3, 2, 2, 2, 16, (0, 1), *draw), generator)
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    yield far_pages(_case(2, 9, 20, 4, 2, 16, (0, 3), dtype, device, generator))
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -117,8 +129,11 @@ PREFILL_ATTENTION = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    batch_invariant=("q", "table", "starts", "lengths"),
+    far=_far,
     mutants=(
         *ATTENTION_FAULTS,
+        unrescaled(paged_attention),
         given("one future key seen", "mask", lambda i: {"lengths": i["lengths"] + 1}),
         given("one padding key seen", "mask", lambda i: {"starts": i["starts"] - 1}),
     ),

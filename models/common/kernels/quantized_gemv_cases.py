@@ -18,15 +18,19 @@ from models.common.kernels.gemv_cases import (
     QKV,
     VOCABULARY,
     matrix_compilation,
+    products,
     vector_compilation,
 )
 from models.common.kernels.int4_loops import int4_matrix_kernel, int4_vector_kernel
+from models.common.kernels.menu_items import PLAIN_ROWS, items
 from models.common.kernels.quantized_gemv import constants, default_shape, gemv_int4
 from models.common.kernels.types import pointer
 from models.common.quantized import FP8, INT4, INT8, Scheme, project_scaled, project_unpacked
 
 SIZES = ((1, 320, 67), (1, 2560, 5), (2, 300, 16), (3, 128, 33), (16, 608, 31), (17, 127, 16))
 """(M, K, N): around a group of 128 channels and the blocks of outputs, primes, lengths that are no power of two."""
+ROOM = {torch.float16: 0.9, torch.bfloat16: 1e-5, torch.float32: 1e-5}
+"""The share of the largest value that 128 codes, which are scaled after they are summed, leave room for in float32."""
 LAYERS = (
     (QKV, HIDDEN),
     (HIDDEN, HEADS_WIDTH),
@@ -77,6 +81,10 @@ def _menu(scheme: Scheme) -> Callable[[torch.dtype, torch.device, torch.Generato
         m, k, n = (values.length(low, high, device, generator) for low, high in ((2, 20), (64, 600), (3, 50)))
         weight = values.normal((n, k), *draw, scale=k**-0.5)
         yield OpCase("drawn shape", {"x": values.normal((m, k), *draw), **codes_of(scheme, weight)})
+        weight = values.normal((8, 128), *draw, scale=128**-0.5)
+        case = {"x": values.normal((2, 128), *draw), **codes_of(scheme, weight)}
+        yield from items(case, ("x",), generator, "small", "offset")
+        yield from products(case, "scales", generator, ROOM[dtype])
 
     return menu
 
@@ -122,6 +130,7 @@ def _int4_compilations(dtype: torch.dtype) -> list[Compilation]:
     return made
 
 
+INAPPLICABLE = {**PLAIN_ROWS, "far": "codes are contiguous, and no matrix has 2^31 of them"}
 FAULTS = (
     given("scales of another channel", "scale", lambda i: {"scales": i["scales"].roll(1, 0)}),
     given("bias dropped", "bias", lambda i: {"bias": None}),
@@ -137,6 +146,7 @@ def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
         cost=cost,
         compilations=_scaled_compilations(codes),
         bench=_bench(scheme),
+        inapplicable=INAPPLICABLE,
         mutants=FAULTS,
     )
 
@@ -151,6 +161,7 @@ GEMV_INT4 = Kernel(
     cost=cost,
     compilations=_int4_compilations,
     bench=_bench(INT4),
+    inapplicable=INAPPLICABLE,
     mutants=(
         *FAULTS,
         given("zero points ignored", "offset", lambda i: {"zeros": torch.zeros_like(i["zeros"])}),

@@ -10,10 +10,11 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec import Compilation, Cost, Kernel, OpCase
-from models.common.faults import given, scaled
+from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.early import early_start
+from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED
 from models.common.kernels.types import pointer
 from models.common.norms import add_norm, norm
 
@@ -134,6 +135,10 @@ def _cases(
     yield "nan row", values.with_nan_row(plain, 2), weight
     yield "misaligned", values.misaligned(plain), weight
     yield "sliced", values.sliced(plain), weight
+    yield "ties", values.ties((2, 64), *draw), weight[:64]
+    yield "near-max", values.near_max((2, 64), *draw, share=SQUARED[dtype]), weight[:64]
+    yield "subnormal", values.subnormal((2, 64), *draw), weight[:64]
+    yield "expanded", plain[:1, :64].expand(3, -1), weight[:64]
     shape = (values.length(2, 40, device, generator), values.length(100, 900, device, generator))
     weight = values.normal(shape[-1:], *draw, scale=0.1, offset=1.0)
     yield "drawn shape", values.normal(shape, *draw), weight
@@ -146,9 +151,22 @@ def _norm_menu(dtype: torch.dtype, device: torch.device, generator: torch.Genera
 
 def _add_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for name, x, weight in _cases(dtype, device, generator):
-        scale = 1e-3 if name == "small" else 1.0
+        scale = {"small": 1e-3, "subnormal": 0.0}.get(name, 1.0)
         delta = values.normal(tuple(x.shape), dtype, device, generator, scale=scale)
         yield OpCase(name, {"delta": delta, "residual": x, "weight": weight, "eps": 1e-6})
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    x = values.normal((3, 64), dtype, device, generator)
+    weight = values.normal((64,), dtype, device, generator, scale=0.1, offset=1.0)
+    yield OpCase("far rows", {"x": values.far(x), "weight": weight, "eps": 1e-6})
+
+
+def _add_far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    for case in _far(dtype, device, generator):
+        x = case.inputs["x"]
+        delta = values.normal(tuple(x.shape), dtype, device, generator)
+        yield OpCase(case.name, {"delta": delta, "residual": x, "weight": case.inputs["weight"], "eps": 1e-6})
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -190,7 +208,9 @@ NORM = Kernel(
     _norm_menu,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
-    mutants=FAULTS,
+    inapplicable=PLAIN_ROWS,
+    far=_far,
+    mutants=(*FAULTS, moved_epsilon(lambda i: i["x"])),
 )
 ADD_NORM = Kernel(
     "add_rms_norm",
@@ -200,5 +220,11 @@ ADD_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
-    mutants=(*FAULTS, given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])})),
+    inapplicable=PLAIN_ROWS,
+    far=_add_far,
+    mutants=(
+        *FAULTS,
+        moved_epsilon(lambda i: i["residual"] + i["delta"]),
+        given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import triton
@@ -13,6 +14,7 @@ from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given
 from models.common.kernels import values
 from models.common.kernels.early import early_start
+from models.common.kernels.menu_items import PLAIN_ROWS, items
 from models.common.kernels.types import pointer
 from models.common.rotary import rotate_pair
 
@@ -82,7 +84,7 @@ def launch(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> dict[str, Tenso
 
 def _case(
     rows: int, heads: int, dtype: torch.dtype, device: torch.device, generator: torch.Generator, size: int = 64
-) -> dict[str, Tensor | int]:
+) -> dict[str, Any]:
     """The halves of an angle's row differ here, so that reading one for the other shows."""
     angles = values.normal((rows, size), torch.float32, device, generator, scale=20.0)
     qkv = values.normal((rows, 3 * heads * size), dtype, device, generator)
@@ -100,6 +102,13 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("outliers", {**case, "qkv": values.outliers(tuple(case["qkv"].shape), *draw)})
     rows, heads = values.length(2, 200, device, generator), values.length(1, 8, device, generator)
     yield OpCase("drawn shape", _case(rows, heads, *draw))
+    case, chosen = _case(2, 1, *draw), ("small", "offset", "near-max", "subnormal", "ties", "constant")
+    yield from items(case, ("qkv",), generator, *chosen, "expanded", "misaligned", most=0.5)
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    case = _case(3, 1, dtype, device, generator)
+    yield OpCase("far rows", {**case, "qkv": values.far(case["qkv"])})
 
 
 def _without_last(x: Tensor) -> Tensor:
@@ -134,6 +143,9 @@ ROTATE_PAIR = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    batch_invariant=("qkv", "cos", "sin"),
+    inapplicable=PLAIN_ROWS,
+    far=_far,
     mutants=(
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
         given("angles of the next token", "position", lambda i: {"cos": i["cos"].roll(-1, 0)}),

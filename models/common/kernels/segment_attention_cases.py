@@ -11,6 +11,8 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.faults import Inputs, given, scaled
 from models.common.kernels import segment_attention, values
+from models.common.kernels.attention_faults import unrescaled
+from models.common.kernels.menu_items import together
 from models.common.kernels.types import pointer
 from models.common.segments import Segments, attend_segments
 
@@ -47,10 +49,23 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("peaky", _case((40, 3), 2, *draw, scale=8.0))
     nan = _case((9, 11), 2, *draw)
     nan["v"][:9] = float("nan")
-    yield OpCase("nan in one segment", nan)
+    yield OpCase("nan row, the whole of one segment", nan)
     count, heads = values.length(2, 5, device, generator), values.length(1, 6, device, generator)
     drawn = [values.length(1, 60, device, generator) for _ in range(count)]
     yield OpCase("drawn shape", _case(drawn, heads, *draw))
+    case = _case((5, 4), 2, *draw)
+    yield together(case, generator, {"transposed": ("q", "k", "v")})
+    case = _case((5, 4), 1, *draw)
+    yield together(case, generator, {"small": ("q",), "offset": ("v",)})
+    yield together(case, generator, {"ties": ("q", "k"), "subnormal": ("v",)})
+    yield together(case, generator, {"constant": ("q", "k"), "near-max": ("v",)}, most=0.05)
+    yield together(case, generator, {"expanded": ("k",), "outliers": ("v",)})
+    yield together(case, generator, {"sliced": ("q", "k"), "misaligned": ("v",)})
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    case = _case((5, 4), 2, dtype, device, generator)
+    yield OpCase("far values", {**case, "v": values.far(case["v"])})
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -87,8 +102,11 @@ SEGMENT_ATTENTION = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    inapplicable={"all masked": "every token sees itself"},
+    far=_far,
     mutants=(
         scaled("scale", 1.01, "scale off by 1 %", "scale"),
+        unrescaled(attend_segments),
         given("a bound off by one", "mask", lambda i: {"bounds": _moved(i)}),
         given("one segment for all", "mask", lambda i: {"bounds": i["bounds"][[0, -1]]}),
         given("keys of another head", "heads", lambda i: {"k": i["k"].flip(1)}),

@@ -3,7 +3,7 @@ corrected scores that lie further apart than the rounding of either side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given, scaled
 from models.common.kernels import router_loops, sigmoid_router, values
+from models.common.kernels.menu_items import NO_SOFTMAX, items
+from models.common.kernels.softmax_router_cases import DRAWN, INAPPLICABLE, all_alike
 from models.common.kernels.types import pointer
 from models.common.routers import sigmoid_choice
 
@@ -24,11 +26,18 @@ REAL = (160, 8, 5120)
 """(experts, chosen, hidden) of GLM-4.7."""
 
 
-def apart(tokens: int, weight: Tensor, correction: Tensor, chosen: int, generator: torch.Generator) -> Tensor:
-    """x [tokens, H] whose `chosen` + 1 best corrected scores are at least GAP apart."""
+def apart(
+    tokens: int,
+    weight: Tensor,
+    correction: Tensor,
+    chosen: int,
+    generator: torch.Generator,
+    draw: Callable[..., Tensor] = values.normal,
+) -> Tensor:
+    """x [tokens, H], of what `draw` makes, whose `chosen` + 1 best corrected scores are at least GAP apart."""
     kept: list[Tensor] = []
     while sum(len(rows) for rows in kept) < tokens:
-        x = values.normal((BATCH, weight.shape[1]), weight.dtype, weight.device, generator)
+        x = draw((BATCH, weight.shape[1]), weight.dtype, weight.device, generator)
         scores = (x.double() @ weight.double().t()).sigmoid() + correction.double()
         best = scores.topk(min(chosen + 1, weight.shape[0]), dim=-1).values
         kept.append(x[(best[:, :-1] - best[:, 1:]).amin(-1) > GAP])
@@ -52,11 +61,19 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
         if tokens == 3:
             yield OpCase("misaligned", {**inputs, "x": values.misaligned(x)})
             yield OpCase("sliced", {**inputs, "x": values.sliced(x)})
-            yield OpCase("far below every score", {**inputs, "correction": correction - 2})
+            yield OpCase("deep below every score", {**inputs, "correction": correction - 2})
             equal, level = weight.clone(), correction.clone()
             equal[1::2], level[1::2] = equal[0::2], level[0::2]
             some = apart(2, equal[0::2].contiguous(), level[0::2], chosen // 2, generator)
-            yield OpCase("pairs of equal experts", {**inputs, "x": some, "weight": equal, "correction": level})
+            yield OpCase("ties: pairs of equal experts", {**inputs, "x": some, "weight": equal, "correction": level})
+    weight, correction = _bank(6, 64, dtype, device, generator)
+    case = {"weight": weight, "correction": correction, "chosen": 1, "scale": SCALE}
+    for name, draw in DRAWN.items():
+        yield OpCase(name, {**case, "x": apart(3, weight, correction, 1, generator, draw)})
+    case["x"] = apart(3, weight, correction, 1, generator)
+    yield from items(case, ("x",), generator, "expanded")
+    level = torch.full_like(correction, 0.25)
+    yield OpCase("constant", {**case, **all_alike(case["x"], weight, generator), "correction": level, "chosen": 3})
 
 
 def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -90,6 +107,8 @@ SIGMOID_ROUTER = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    batch_invariant=("x",),
+    inapplicable={**INAPPLICABLE, **NO_SOFTMAX},
     mutants=(
         given("correction ignored", "expert", lambda i: {"correction": torch.zeros_like(i["correction"])}),
         given("correction of other experts", "expert", lambda i: {"correction": i["correction"].roll(1)}),

@@ -3,7 +3,8 @@ scores that lie further apart than the rounding of either side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,23 +13,29 @@ from torch import Tensor
 from harness.spec import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given
 from models.common.kernels import router_loops, softmax_router, values
+from models.common.kernels.menu_items import NO_MASK, UNIT_ROWS, items
 from models.common.kernels.types import pointer
 from models.common.routers import softmax_choice
 
 GAP = 0.06
-"""Least distance between neighbors among the best scores of a row: several roundings of a bfloat16 score near 4."""
+"""Least distance between neighbors among the best scores of a row up to NEAR, and in proportion above it: several
+roundings of a bfloat16 score."""
+NEAR = 4.0
 BATCH = 256
 SHAPES = ((1, 2, 5, 64), (3, 8, 32, 256), (17, 4, 16, 96), (2, 8, 128, 320))
 """(tokens, chosen, experts, hidden)."""
 
 
-def apart(tokens: int, weight: Tensor, chosen: int, generator: torch.Generator) -> Tensor:
-    """x [tokens, H] whose `chosen` + 1 best scores are at least GAP apart."""
+def apart(
+    tokens: int, weight: Tensor, chosen: int, generator: torch.Generator, draw: Callable[..., Tensor] = values.normal
+) -> Tensor:
+    """x [tokens, H], of what `draw` makes, whose `chosen` + 1 best scores are at least GAP apart."""
     kept: list[Tensor] = []
     while sum(len(rows) for rows in kept) < tokens:
-        x = values.normal((BATCH, weight.shape[1]), weight.dtype, weight.device, generator)
+        x = draw((BATCH, weight.shape[1]), weight.dtype, weight.device, generator)
         best = F.linear(x.double(), weight.double()).topk(min(chosen + 1, weight.shape[0]), dim=-1).values
-        kept.append(x[(best[:, :-1] - best[:, 1:]).amin(-1) > GAP])
+        least = GAP * (best.abs().amax(-1) / NEAR).clamp_min(1)
+        kept.append(x[(best[:, :-1] - best[:, 1:]).amin(-1) > least])
     return torch.cat(kept)[:tokens].contiguous()
 
 
@@ -39,12 +46,45 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
         x = apart(tokens, weight, chosen, generator)
         yield OpCase(f"{tokens} tokens, {chosen} of {bank}", {"x": x, "weight": weight, "chosen": chosen})
         if tokens == 3:
+            peaked = apart(tokens, weight, chosen, generator, partial(values.normal, scale=3.0))
+            yield OpCase("peaky", {"x": peaked, "weight": weight, "chosen": chosen})
             yield OpCase("misaligned", {"x": values.misaligned(x), "weight": weight, "chosen": chosen})
             yield OpCase("sliced", {"x": values.sliced(x), "weight": weight, "chosen": chosen})
             equal = weight.clone()
             equal[1::2] = equal[0::2]
             some = apart(2, equal[0::2].contiguous(), chosen // 2, generator)
-            yield OpCase("pairs of equal experts", {"x": some, "weight": equal, "chosen": chosen})
+            yield OpCase("ties: pairs of equal experts", {"x": some, "weight": equal, "chosen": chosen})
+    weight = values.normal((6, 64), dtype, device, generator, scale=2 * 64**-0.5)
+    for name, draw in DRAWN.items():
+        yield OpCase(name, {"x": apart(3, weight, 1, generator, draw), "weight": weight, "chosen": 1})
+    case = {"x": apart(3, weight, 1, generator), "weight": weight, "chosen": 1}
+    yield from items(case, ("x",), generator, "expanded")
+    yield OpCase("constant", {**case, **all_alike(case["x"], weight, generator), "chosen": 3})
+
+
+DRAWN: dict[str, Callable[..., Tensor]] = {
+    "offset": partial(values.normal, offset=4.0),
+    "outliers": partial(values.outliers, scale=0.2),
+}
+"""Other rows that a router may meet."""
+
+
+def all_alike(x: Tensor, weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Rows and weights whose scores are sums of few halves, which nobody rounds, and the same for every expert."""
+    few = values.ties(tuple(x.shape), x.dtype, x.device, generator)
+    return {"x": few, "weight": values.constant(tuple(weight.shape), x.dtype, x.device, 0.5)}
+
+
+NO_ORDER = "scores that differ by less than their rounding have no right order"
+INAPPLICABLE = {
+    **UNIT_ROWS,
+    **NO_MASK,
+    "small": NO_ORDER,
+    "subnormal": NO_ORDER,
+    "near-max": "scores that overflow have no order",
+    "nan row": "scores that are no numbers have no order",
+    "far": "it serves the few rows of a decode step",
+}
 
 
 def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -74,6 +114,8 @@ SOFTMAX_ROUTER = Kernel(
     cost=cost,
     compilations=compilations,
     bench=bench,
+    batch_invariant=("x",),
+    inapplicable=INAPPLICABLE,
     mutants=(
         given("experts in reverse", "expert", lambda i: {"weight": i["weight"].flip(0)}),
         given("tokens exchanged", "expert", lambda i: {"x": i["x"].flip(0)}),

@@ -14,6 +14,7 @@ from models.common.faults import given
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted, silu
 from models.common.kernels.early import early_start
+from models.common.kernels.menu_items import PLAIN_ROWS, items
 from models.common.kernels.types import pointer
 from models.common.mlp import swiglu
 
@@ -98,6 +99,14 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("drawn shape", {"gate": values.normal(shape, *draw), "up": values.normal(shape, *draw)})
     shape = (5, 608)
     yield OpCase("sliced", {"gate": values.sliced(values.normal(shape, *draw)), "up": values.misaligned(up)})
+    pair = {"gate": values.normal((2, 64), *draw), "up": values.normal((2, 64), *draw, scale=0.2)}
+    yield from items(pair, ("gate",), generator, "small", "near-max", "subnormal")
+    yield from items(pair, ("gate", "up"), generator, "ties", "constant", "expanded", "misaligned")
+
+
+def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    gate, up = (values.normal((3, 64), dtype, device, generator) for _ in range(2))
+    yield OpCase("far rows", {"gate": values.far(gate), "up": up})
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -126,6 +135,9 @@ SWIGLU = Kernel(
     _cost,
     _compilations,
     bench=_bench,
+    batch_invariant=("gate", "up"),
+    inapplicable=PLAIN_ROWS,
+    far=_far,
     mutants=(
         given("gate and up exchanged", "gate", lambda i: {"gate": i["up"], "up": i["gate"]}),
         given("gate clamped", "gate", lambda i: {"gate": i["gate"].clamp(-8, 8)}),

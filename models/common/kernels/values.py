@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FAR = 1 << 31
+"""Elements that no offset of 32 bits reaches past."""
 OUTLIER_EVERY = 64
 OUTLIER_SCALE = 100.0
 
@@ -90,6 +92,19 @@ def misaligned(tensor: Tensor) -> Tensor:
 def transposed(tensor: Tensor) -> Tensor:
     """The same values with the last two axes swapped in memory: the last axis is no longer the unit-stride one."""
     return tensor.mT.contiguous().mT
+
+
+def swapped(tensor: Tensor, one: int, other: int) -> Tensor:
+    """The same values with two axes swapped in memory."""
+    return tensor.transpose(one, other).contiguous().transpose(one, other)
+
+
+def far(tensor: Tensor) -> Tensor:
+    """The same values with entries of the first axis so far apart that the last lies FAR elements behind the first.
+    Between them, and as far in front of them, lies NaN: an offset that wraps around reads it, or writes there."""
+    apart = -(-FAR // (tensor.shape[0] - 1) // 64) * 64
+    buffer = tensor.new_full((2 * FAR + 64 * tensor.shape[0] + tensor.numel(),), float("nan"))
+    return buffer[FAR:].as_strided(tensor.shape, (apart, *tensor[0].contiguous().stride())).copy_(tensor)
 
 
 def sliced(tensor: Tensor) -> Tensor:

@@ -140,10 +140,17 @@ def _images_unseen(prefixes: Any) -> None:
     prefixes.symbols = lambda tokens, **seen: tokens.tolist()
 
 
+def _collisions_believed(prefixes: Any) -> None:
+    """All whole blocks after the same prefix have one hash, and nobody compares what they hold."""
+    size = prefixes.page_tokens
+    prefixes.tree._child = lambda parent, _: next((node for node in parent.children if len(node.symbols) == size), None)
+
+
 PREFIX_MUTANTS = (
     pool("prefix never found", _never_found),
     pool("block taken whole for its first token", _whole_block_for_a_part),
     pool("block known wherever it stands", _found_by_its_end),
+    pool("blocks of equal hash taken to be equal", _collisions_believed),
     pool("last token of a prompt reused", _last_token_too),
     pool("part of a block not copied", _not_copied),
     pool("keys of a block copied, values not", _keys_alone_copied),

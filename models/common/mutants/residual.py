@@ -24,6 +24,18 @@ def _epsilon(factor: float) -> Any:
     return change
 
 
+def _epsilon_outside(forward: Any, module: Any, model: nn.Module) -> Any:
+    """Epsilon added to the root instead of under it: the same as another epsilon under it, for rows of one size."""
+    eps = module.eps
+
+    def faulty(delta: Tensor | None, residual: Tensor) -> Any:
+        root = (residual if delta is None else residual + delta).float().square().mean().sqrt()
+        module.eps = float(2 * eps * root + eps**2)
+        return forward(delta, residual)
+
+    return faulty
+
+
 def _weight(make: Any) -> Any:
     def change(module: nn.Module, model: nn.Module) -> bool:
         replaced(module, "weight", make(module.weight))
@@ -123,6 +135,7 @@ def _one_row_for_all(x: Tensor) -> Tensor:
 
 NORM_MUTANTS = (
     held("input_norm", _epsilon(0.0), "input norm: epsilon dropped", "epsilon"),
+    at("input_norm", _epsilon_outside, "input norm: epsilon outside the root", "epsilon"),
     held("input_norm", _epsilon(10.0), "input norm: epsilon ten times too large", "epsilon"),
     *(held(path, _weight(torch.ones_like), f"{path}: weight dropped", "weight") for path in NORMS),
     *(held(path, _weight(lambda w: w + 1), f"{path}: weight added to one", "weight") for path in NORMS),

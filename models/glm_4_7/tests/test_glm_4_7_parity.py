@@ -50,7 +50,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
-    assert {"chosen experts", "expert weights"} <= {check.name for check in proof.parity.checks}
+    assert {"chosen experts float32", "expert weights bfloat16"} <= {check.name for check in proof.parity.checks}
 
 
 @torch.no_grad()

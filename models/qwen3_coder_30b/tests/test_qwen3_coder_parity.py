@@ -41,7 +41,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     judged = {check.name for check in proof.parity.checks}
-    assert {"chosen experts", "expert weights"} <= judged
+    assert {"chosen experts float32", "expert weights bfloat16"} <= judged
 
 
 def test_full_size_on_meta_has_the_published_parameter_count() -> None:
