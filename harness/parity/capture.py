@@ -32,8 +32,8 @@ def capture(
     extent: Extent,
     parity: Parity,
 ) -> Reproducer | None:
-    """The first kernel that fails, else the first layer or stage before the layers. None when none does, when the
-    inputs are too large to save, or when they do not fail again by themselves."""
+    """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
+    None when the inputs are too large to save, or do not fail again by themselves."""
     about = {
         "model": spec.name,
         "size": size,
@@ -52,7 +52,28 @@ def capture(
                 for make, purpose in _benches(check, target)
             )
             return next((saved for saved in found if saved is not None and _fails(saved, spec)), None)
-    return None
+    whole = (_whole(about, check, dtype, extent) for check in parity.failures()[:1] for dtype in _types(target))
+    return next((saved for saved in whole if _fails(saved, spec)), None)
+
+
+def _types(target: Target) -> dict[torch.dtype, None]:
+    return dict.fromkeys((torch.float32, target.dtype))
+
+
+def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, extent: Extent) -> Reproducer:
+    """Nothing but what to ask: the prompt is drawn again."""
+    asked = Asked(
+        kind="whole",
+        dtype=_name(dtype),
+        subject=check.subject,
+        case="",
+        layouts={},
+        values={},
+        extent=(extent.batch, extent.prompt_tokens, extent.new_tokens),
+        check=check,
+        **about,
+    )
+    return Reproducer(asked, {})
 
 
 def _fails(saved: Reproducer, spec: ModelSpec) -> bool:
@@ -63,7 +84,7 @@ def _capture_op(
     spec: ModelSpec, about: dict[str, Any], stack: Sequence[str], target: Target, seed: int, check: Check
 ) -> Reproducer | None:
     kernel = next(kernel for kernel in kernels_of(spec, stack) if kernel.name == check.subject)
-    for dtype in dict.fromkeys((torch.float32, target.dtype)):
+    for dtype in _types(target):
         for case in cases(kernel, dtype, target.device, seed):
             if check.name != case.name and not check.name.startswith(f"{case.name}: "):
                 continue

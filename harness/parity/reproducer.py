@@ -38,7 +38,7 @@ class Layout(Frozen):
 class Asked(Frozen):
     """What to run again."""
 
-    kind: Literal["op", "layer", "vision"]
+    kind: Literal["op", "layer", "vision", "whole"]
     model: str
     size: str
     seed: int
@@ -48,7 +48,7 @@ class Asked(Frozen):
     dtype: Literal["float32", "float16", "bfloat16"]
     kernels: KernelMode
     subject: str
-    """The kernel's name, the layer's index, or the stage before the layers that a check names."""
+    """The kernel's name, the layer's index, or what a check of the whole model names."""
     case: str
     """Name of a kernel's menu entry."""
     layouts: dict[str, Layout]
@@ -57,6 +57,8 @@ class Asked(Frozen):
     grids: tuple[tuple[Grid, ...], ...] = ()
     image_token: int | None = None
     """Of a prompt, as in ModelInputs."""
+    extent: tuple[int, int, int] | None = None
+    """Rows, prompt tokens and new tokens of the proof, of a whole model: the prompt follows from them and the seed."""
     check: Check
     """What broke, with its limit."""
 
@@ -93,6 +95,8 @@ class Reproducer:
         target = self.asked.target()
         if self.asked.kind == "op":
             return _run_op(spec, self, target)
+        if self.asked.kind == "whole":
+            return _run_whole(spec, self.asked, target)
         bench = _bench(spec, self.asked.stack, _source(spec, self.asked), target)
         given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
         asked = self.asked
@@ -119,6 +123,19 @@ def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
     checks = check_kernel(replace(kernel, menu=menu), target.dtype, target.device, asked.seed)
     # One case alone says too little about the judgment itself.
     return [check for check in checks if check.name != "all cases"]
+
+
+def _run_whole(spec: ModelSpec, asked: Asked, target: Target) -> list[Check]:
+    """The proof on the same prompt, up to what broke; on the bench that proves the maths, if that was where."""
+    if asked.extent is None:
+        raise UserError(f"{asked.subject} of {asked.model} was saved without the size of its prompt")
+    single = asked.dtype == "float32"
+    bench = (Bench.fp32 if single else Bench)(spec, _source(spec, asked), asked.stack, target, Extent(*asked.extent))
+    broken = (asked.check.level, asked.check.subject, asked.check.name)
+    for checks in bench.in_fp32() if single else bench.in_target():
+        if found := [check for check in checks if (check.level, check.subject, check.name) == broken]:
+            return found
+    return []
 
 
 def _run_vision(bench: Bench, prompt: ModelInputs, asked: Asked) -> list[Check]:

@@ -172,12 +172,18 @@ def _range(wrong: Tensor) -> str:
     places = wrong.nonzero().flatten()
     if len(places) < 2:
         return ""
-    return f" of {len(places)} in {int(places[0])} to {int(places[-1])}, of {len(wrong)}"
+    if len(places) == len(wrong):
+        return EVERYWHERE
+    return f" ({len(places)} of {len(wrong)} wrong, {int(places[0])} to {int(places[-1])})"
+
+
+EVERYWHERE = " (all wrong)"
 
 
 def span(checks: Sequence[Check]) -> str:
-    """The slices that fail, axis by axis: where the fault lies is the axis of which fewest do."""
-    return "; ".join(check.where for check in checks if check.rule == "slices" and not check.passed)
+    """The slices that are wrong along every axis of which some are right; empty where there is none."""
+    failed = (check.where for check in checks if check.rule == "slices" and not check.passed)
+    return "; ".join(where for where in failed if not where.endswith(EVERYWHERE))
 
 
 def _gain(about: _Subject, found: Moments, k: Factors) -> Check:

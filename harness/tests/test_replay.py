@@ -65,10 +65,12 @@ def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("qwen3_vl_2b", "tower: feed-forward one percent too large", "tower block 0 (attention and MLP", "float32"),
         ("qwen3_vl_2b", "text behind images one position too far", "positions", "float32"),
+        (MODEL, "head without its last row", "logits float32", "float32"),
+        (MODEL, "decode: value slot stale", "logits float32", "float32"),
         ("qwen3_coder_30b", "router names the neighbor of each expert", "layer 0, router (router)", "float32"),
     ],
 )
-def test_what_stands_before_a_layer_and_a_choice_of_experts_are_named_and_saved(
+def test_what_is_no_output_of_a_layer_is_named_and_saved_too(
     model: str, fault: str, place: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = registry.load(model)
@@ -100,6 +102,19 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     again = Reproducer.load(saved.save(tmp_path / "case"))
     assert [check.subject for check in again.run(wrong) if not check.passed] == [f"layer {last}"]
     assert all(check.passed for check in again.run(right))
+
+
+@torch.no_grad()
+def test_a_build_that_runs_free_shows_the_layer_from_which_it_errs() -> None:
+    right = registry.load(MODEL)
+    source, half = build.Source.of(right, "tiny", 0, None), replace(CPU, dtype=torch.bfloat16)
+    wrong = planted(next(item for item in right.mutants if item.name == "last layer: feed-forward skipped"))
+    assert Bench(right, source, (), half, EXTENT).drift() is None
+    drift = Bench(wrong, source, (), half, EXTENT).drift()
+    assert drift is not None
+    assert drift.layer == source.config["num_hidden_layers"] - 1
+    assert drift.ratio > 1.25
+    assert "behind layer" in Parity(checks=(), drift=drift).place()
 
 
 def test_the_command_says_whether_it_still_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

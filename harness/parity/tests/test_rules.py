@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.parity import moments
-from harness.parity.rules import judge, relative_frobenius, worst
+from harness.parity.rules import judge, relative_frobenius, span, worst
 
 EPS = 1e-6
 REDUCED = [torch.bfloat16, torch.float16]
@@ -271,3 +271,12 @@ def test_relative_frobenius():
     assert relative_frobenius(r.float() + 0.5, r) == pytest.approx(0.5 * 2**0.5 / 5)
     assert relative_frobenius(r * 0, r * 0) == 0.0
     assert relative_frobenius(r, r * 0) == float("inf")
+
+
+def test_a_failure_tells_along_which_axis_which_indices_are_wrong() -> None:
+    plain = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    wrong = plain.clone()
+    wrong[:, 8:12] *= 1.5
+    checks = judge(wrong, plain.double(), plain, level="layer", subject="layer 0", name="made")
+    assert span(checks).split(" ", 2)[::2] == ["axis=1", "(4 of 40 wrong, 8 to 11)"]
+    assert span(judge(plain, plain.double(), plain, level="layer", subject="layer 0", name="made")) == ""
