@@ -33,6 +33,9 @@ LIBRARIES = ("nvidia-cublas", "nvidia-cudnn", "nvidia-nccl", "nvidia-cuda-runtim
 RESULTS = ("benchmark_results", "reports")
 """What runs write: no part of the source, so writing it does not make the tree dirty."""
 
+_OF_ONE_REPOSITORY = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
+)
 _WHOLE_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABSOLUTE_PATH = re.compile(r"(?<![^\s=,:\[\]()'\"])(?:~|/(?!/))[^\s=,\[\]()'\"]*(?=/)")
 
@@ -106,10 +109,15 @@ def _git(repository: Path, *arguments: str) -> bytes | None:
     """Standard output, or None where git is missing or refuses, as it does outside a checkout."""
     command = ["git", "-c", "core.quotepath=off", *arguments]
     try:
-        done = subprocess.run(command, cwd=repository, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=repository, env=_asking_here(), capture_output=True, check=False)
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _asking_here() -> dict[str, str]:
+    """Without what git sets for its hooks and for `git bisect run`: it would name another repository or work tree."""
+    return {name: value for name, value in os.environ.items() if name not in _OF_ONE_REPOSITORY}
 
 
 def _content(path: Path) -> bytes:

@@ -308,7 +308,7 @@ class _Bench:
     def _judge_again(self, arm: Arm, expected: Outputs) -> None:
         found = recheck.outputs(arm, self.shape, self.first)
         recheck.require_computed(arm.name, found, self.kept[arm.name])
-        recheck.require_model(arm.name, found, expected, self.target.dtype)
+        recheck.require_model(arm.name, found, expected, recheck.limit_of(self.spec, self.target.dtype))
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""

@@ -11,10 +11,14 @@ from harness.arms.arm import Arm, Shape
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
 from harness.record import Phase
+from harness.spec import ModelSpec
 
 AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Relative Frobenius distance to the reference's logits: that the timed buffers still compute the model at all.
 Precision is proven before, on every level."""
+ROUTED = 0.5
+"""The same in the half types where tokens choose experts: one other choice in the token that is compared moved the
+logits of a right build by 0.117 on an H200, and logits of other tokens are 1.4 apart."""
 
 
 class WrongAfterwards(HarnessError):
@@ -40,9 +44,13 @@ def judge_of(reference: Arm, shape: Shape, first: Tensor) -> Outputs:
     return outputs(reference, shape, first)
 
 
-def require_model(name: str, found: Outputs, expected: Outputs, dtype: torch.dtype) -> None:
-    """Raises WrongAfterwards where any phase is further from the reference than rounding to `dtype` can carry it."""
-    limit = AFTERWARDS[dtype]
+def limit_of(spec: ModelSpec, dtype: torch.dtype) -> float:
+    """How far rounding to `dtype` can carry the model's logits."""
+    return ROUTED if spec.routing and dtype != torch.float32 else AFTERWARDS[dtype]
+
+
+def require_model(name: str, found: Outputs, expected: Outputs, limit: float) -> None:
+    """Raises WrongAfterwards where any phase is further from the reference than the limit."""
     for phase, theirs in expected.items():
         error = relative_frobenius(found[phase], theirs)
         if not error <= limit:

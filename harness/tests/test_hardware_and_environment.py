@@ -91,6 +91,15 @@ def test_every_change_of_the_source_changes_its_hash(repository):
     assert source_state(repository)[1] == seen[1]
 
 
+def test_git_is_asked_about_this_checkout_whatever_it_told_its_own_children(repository, monkeypatch, tmp_path_factory):
+    clean = source_state(repository)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run(["git", "init", "-q", str(elsewhere)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(elsewhere))
+    assert source_state(repository) == clean
+
+
 @pytest.mark.parametrize("name", ["benchmark_results/x.jsonl", "reports/r.html", "cache/x"])
 def test_results_and_ignored_files_leave_the_tree_clean(repository, name):
     (repository / name).parent.mkdir()

@@ -15,7 +15,7 @@ from harness.arms.hf_static import HFStatic
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.measure import Timing, time_case
-from harness.recheck import require_computed, require_model
+from harness.recheck import limit_of, require_computed, require_model
 from harness.spec import ModelInputs, Target
 
 CPU = Target(torch.device("cpu"), torch.float32, "none")
@@ -94,9 +94,15 @@ def test_a_candidate_whose_step_is_a_no_op_is_refused(eager: Case, monkeypatch: 
 
 def test_each_phase_is_judged_against_its_own() -> None:
     prefill, decode = torch.randn(2, 1, 8)
-    require_model("arm", {"prefill": prefill, "decode": decode}, {"prefill": prefill, "decode": decode}, torch.float32)
+    require_model("arm", {"prefill": prefill, "decode": decode}, {"prefill": prefill, "decode": decode}, 1e-4)
     with pytest.raises(HarnessError, match="arm: after timing, its prefill logits"):
-        require_model("arm", {"prefill": decode, "decode": decode}, {"prefill": prefill}, torch.float32)
+        require_model("arm", {"prefill": decode, "decode": decode}, {"prefill": prefill}, 1e-4)
     require_computed("arm", {"prefill": prefill}, [decode])
     with pytest.raises(HarnessError, match="timed decode output again"):
         require_computed("arm", {"prefill": prefill, "decode": decode}, [prefill + 1, decode])
+
+
+def test_one_other_expert_is_no_other_model_and_another_tokens_logits_are() -> None:
+    routed, dense = (registry.load(name) for name in ("glm_4_7", "qwen3_4b_instruct_2507"))
+    assert limit_of(dense, torch.bfloat16) < 0.117 < limit_of(routed, torch.bfloat16) < 1
+    assert limit_of(routed, torch.float32) == limit_of(dense, torch.float32)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ WARM_UP_WINDOW = 3
 WARM_UP_ROUNDS = 24
 WARM_UP_SHARE = 0.25
 """Of the time limit."""
+NORMAL = 1.4826
+"""Standard deviation over median absolute deviation of normal noise."""
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median over that of a mean of normal noise."""
 
 Progress = Callable[[int, float], None]
 Agree = Callable[[bool], bool]
@@ -73,14 +78,16 @@ def measure(
 ) -> Measured:
     """Warm up, then take blocks until the 99 % interval of candidate against reference is as narrow as asked for.
 
-    Stops at `settings.half_width` (after `min_blocks` undisturbed ones), `max_blocks`, or `limit_s`, which bounds this
-    phase in this process, warm-up included. Never on significance. `progress` is told (blocks done, half-width);
-    where several processes do the work together, `agree` makes them stop together.
+    Stops at `settings.half_width` or after `limit_s` of this phase in this process, warm-up included, once `min_blocks`
+    undisturbed ones are taken; at `max_blocks`; and after twice the limit whatever was taken. Never on significance.
+    `progress` is told (blocks done, half-width); where several processes do the work together, `agree` makes them stop
+    together.
     Raises HarnessError when the arms hold no pair to judge or two share a name.
     """
     other = _opponent(arms)
     session = _Session(phase, arms, clock, process, telemetry, random.Random(f"{seed}/{process}/{phase}"))
     end_s = clock.now_s() + settings.limit_s
+    last_s = end_s + settings.limit_s
     notes = []
     with _heap_frozen():
         if not session.warm_up(clock.now_s() + WARM_UP_SHARE * settings.limit_s, agree):
@@ -91,9 +98,10 @@ def measure(
             half_width = session.half_width(other)
             if progress:
                 progress(len(session.blocks), half_width)
-            if agree(session.kept() >= settings.min_blocks and half_width <= settings.half_width):
+            enough = session.kept() >= settings.min_blocks
+            if agree(enough and half_width <= settings.half_width):
                 break
-            if agree(clock.now_s() >= end_s):
+            if agree(clock.now_s() >= (end_s if enough else last_s)):
                 notes.append(
                     f"stopped by the limit of {settings.limit_s:g} s after {len(session.blocks)} blocks, half-width "
                     f"{half_width:.2%} where {settings.half_width:.2%} was asked for"
@@ -244,11 +252,15 @@ def _opponent(arms: Sequence[Timed]) -> str:
 
 
 def _moved(levels: Sequence[float]) -> float:
-    """By how much the last readings differ from those before; infinitely while there are too few."""
+    """By how much the last readings differ from those before, beyond what their noise explains; infinitely while there
+    are too few. Noise is read off neighbors, which a drift hardly separates."""
     if len(levels) < 2 * WARM_UP_WINDOW:
         return math.inf
-    before, after = levels[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW], levels[-WARM_UP_WINDOW:]
-    return abs(median(after) - median(before))
+    last = levels[-2 * WARM_UP_WINDOW :]
+    before, after = last[:WARM_UP_WINDOW], last[WARM_UP_WINDOW:]
+    sigma = NORMAL * median(abs(right - left) for left, right in pairwise(last)) / math.sqrt(2)
+    noise = MEDIAN_ERROR * sigma * math.sqrt(2 / WARM_UP_WINDOW)
+    return max(0.0, abs(median(after) - median(before)) - noise)
 
 
 @contextmanager

@@ -119,6 +119,15 @@ def test_the_time_limit_stops_and_says_so():
     assert any("stopped by the limit of 1 s" in note for note in measured.notes)
 
 
+@pytest.mark.parametrize(("limit_s", "blocks"), [(25.0, 10), (5.0, 3)])
+def test_the_fewest_blocks_may_take_up_to_twice_the_limit(limit_s, blocks):
+    shop = Workshop(noise=0.05)
+    slow = [shop.arm(name, 1000.0) for name in ("candidate", "again", "reference")]
+    measured = run(shop, slow, limit_s=limit_s, half_width=0.001)
+    assert len(measured.blocks) == blocks
+    assert any(f"stopped by the limit of {limit_s:g} s after {blocks} blocks" in note for note in measured.notes)
+
+
 def test_samples_are_per_call_and_carry_their_block():
     shop = Workshop()
     measured = run(shop, [shop.arm("candidate", 160.0, calls=16), shop.arm("reference", 320.0, calls=16)])
@@ -144,6 +153,17 @@ def test_a_level_that_never_settles_is_unstable():
     measured = run(shop, [shop.arm("candidate", lambda _: float(next(growing))), *three(shop)[::2]])
     assert any("unstable" in note for note in measured.notes)
     assert {block.settled for block in measured.blocks} == {False}
+
+
+def test_noise_around_a_level_is_settled_and_a_slow_climb_is_not():
+    shop = Workshop()
+    noise, climb = random.Random(3), itertools.count()
+    noisy = [
+        shop.arm(name, lambda _: 10.0 * noise.lognormvariate(0, 0.02)) for name in ("candidate", "again", "reference")
+    ]
+    assert {block.settled for block in run(shop, noisy).blocks} == {True}
+    climbing = [shop.arm(name, lambda _: 10.0 * 1.005 ** next(climb)) for name in ("candidate", "again", "reference")]
+    assert {block.settled for block in run(shop, climbing).blocks} == {False}
 
 
 def test_a_peer_that_never_settles_does_not_keep_the_others_from_it():
