@@ -14,6 +14,7 @@ from harness.checks import Check, NotJudged, Parity
 from harness.compare.sides import records as named_records
 from harness.environment import capture
 from harness.errors import RecordError, UserError
+from harness.gate_records import GateRecords
 from harness.record import Failure, ReceiptNote, Record
 from harness.redaction import hide, withheld
 from harness.report import case_view
@@ -194,4 +195,4 @@ def test_a_command_to_copy_holds_no_second_one(crashed):
         update={"reproducer": evil, "checks": (crashed.parity.checks[0].model_copy(update={"error": 9.0}),)}
     )
     failed = crashed.model_copy(update={"status": "failed", "parity": parity})
-    assert shlex.split(case_view.build(failed, ()).reproducer)[-1] == f"cpu/{evil}"
+    assert shlex.split(case_view.build(failed, (), GateRecords()).reproducer)[-1] == f"cpu/{evil}"
