@@ -14,7 +14,8 @@ def test_writes_what_was_asked_for_and_prints_where(ends, tmp_path, capsys, monk
     path.touch()
     content = RunFile(path, records["timed"].run, plan, plan.hash, None, (), tuple(records.values()), ())
     monkeypatch.setattr("harness.run_file.read_file", lambda found: content if found == path else None)
-    assert main([str(path), "--out", str(tmp_path / "reports"), "--format", "markdown"]) == 0
+    asked = ["--out", str(tmp_path / "reports"), "--format", "markdown", "--records", str(tmp_path / "records")]
+    assert main([str(path), *asked]) == 0
     written = tmp_path / "reports" / records["timed"].run / "report.md"
     assert capsys.readouterr().out.split() == [str(written)]
     assert "REFUSED" in written.read_text()
