@@ -18,7 +18,7 @@ AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 Precision is proven before, on every level."""
 ROUTED = 0.5
 """The same in the half types where tokens choose experts: one other choice in the token that is compared moved the
-logits of a right build by 0.117 on an H200, and logits of other tokens are 1.4 apart."""
+logits of a right build by 0.117 on an H200, and logits that have nothing to do with each other are about 1.4 apart."""
 
 
 class WrongAfterwards(HarnessError):

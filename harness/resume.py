@@ -57,7 +57,7 @@ def find(asked: str, folder: Path, wanted: Wanted) -> RunFile | None:
 
 def adopt(file: RunFile, wanted: Wanted) -> tuple[Record, ...]:
     """What Slurm jobs of the run, and of those that it went on with, recorded after its parent was gone. Its jobs that
-    wait or run are cancelled first, so that none of its cases runs twice at a time."""
+    wait or run are canceled first, so that none of its cases runs twice at a time."""
     if _may_have_jobs(file):
         slurm_queue.end(slurm_queue.jobs_name(file.run))
     held = {record.key for record in standing(file)}

@@ -94,7 +94,7 @@ class SlurmEngine:
         """When Slurm last answered."""
 
     def records(self, cases: Sequence[Case]) -> Iterator[Record]:
-        """One record per case, as they end. After an interrupt every job is cancelled and its case is `lost`, and so
+        """One record per case, as they end. After an interrupt every job is canceled and its case is `lost`, and so
         is whatever is still in the queue when the iterator is left."""
         self._folder.mkdir(parents=True, mode=0o700)
         waiting: list[_Job] = []
@@ -110,7 +110,7 @@ class SlurmEngine:
                     self.interrupted = True
                     slurm_queue.cancel([held.number for held in waiting])
                     for left in waiting:
-                        yield self._stamp.lost(left.case, f"interrupted; its Slurm job {left.number} was cancelled")
+                        yield self._stamp.lost(left.case, f"interrupted; its Slurm job {left.number} was canceled")
                     waiting = []
         finally:
             slurm_queue.cancel([held.number for held in waiting])
@@ -205,7 +205,7 @@ class SlurmEngine:
         return self._stamp.lost(held.case, f"Slurm job {held.number} {waited}")
 
     def _overrun(self, held: _Job) -> Record:
-        said = f"Slurm job {held.number} was still there {held.limit_s:g} s after it began, and was cancelled"
+        said = f"Slurm job {held.number} was still there {held.limit_s:g} s after it began, and was canceled"
         return self._stamp.record(held.case, 0.0, status="timed_out", error=Failure(kind="Deadline", message=said))
 
     def _left(self, held: _Job) -> Record:

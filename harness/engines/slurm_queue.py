@@ -12,7 +12,7 @@ from harness.errors import UserError
 States = Mapping[str, tuple[str, str]]
 """Job id -> its state and the reason for it."""
 ENDING_S = 120.0
-"""From the cancelling of jobs to the last of them being gone."""
+"""From the canceling of jobs to the last of them being gone."""
 
 
 def jobs_name(run: str) -> str:
