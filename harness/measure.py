@@ -48,7 +48,7 @@ from harness.timing.roofline import ceilings
 from harness.timing.same_work import KernelDisagreement
 from harness.timing.telemetry import Telemetry, telemetry_for
 
-DECODE_STEPS = 8
+DECODE_STEPS = {"cpu": 8, "cuda": 4}
 """Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
 OURS = frozenset({CANDIDATE, AGAIN, COLD})
 """Arms that compute with the stack's own weights, rounded where it rounds."""
@@ -136,7 +136,7 @@ class _Bench:
         self.process = process
         shape = case.workload
         prompt = self._prompt("timing")
-        self.shape = Shape(prompt, min(DECODE_STEPS, shape.new_tokens))
+        self.shape = Shape(prompt, min(DECODE_STEPS[target.device.type], shape.new_tokens))
         self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}

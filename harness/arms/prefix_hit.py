@@ -39,8 +39,7 @@ class PrefixHit(Candidate):
         self.prefixes.close(cache)
         self.prefill(shape.inputs)
         began = time.perf_counter()
-        if shape.decode_steps:
-            self.decode(shape.prompt[:, :1], 1)
+        self.capture(shape)
         self.capture_s = timed_s(shape.prompt.device, began)
         self.rewind()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness import build, inputs
 from harness.checks import Check, Divergence, Drift
+from harness.parity.again import check_again
 from harness.parity.drift import free_running
 from harness.parity.generation import Generated, check_generation, forced, generate
 from harness.parity.launches import watched
@@ -33,7 +34,7 @@ FP32_ROWS = 2
 """A fault that mixes rows needs another one to show."""
 FP32_STEPS = 4
 """Tokens at the end of the fp32 prompt, at most, that are also decoded one by one."""
-IMAGES = {"fp32": 1, "target": 2, "loss": 0}
+IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
 
 
@@ -118,6 +119,7 @@ class Bench:
             known, generated = self._reduced, self._generated
             with our_choices(self.model, self.spec.routing, known.routes):
                 yield from self._free(known, generated)
+            yield self._again()
             yield [*self._flips(known.inputs, known.routes), *ran.checks()]
         yield self._loss()
 
@@ -150,6 +152,14 @@ class Bench:
         yield check_generation(decoded, wide[:, last], stepwise, generated, self.source.text)
         yield check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
 
+    def _again(self) -> list[Check]:
+        """Of a build that keeps something of a prompt for its like."""
+        if "compute" not in vars(self.model):
+            return []
+        known = self._words
+        with our_choices(self.model, self.spec.routing, known.routes):
+            return check_again(self.model, known.inputs.tokens, known.wide, known.plain)
+
     @cached_property
     def _generated(self) -> Generated:
         return generate(self.plain, self.prompt("target"), self.extent.new_tokens)
@@ -161,6 +171,11 @@ class Bench:
     @cached_property
     def _reduced(self) -> _Known:
         return self._know(self._generated.inputs)
+
+    @cached_property
+    def _words(self) -> _Known:
+        """A prompt without images: what a model sees is never replayed."""
+        return self._reduced if self.spec.vision is None else self._know(self.prompt("again"))
 
     def _know(self, prompt: ModelInputs) -> _Known:
         wide, routes = self.plain.wide_logits(prompt)

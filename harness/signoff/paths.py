@@ -19,7 +19,8 @@ PREFIXES = (
 )
 PICTURES, OTHER_PICTURES = "image embeddings", "prefix of other images"
 """What is judged of a model that sees, and what its prefixes must not share."""
-OF_OPTIMIZATION = {"cuda_graph": EAGER, "compile": EAGER, "prefix_caching": PREFIXES}
+AGAIN = ("prompt again on a used cache",)
+OF_OPTIMIZATION = {"cuda_graph": EAGER, "compile": EAGER, "prompt_graph": AGAIN, "prefix_caching": PREFIXES}
 
 
 def missing(case: Case, parity: Parity) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.case import TimingSettings
 from harness.errors import HarnessError
-from harness.record import CANDIDATE, REFERENCE, WALL_DISAGREEMENT, Block, Phase, Series
+from harness.record import AGAIN, CANDIDATE, WALL_DISAGREEMENT, Block, Phase, Series
 from harness.timing import stats
 from harness.timing.clock import Clock, Reading
 from harness.timing.telemetry import State, Telemetry
@@ -76,7 +76,8 @@ def measure(
     progress: Progress | None = None,
     agree: Agree = alone,
 ) -> Measured:
-    """Warm up, then take blocks until the 99 % interval of candidate against reference is as narrow as asked for.
+    """Warm up, then take blocks until the 99 % interval of the candidate against the strongest other arm so far, the
+    one that the verdict will be about, is as narrow as asked for.
 
     Stops at `settings.half_width` or after `limit_s` of this phase in this process, warm-up included, once `min_blocks`
     undisturbed ones are taken; at `max_blocks`; and after twice the limit whatever was taken. Never on significance.
@@ -84,7 +85,7 @@ def measure(
     together.
     Raises HarnessError when the arms hold no pair to judge or two share a name.
     """
-    other = _opponent(arms)
+    others = _opponents(arms)
     session = _Session(phase, arms, clock, process, telemetry, random.Random(f"{seed}/{process}/{phase}"))
     end_s = clock.now_s() + settings.limit_s
     last_s = end_s + settings.limit_s
@@ -95,7 +96,7 @@ def measure(
         half_width = math.inf
         while len(session.blocks) < settings.max_blocks:
             session.block()
-            half_width = session.half_width(other)
+            half_width = session.half_width(min(others, key=session.typical_ms))
             if progress:
                 progress(len(session.blocks), half_width)
             enough = session.kept() >= settings.min_blocks
@@ -189,6 +190,9 @@ class _Session:
     def kept(self) -> int:
         return sum(not block.dropped for block in self.blocks)
 
+    def typical_ms(self, name: str) -> float:
+        return median(self.samples_ms(name))
+
     def samples_ms(self, name: str) -> list[float]:
         calls = next(arm.calls for arm in self.arms if arm.name == name)
         return [reading.device_ms / calls for reading in self.readings[name]]
@@ -240,15 +244,15 @@ class _Session:
         )
 
 
-def _opponent(arms: Sequence[Timed]) -> str:
-    """The arm whose pair with the candidate decides when to stop: the reference, or whatever else there is."""
+def _opponents(arms: Sequence[Timed]) -> list[str]:
+    """The arms that are not the candidate; its own second copy only where there is nothing else."""
     names = [arm.name for arm in arms]
     if len(set(names)) != len(names):
         raise HarnessError(f"two arms share a name in {names}: their samples could not be told apart")
     others = [name for name in names if name != CANDIDATE]
     if CANDIDATE not in names or not others:
         raise HarnessError(f"arms {names} hold no candidate with something to be paired with: no speed could be judged")
-    return REFERENCE if REFERENCE in others else others[0]
+    return [name for name in others if name != AGAIN] or others
 
 
 def _moved(levels: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ def compile_decode(model: nn.Module, target: Target) -> Receipt:
     compute = torch.compile(model.compute, fullgraph=True, dynamic=False)
 
     def decode(tokens: Tensor, cache: KVCache) -> Tensor:
-        return compute(tokens, cache.extend(1), cache.layers, 1)[:, -1]
+        return compute(tokens, cache.extend(1), cache, 1)[:, -1]
 
     model.decode = decode
     return Receipt("compile", ("decode",))

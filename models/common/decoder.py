@@ -61,13 +61,13 @@ class Decoder(nn.Module):
         InputError on a prompt's token past the vocabulary and CacheFull where it does not fit, before anything runs."""
         check_tokens(tokens, self.vocab)
         slots = cache.extend(tokens.shape[1])
-        return self.compute(tokens, slots, cache.layers, keep)
+        return self.compute(tokens, slots, cache, keep)
 
-    def compute(self, tokens: Tensor, slots: Slots, caches: list[LayerCache], keep: int) -> Tensor:
+    def compute(self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int) -> Tensor:
         """The forward pass proper, for slots already claimed: tensors in, tensors out, nothing on the host."""
         cos, sin = self.rotary(slots.positions())
         delta, residual = None, self.embed(tokens)
-        for layer, layer_cache in zip(self.layers, caches, strict=True):
+        for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
             delta, residual = layer(delta, residual, cos, sin, layer_cache, slots)
         x, _ = self.norm(delta[:, -keep:], residual[:, -keep:])
         return self.lm_head(x)

@@ -40,19 +40,30 @@ class GraphedDecode:
 
     def _capture(self, tokens: Tensor, cache: KVCache) -> _Capture:
         length, tokens = cache.length, tokens.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+
+        def warm_up() -> None:
             for _ in range(2):
                 self.eager(tokens, cache)
                 cache.rewind(length)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Another thread may ask after events of its own meanwhile, as NCCL's watchdog does.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            logits = self.eager(tokens, cache)
+
+        graph, logits = recorded(lambda: self.eager(tokens, cache), warm_up)
         cache.length = length
         return _Capture(graph, tokens, logits)
+
+
+def recorded(run: Callable[[], Tensor], warm_up: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """`run` as a graph that is still to be replayed, and the tensor that its replays write. `warm_up` comes first, on a
+    stream beside the current one: what compiles or reserves memory once must not be recorded."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        warm_up()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # Another thread may ask after events of its own meanwhile, as NCCL's watchdog does.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        out = run()
+    return graph, out
 
 
 def capture(model: nn.Module, target: Target) -> Receipt:

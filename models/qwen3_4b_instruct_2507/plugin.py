@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.spec import Menu
 from models.common.compiled import COMPILE
 from models.common.graphs import CUDA_GRAPH
+from models.common.prompt_graphs import PROMPT_GRAPH
 from models.qwen3_4b_instruct_2507.attention import ATTENTION
 from models.qwen3_4b_instruct_2507.cuda_kernels import CUDA_KERNELS
 from models.qwen3_4b_instruct_2507.fused_layers import FUSED_LAYERS
@@ -30,6 +31,17 @@ MENU = Menu(
         FUSED_LAYERS,
         COMPILE,
         CUDA_GRAPH,
+        PROMPT_GRAPH,
     ),
-    full=("kv_cache", "prefix_caching", "linear", "rotary", "attention", "cuda_kernels", "fused_layers", "cuda_graph"),
+    full=(
+        "kv_cache",
+        "prefix_caching",
+        "linear",
+        "rotary",
+        "attention",
+        "cuda_kernels",
+        "fused_layers",
+        "cuda_graph",
+        "prompt_graph",
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.spec import Menu
 from models.common.compiled import COMPILE
 from models.common.graphs import CUDA_GRAPH
+from models.common.prompt_graphs import PROMPT_GRAPH
 from models.qwen3_coder_30b.attention import ATTENTION
 from models.qwen3_coder_30b.cuda_kernels import CUDA_KERNELS
 from models.qwen3_coder_30b.fused_layers import FUSED_LAYERS
@@ -32,6 +33,7 @@ MENU = Menu(
         FUSED_LAYERS,
         COMPILE,
         CUDA_GRAPH,
+        PROMPT_GRAPH,
     ),
     full=(
         "kv_cache",
@@ -43,5 +45,6 @@ MENU = Menu(
         "experts",
         "fused_layers",
         "cuda_graph",
+        "prompt_graph",
     ),
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.spec import Features, HFConfig, ModelInputs
 from models.common.decoder import Decoder, Layer, check_tokens, embedding, head
-from models.common.kv_cache import KVCache, LayerCache, Slots
+from models.common.kv_cache import KVCache, Slots
 from models.common.linear import linear
 from models.common.mlp import SplitGateUp, SwiGLU
 from models.common.norms import AddRMSNorm
@@ -85,7 +85,7 @@ class Qwen3VL(Decoder):
         check_tokens(tokens, self.vocab)
         glimpse = self._glimpse(tokens, cache)
         slots = cache.extend(tokens.shape[1])
-        return self.compute(tokens, slots, cache.layers, keep, glimpse)
+        return self.compute(tokens, slots, cache, keep, glimpse)
 
     def _glimpse(self, tokens: Tensor, cache: KVCache) -> Glimpse | None:
         if cache.sight is not None:
@@ -99,14 +99,14 @@ class Qwen3VL(Decoder):
         return None
 
     def compute(
-        self, tokens: Tensor, slots: Slots, caches: list[LayerCache], keep: int, glimpse: Glimpse | None = None
+        self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int, glimpse: Glimpse | None = None
     ) -> Tensor:
         """The forward pass proper, for slots already claimed: tensors in, tensors out, nothing on the host."""
         cos, sin = self._turns(slots, glimpse)
         delta, residual = None, self.embed(tokens)
         if glimpse is not None:
             residual = glimpse.embed(residual)
-        for index, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
+        for index, (layer, layer_cache) in enumerate(zip(self.layers, cache.layers, strict=True)):
             delta, residual = layer(delta, residual, cos, sin, layer_cache, slots)
             if glimpse is not None and index < glimpse.deep:
                 delta, residual = None, glimpse.deepen(residual + delta, index)

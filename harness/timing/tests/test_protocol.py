@@ -107,6 +107,14 @@ def test_noisy_arms_go_on_until_the_interval_is_narrow():
     assert widths[-1] <= 0.006 < min(widths[9:-1])
 
 
+def test_the_interval_that_must_be_narrow_is_that_of_the_strongest_arm():
+    shop = Workshop()
+    noisy = shop.arm("reference", lambda shop: 90.0 * shop.noise.lognormvariate(0, 0.2))
+    assert len(run(shop, [*three(shop)[1:], noisy, shop.arm("peer", 20.0)]).blocks) == 10
+    noisy = shop.arm("peer", lambda shop: 15.0 * shop.noise.lognormvariate(0, 0.2))
+    assert len(run(shop, [*three(shop), noisy]).blocks) == 60
+
+
 def test_a_large_difference_does_not_stop_early():
     shop = Workshop(noise=0.05)
     assert len(run(shop, three(shop, reference=200.0), half_width=0.001).blocks) == 60

@@ -1,0 +1,74 @@
+"""Prompts that come again, for a build that keeps something of a call for its like: it must not be what the call was
+told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.checks import Check
+from harness.parity.logits import Reference, judge_logits
+from harness.parity.prefix import PAGE_TOKENS
+from harness.parity.rules import worst
+
+USED, REOPENED = "prompt again on a used cache", "prompt again on a shared prefix"
+DECODED = 4
+"""Tokens at the end that are decoded after the prompt: they read what its replay wrote."""
+
+
+def check_again(model: Any, tokens: Tensor, wide: Tensor, plain: Tensor) -> list[Check]:
+    """tokens [B, T] of text; wide and plain [B, T, vocab] what the reference says to them, each but the first after
+    those before it."""
+    length = tokens.shape[1]
+    ways = {USED: _used(model, tokens)}
+    if "prefixes" in vars(model):
+        ways[REOPENED] = _reopened(model, tokens)
+    checks = []
+    for path, ours in ways.items():
+        judged = slice(length - 1 - ours.shape[1], length - 1)
+        reference = Reference(wide[:, judged].flatten(0, 1), plain[:, judged].flatten(0, 1))
+        checks.append(worst(judge_logits(ours.flatten(0, 1), reference, "path", path)))
+    return checks
+
+
+def _used(model: Any, tokens: Tensor) -> Tensor:
+    """Logits [B, new, vocab] on a cache that twice took other tokens, as many."""
+    cache = model.new_cache(*tokens.shape)
+    for _ in range(2):
+        model(torch.zeros_like(tokens)[:, :-DECODED], cache, keep=1)
+        cache.rewind(0)
+    return _told(model, tokens, cache, 0)
+
+
+def _reopened(model: Any, tokens: Tensor) -> Tensor:
+    """Logits [B, new, vocab] after a prefix that others shared before, who went on in pages of their own."""
+    batch, length = tokens.shape
+    shared = (length - DECODED) // 2
+    prefixes = model.prefixes.resized(4 * batch * -(-length // PAGE_TOKENS), PAGE_TOKENS)
+    for prompt in _others(tokens, shared):
+        cache, matched = prefixes.open(prompt, length)
+        model(prompt[:, matched:-DECODED], cache, keep=1)
+        prefixes.close(cache)
+    cache, matched = prefixes.open(tokens, length)
+    ours = _told(model, tokens, cache, matched)
+    prefixes.close(cache)
+    return ours
+
+
+def _others(tokens: Tensor, shared: int) -> Iterator[Tensor]:
+    """The beginning alone, then two prompts that part from the tokens and from each other behind it."""
+    yield tokens[:, : shared + DECODED]
+    for token in (0, 1):
+        end = torch.full_like(tokens[:, shared:], token)
+        yield torch.cat((tokens[:, :shared], end), dim=1)
+
+
+def _told(model: Any, tokens: Tensor, cache: Any, held: int) -> Tensor:
+    """The prompt behind the `held` tokens of it that the cache holds, then the last tokens one by one."""
+    steps = [model(tokens[:, held:-DECODED], cache, keep=1)[:, -1]]
+    for step in range(tokens.shape[1] - DECODED, tokens.shape[1] - 1):
+        steps.append(model.decode(tokens[:, step : step + 1], cache).clone())
+    return torch.stack(steps, dim=1)

@@ -1,0 +1,109 @@
+"""What is kept of a prompt for its like. A graph's replay is its function run again on the memory that it was recorded
+with: a stand-in does so without a GPU, where the kept graph itself can only be run on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness import build, registry
+from harness.checks import Check
+from harness.mutants.models import planted, pristine
+from harness.parity.again import REOPENED, USED, check_again
+from harness.parity.bench import Bench, Extent
+from harness.parity.routing import our_choices
+from harness.spec import Mutant, Target
+from models.common import prompt_graphs
+from models.common.prompt_graphs import MOST_CALLS, PROMPT_GRAPH, GraphedPrompts
+
+TARGET = Target(torch.device("cpu"), torch.bfloat16, "none")
+STACK = ("kv_cache", "prefix_caching")
+
+
+class Replayed:
+    """The recorded function again, into the memory of its first answer."""
+
+    def __init__(self, run: Callable[[], Tensor]) -> None:
+        self.run, self.out = run, run()
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.out.copy_(self.run())
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
+    made: list[Replayed] = []
+
+    def recorded(run: Callable[[], Tensor], _: object) -> tuple[Replayed, Tensor]:
+        made.append(Replayed(run))
+        return made[-1], made[-1].out
+
+    monkeypatch.setattr(prompt_graphs, "recorded", recorded)
+    return made
+
+
+@pytest.fixture(scope="module", params=registry.names())
+def bench(request: pytest.FixtureRequest) -> Bench:
+    spec = registry.load(request.param)
+    made = Bench(spec, build.Source.of(spec, "tiny", 0, None), STACK, TARGET, Extent(2, 40))
+    PROMPT_GRAPH.apply(made.model, TARGET)
+    return made
+
+
+@torch.no_grad()
+def judged(bench: Bench, model: torch.nn.Module) -> dict[str, Check]:
+    prompt = bench.prompt("again")
+    wide, routes = bench.plain.wide_logits(prompt)
+    with our_choices(model, bench.spec.routing, routes):
+        checks = check_again(model, prompt.tokens, wide, bench.plain.logits(prompt, routes))
+    return {check.subject: check for check in checks}
+
+
+def test_a_replayed_prompt_is_the_prompt(bench: Bench, recordings: list[Replayed]) -> None:
+    found = judged(bench, pristine(bench.model))
+    assert {path: check.passed for path, check in found.items()} == {USED: True, REOPENED: True}
+    # On the used cache the second prompt and the third; on the shared prefix likewise.
+    assert [recording.replays for recording in recordings] == [2, 2]
+
+
+@pytest.mark.parametrize("fault", PROMPT_GRAPH.mutants, ids=lambda fault: fault.name)
+def test_what_a_replay_must_not_keep_is_seen(bench: Bench, recordings: list[Replayed], fault: Mutant) -> None:
+    wrong, touched = planted(bench.model, fault)
+    assert touched == ("compute",)
+    found = judged(bench, wrong)
+    assert not all(check.passed for check in found.values())
+
+
+def test_only_so_many_kinds_of_call_are_kept(recordings: list[Replayed]) -> None:
+    spec = registry.load("qwen3_4b_instruct_2507")
+    model = spec.build(spec.sizes["tiny"], TARGET.dtype, TARGET.device)
+    build.optimize(spec, model, STACK, TARGET)
+    PROMPT_GRAPH.apply(model, TARGET)
+    cache = model.new_cache(1, 64)
+    for length in [*range(2, 2 + MOST_CALLS + 1), 2, 3]:
+        model(torch.zeros(1, length, dtype=torch.int64), cache, keep=1)
+        cache.rewind(0)
+    assert isinstance(model.compute, GraphedPrompts)
+    assert len(model.compute.calls[cache]) == MOST_CALLS
+    # The first two were forgotten before they came again.
+    assert recordings == []
+
+
+@pytest.mark.parametrize("call", ["one token", "every logit", "growing cache"])
+def test_what_is_not_worth_keeping_is_computed_anew(call: str, recordings: list[Replayed]) -> None:
+    spec = registry.load("qwen3_4b_instruct_2507")
+    model = spec.build(spec.sizes["tiny"], TARGET.dtype, TARGET.device)
+    build.optimize(spec, model, () if call == "growing cache" else STACK, TARGET)
+    PROMPT_GRAPH.apply(model, TARGET)
+    cache = model.new_cache(1, 64)
+    tokens = torch.zeros(1, 1 if call == "one token" else 8, dtype=torch.int64)
+    for _ in range(3):
+        model(tokens, cache, keep=0 if call == "every logit" else 1)
+        cache.rewind(0)
+    assert recordings == []
+    assert cache not in model.compute.calls
