@@ -19,7 +19,7 @@ from harness.record import Failure, ReceiptNote, Record
 from harness.redaction import hide, withheld
 from harness.report import case_view
 from harness.run_file import RunWriter, read_file, run_path
-from harness.signoff.decision import command
+from harness.signoff.commands import command
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hf_ThisIsNobodysToken"

@@ -1,0 +1,28 @@
+"""The commands that supply what a sign-off lacks."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from harness.case import Case
+from harness.signoff.policy import Policy
+
+
+def command(case: Case) -> str:
+    """Runs the case."""
+    parts = [f"+model={case.model}", f"size={case.size}", f"optimization=[{','.join(case.optimizations)}]"]
+    parts += [f"hardware={case.hardware}", f"workload={case.workload.name}"]
+    parts += [f"weights={case.weights}"] if case.weights else []
+    return shlex.join(("python", "-m", "harness", *parts))
+
+
+def measuring(case: Case, policy: Policy) -> str:
+    """Times the case as a sign-off asks for it."""
+    return f"{command(case)} timing=signoff 'arm=[{','.join(policy.arms)}]'"
+
+
+def planting(case: Case, stack: Sequence[str] = ()) -> str:
+    """Plants faults in the model, or in what `stack` makes of it."""
+    words = ["python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"]
+    return shlex.join([*words, *([f"optimization=[{','.join(stack)}]"] if stack else [])])
