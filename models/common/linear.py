@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.common.mlp import SplitGateUp, swiglu
-from models.common.norms import rms_norm
 from models.common.swap import swap
 
 
@@ -16,29 +15,10 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> dict[str, 
     return {"out": F.linear(x, weight, bias)}
 
 
-def project_add(x: Tensor, weight: Tensor, residual: Tensor) -> dict[str, Tensor]:
-    """residual [M, N] + x weight^T -> {"out": [M, N]}; the product is rounded before the sum."""
-    return {"out": residual + F.linear(x, weight)}
-
-
 def project_swiglu(x: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """weight [2 I, K], gate rows first -> {"out": silu(gate) * up [M, I]}."""
     gate, up = F.linear(x, weight).chunk(2, -1)
     return swiglu(gate, up)
-
-
-def norm_project(delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor) -> dict[str, Tensor]:
-    """The projection of norm(residual + delta), and that sum: {"out": [M, N], "residual": [M, K]}."""
-    residual = residual + delta
-    return {"out": F.linear(rms_norm(residual, norm_weight, eps), weight), "residual": residual}
-
-
-def norm_project_swiglu(
-    delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor
-) -> dict[str, Tensor]:
-    """As norm_project, gated: {"out": [M, I], "residual": [M, K]}."""
-    residual = residual + delta
-    return {**project_swiglu(rms_norm(residual, norm_weight, eps), weight), "residual": residual}
 
 
 def linear(in_size: int, out_size: int, bias: bool, dtype: torch.dtype, device: torch.device) -> nn.Linear:

@@ -8,20 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.kernels.gemv import (
-    MAX_ROWS,
-    GemvShape,
-    default_shape,
-    gemv,
-    gemv_swiglu,
-    needs,
-    norm_gemv,
-    norm_gemv_swiglu,
-)
+from models.common.kernels.gemv import MAX_ROWS, GemvShape, default_shape, gemv, gemv_swiglu, needs
 from models.common.kernels.workspace import Workspace
 from models.common.linear import PackedLinear
 from models.common.mlp import SwiGLU
-from models.common.norms import AddRMSNorm
 from models.common.swap import swap
 
 Shapes = Callable[[int, int, int, int, bool], GemvShape]
@@ -111,42 +101,6 @@ class SkinnySwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(self.gated(x))
-
-
-class NormPacked(nn.Module):
-    """AddRMSNorm and the packed projection after it: one kernel for one row, two steps for any other number and where
-    nothing has been computed yet (delta None)."""
-
-    def __init__(self, norm: AddRMSNorm, packed: SkinnyPacked) -> None:
-        super().__init__()
-        if packed.bias is not None:
-            raise ValueError("the kernel behind a norm adds no bias: it would be lost")
-        self.norm, self.packed = norm, packed
-
-    def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """-> the packed projections [..., size] of norm(residual + delta), and that sum [..., K]."""
-        if delta is None or _flat(residual).shape[0] != 1:
-            x, residual = self.norm(delta, residual)
-            return self.packed(x), residual
-        done = norm_gemv(_flat(delta), _flat(residual), self.norm.weight, self.norm.eps, self.packed.weight)
-        out = done["out"].view(*residual.shape[:-1], -1)
-        return out.split(self.packed.sizes, dim=-1), done["residual"].view_as(residual)
-
-
-class NormGated(nn.Module):
-    """AddRMSNorm and the gated projection after it, as NormPacked."""
-
-    def __init__(self, norm: AddRMSNorm, gated: SkinnyGated) -> None:
-        super().__init__()
-        self.norm, self.gated = norm, gated
-
-    def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """-> silu(gate) * up [..., I] of norm(residual + delta), and that sum [..., K]."""
-        if delta is None or _flat(residual).shape[0] != 1:
-            x, residual = self.norm(delta, residual)
-            return self.gated(x), residual
-        done = norm_gemv_swiglu(_flat(delta), _flat(residual), self.norm.weight, self.norm.eps, self.gated.weight)
-        return done["out"].view(*residual.shape[:-1], -1), done["residual"].view_as(residual)
 
 
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, workspace: Workspace, shapes: Shapes) -> Tensor:

@@ -60,11 +60,6 @@ def block_rows(m: int) -> int:
     return max(16, triton.next_power_of_2(m))
 
 
-def row_block(k: int) -> int:
-    """A whole activation row as one block."""
-    return int(triton.next_power_of_2(k))
-
-
 def needs(m: int, n: int, shape: GemvShape, paired: bool = False) -> tuple[int, int]:
     """(floats, tickets) of the workspace of one launch; `shape` as launched."""
     if m == 1 or shape.split_k == 1:
@@ -81,13 +76,6 @@ def gemv(
 ) -> dict[str, Tensor]:
     """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]}, M <= 64. Without a workspace a split sum allocates one."""
     return {"out": _launch(x, weight, weight.shape[0], "none" if bias is None else "bias", bias, shape, workspace)}
-
-
-def gemv_add(
-    x: Tensor, weight: Tensor, residual: Tensor, shape: GemvShape | None = None, workspace: Workspace | None = None
-) -> dict[str, Tensor]:
-    """residual [M, N] + x weight^T -> {"out": [M, N]}."""
-    return {"out": _launch(x, weight, weight.shape[0], "add", residual, shape, workspace)}
 
 
 def gemv_swiglu(
@@ -110,40 +98,26 @@ def gemv_scaled(
     return {"out": _launch(x, codes, codes.shape[0], epilogue, bias, shape, workspace, scales)}
 
 
-def norm_gemv(
-    delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor, shape: GemvShape | None = None
-) -> dict[str, Tensor]:
-    """delta, residual [1, K] -> {"out": [1, N], "residual": residual + delta}, the latter in memory of its own."""
-    return _launch_norm(delta, residual, norm_weight, eps, weight, weight.shape[0], "none", shape)
-
-
-def norm_gemv_swiglu(
-    delta: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, weight: Tensor, shape: GemvShape | None = None
-) -> dict[str, Tensor]:
-    """As norm_gemv with weight [2 I, K] -> {"out": [1, I], "residual"}."""
-    return _launch_norm(delta, residual, norm_weight, eps, weight, weight.shape[0] // 2, "swiglu", shape)
-
-
 def _launch(
     x: Tensor,
     weight: Tensor,
     n: int,
     epilogue: str,
-    extra: Tensor | None,
+    bias: Tensor | None,
     shape: GemvShape | None,
     workspace: Workspace | None,
     scales: Tensor | None = None,
 ) -> Tensor:
     m, k = x.shape
     _check(x, weight, m, scales)
-    if extra is not None and extra.stride(-1) != 1:
-        raise ValueError("bias and residual must be unit-stride in their last axis")
+    if bias is not None and bias.stride(-1) != 1:
+        raise ValueError("bias must be unit-stride, or other outputs' values would be added")
     paired = epilogue == "swiglu"
     shape = shape or default_shape(m, n, k, weight.element_size(), paired)
     _check_prefetch(weight, n, k, shape)
     out = torch.empty(m, n, dtype=x.dtype, device=x.device)
     if m == 1:
-        _vector(x, None, None, None, weight, scales, extra, out, n, 0.0, epilogue, shape)
+        _vector(x, weight, scales, bias, out, epilogue, shape)
         return out
     size = needs(m, n, shape, paired)
     workspace = workspace or Workspace.allocate(*size, x.device)
@@ -152,7 +126,7 @@ def _launch(
         x,
         weight,
         scales,
-        extra,
+        bias,
         out,
         workspace.partials,
         workspace.tickets,
@@ -161,7 +135,6 @@ def _launch(
         k,
         x.stride(0),
         weight.stride(0),
-        0 if extra is None else extra.stride(0),
         BLOCK_M=block_rows(m),
         SPLIT_K=shape.split_k,
         EPILOGUE=epilogue,
@@ -173,61 +146,28 @@ def _launch(
     return out
 
 
-def _launch_norm(
-    delta: Tensor,
-    residual: Tensor,
-    norm_weight: Tensor,
-    eps: float,
-    weight: Tensor,
-    n: int,
-    epilogue: str,
-    shape: GemvShape | None,
-) -> dict[str, Tensor]:
-    m, k = residual.shape
-    _check(residual, weight, m)
-    if m != 1:
-        raise ValueError(f"the norm is computed again by every program, which pays for 1 row, not {m}")
-    shape = shape or default_shape(1, n, k, residual.element_size(), epilogue == "swiglu")
-    _check_prefetch(weight, n, k, shape)
-    total = torch.empty_like(residual, memory_format=torch.contiguous_format)
-    out = torch.empty(1, n, dtype=residual.dtype, device=residual.device)
-    _vector(residual, delta, norm_weight, total, weight, None, None, out, n, eps, epilogue, shape)
-    return {"out": out, "residual": total}
-
-
 def _vector(
     x: Tensor,
-    delta: Tensor | None,
-    gamma: Tensor | None,
-    total: Tensor | None,
     weight: Tensor,
     scales: Tensor | None,
-    extra: Tensor | None,
+    bias: Tensor | None,
     out: Tensor,
-    n: int,
-    eps: float,
     epilogue: str,
     shape: GemvShape,
 ) -> None:
     if shape.split_k != 1:
         raise ValueError("one activation row fills the device with small blocks; its sum is not split")
-    k = x.shape[1]
+    n, k = out.shape[1], x.shape[1]
     vector_kernel[(triton.cdiv(n, shape.block_n),)](
         x,
-        delta,
-        gamma,
-        total,
         weight,
         scales,
-        extra,
+        bias,
         out,
         n,
         k,
         weight.stride(0),
-        eps,
-        BLOCK_ROW=row_block(k) if delta is not None else 1,
         UNROLL=shape.unroll,
-        NORM=delta is not None,
         EPILOGUE=epilogue,
         SCALED=scales is not None,
         **constants(shape, k, weight.element_size()),

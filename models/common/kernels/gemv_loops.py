@@ -2,7 +2,7 @@
 
 `vector_kernel` takes one activation row and multiplies elementwise; `matrix_kernel` takes 2 to 64 rows through the
 tensor cores and may split the sum over several programs. Both end in the same epilogues:
-"none"; "bias" (added before rounding); "add" (a residual, added after rounding); "swiglu" (weight rows n and n + N).
+"none"; "bias" (added before rounding); "swiglu" (weight rows n and n + N).
 With SCALED, weights are codes of one byte and every sum is multiplied by the scale of its row before the epilogue.
 """
 
@@ -25,13 +25,11 @@ def load_k(at, inside, EVEN_K: tl.constexpr, POLICY: tl.constexpr):
 
 
 @triton.jit
-def finish(first, second, extra_at, mask, dtype: tl.constexpr, EPILOGUE: tl.constexpr):
+def finish(first, second, bias_at, mask, dtype: tl.constexpr, EPILOGUE: tl.constexpr):
     """float32 sums -> the output, rounded wherever separate operations would round."""
     if EPILOGUE == "bias":
-        first += tl.load(extra_at, mask=mask, other=0.0).to(tl.float32)
+        first += tl.load(bias_at, mask=mask, other=0.0).to(tl.float32)
     out = first.to(dtype)
-    if EPILOGUE == "add":
-        out = (tl.load(extra_at, mask=mask, other=0.0).to(tl.float32) + out.to(tl.float32)).to(dtype)
     if EPILOGUE == "swiglu":
         gate = silu(out.to(tl.float32), dtype)
         out = (gate * second.to(dtype).to(tl.float32)).to(dtype)
@@ -51,78 +49,52 @@ def begin(weight_at, half, stride_w, PAIRED: tl.constexpr, ROWS: tl.constexpr, A
 
 
 @triton.jit
-def stream(residual_at, delta_at, mask, dtype: tl.constexpr):
-    """residual + delta as the residual stream holds it: rounded, then widened."""
-    total = tl.load(residual_at, mask=mask, other=0.0).to(tl.float32)
-    total += tl.load(delta_at, mask=mask, other=0.0).to(tl.float32)
-    return total.to(dtype).to(tl.float32)
-
-
-@triton.jit
 def vector_kernel(
     x_ptr,
-    delta_ptr,
-    gamma_ptr,
-    residual_ptr,
     weight_ptr,
     scale_ptr,
-    extra_ptr,
+    bias_ptr,
     out_ptr,
     N,
     K,
     stride_w,
-    eps,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    BLOCK_ROW: tl.constexpr,
     STAGES: tl.constexpr,
     UNROLL: tl.constexpr,
     EVEN_K: tl.constexpr,
-    NORM: tl.constexpr,
     EPILOGUE: tl.constexpr,
     SCALED: tl.constexpr,
     AHEAD: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """out [N] = x [K] times BLOCK_N rows of weight per program. With NORM, x is the residual stream: the row that
-    multiplies is norm(x + delta) * gamma, and program 0 writes x + delta to residual."""
+    """out [N] = x [K] times BLOCK_N rows of weight per program."""
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     start = tl.program_id(0) * BLOCK_N
     rows = tl.minimum(tl.arange(0, BLOCK_N), N - 1 - start)[:, None]
     weight_at = weight_ptr + start.to(tl.int64) * stride_w
     half = tl.cast(N, tl.int64) * stride_w
     begin(weight_at, half, stride_w, EPILOGUE == "swiglu", BLOCK_N, AHEAD, PDL)
-    if NORM:
-        whole = tl.arange(0, BLOCK_ROW)
-        row = stream(x_ptr + whole, delta_ptr + whole, whole < K, dtype)
-        scale = tl.rsqrt(tl.sum(row * row, 0) / K + eps)
-        if start == 0:
-            tl.store(residual_ptr + whole, row.to(dtype), mask=whole < K)
     first = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
     second = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
     for chunk in tl.range(0, tl.cdiv(K, BLOCK_K), num_stages=STAGES, loop_unroll_factor=UNROLL):
         k = chunk * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
         at = weight_at + rows * stride_w + k
         weight = load_k(at, k < K, EVEN_K, "evict_first").to(tl.float32)
-        if NORM:
-            x = stream(x_ptr + k, delta_ptr + k, k < K, dtype) * scale
-            x = x.to(dtype).to(tl.float32) * load_k(gamma_ptr + k, k < K, EVEN_K, "").to(tl.float32)
-            x = x.to(dtype).to(tl.float32)
-        else:
-            x = load_k(x_ptr + k, k < K, EVEN_K, "").to(tl.float32)
+        x = load_k(x_ptr + k, k < K, EVEN_K, "").to(tl.float32)
         first += weight * x
         if EPILOGUE == "swiglu":
             second += load_k(at + half, k < K, EVEN_K, "evict_first").to(tl.float32) * x
     cols = start + tl.arange(0, BLOCK_N)
-    extra_at = out_ptr + cols
-    if EPILOGUE == "bias" or EPILOGUE == "add":
-        extra_at = extra_ptr + cols
+    bias_at = out_ptr + cols
+    if EPILOGUE == "bias":
+        bias_at = bias_ptr + cols
     first, second = tl.sum(first, 1), tl.sum(second, 1)
     if SCALED:
         first *= tl.load(scale_ptr + cols, mask=cols < N, other=0.0)
         if EPILOGUE == "swiglu":
             second *= tl.load(scale_ptr + N + cols, mask=cols < N, other=0.0)
-    out = finish(first, second, extra_at, cols < N, dtype, EPILOGUE)
+    out = finish(first, second, bias_at, cols < N, dtype, EPILOGUE)
     tl.store(out_ptr + cols, out, mask=cols < N)
 
 
@@ -140,7 +112,7 @@ def matrix_kernel(
     x_ptr,
     weight_ptr,
     scale_ptr,
-    extra_ptr,
+    bias_ptr,
     out_ptr,
     partials_ptr,
     tickets_ptr,
@@ -149,7 +121,6 @@ def matrix_kernel(
     K,
     stride_x,
     stride_w,
-    stride_extra,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -200,13 +171,11 @@ def matrix_kernel(
         if EPILOGUE == "swiglu":
             second *= tl.load(scale_ptr + N + col, mask=col < N, other=0.0)
     out_at = out_ptr + token * N + col
-    extra_at = out_at
+    bias_at = out_at
     if EPILOGUE == "bias":
-        extra_at = extra_ptr + token * 0 + col
-    if EPILOGUE == "add":
-        extra_at = extra_ptr + token * stride_extra + col
+        bias_at = bias_ptr + token * 0 + col
     if SPLIT_K == 1:
-        tl.store(out_at, finish(first, second, extra_at, mask, dtype, EPILOGUE), mask=mask)
+        tl.store(out_at, finish(first, second, bias_at, mask, dtype, EPILOGUE), mask=mask)
     else:
         size = M * N
         partial_at = partials_ptr + token * N + col
@@ -219,5 +188,5 @@ def matrix_kernel(
             first = sum_splits(partial_at, size, mask, SPLIT_K)
             if EPILOGUE == "swiglu":
                 second = sum_splits(partial_at + SPLIT_K * size, size, mask, SPLIT_K)
-            tl.store(out_at, finish(first, second, extra_at, mask, dtype, EPILOGUE), mask=mask)
+            tl.store(out_at, finish(first, second, bias_at, mask, dtype, EPILOGUE), mask=mask)
             tl.store(tickets_ptr + tl.program_id(0), 0)

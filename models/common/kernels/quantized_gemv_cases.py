@@ -108,7 +108,7 @@ def cost(x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None = None, 
 
 def _scaled_compilations(codes: str) -> Callable[[torch.dtype], Sequence[Compilation]]:
     def compilations(dtype: torch.dtype) -> list[Compilation]:
-        made = [vector_compilation(n, k, dtype, "none", False, codes=codes) for n, k in LAYERS]
+        made = [vector_compilation(n, k, dtype, "none", codes=codes) for n, k in LAYERS]
         return made + [matrix_compilation(m, n, k, dtype, "none", codes=codes) for m in (2, 64) for n, k in LAYERS[2:4]]
 
     return compilations

@@ -26,7 +26,6 @@ from models.common.kernels.sweep_clock import graph_us, read_ceiling_bytes_per_s
 from models.common.kernels.sweep_jobs import Job, Shape, attention_job, product_job
 from models.common.kernels.sweep_shapes import (
     ATTENTIONS,
-    NORM_PRODUCTS,
     PRODUCTS,
     ROWS,
     Attention,
@@ -47,7 +46,6 @@ def works() -> Iterator[Work]:
     for m in ROWS:
         yield from ((work, m) for work in PRODUCTS)
         if m == 1:
-            yield from ((work, 1) for work in NORM_PRODUCTS)
             yield from ((work, work.batch) for work in ATTENTIONS)
 
 

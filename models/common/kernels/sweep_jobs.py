@@ -15,11 +15,11 @@ from models.common.attention import paged_attention
 from models.common.kernels.decode_attention import MAX_SPLITS, AttentionShape, decode_attention
 from models.common.kernels.decode_attention_cases import HEAD_DIM
 from models.common.kernels.decode_attention_cases import inputs as attention_inputs
-from models.common.kernels.gemv import GemvShape, gemv, gemv_swiglu, norm_gemv, norm_gemv_swiglu
+from models.common.kernels.gemv import GemvShape, gemv, gemv_swiglu
 from models.common.kernels.sweep_clock import copies
 from models.common.kernels.sweep_shapes import KV_HEADS, Attention, Product
 from models.common.kernels.workspace import Workspace
-from models.common.linear import norm_project, norm_project_swiglu, project, project_swiglu
+from models.common.linear import project, project_swiglu
 
 GROUP = 4
 DTYPE = torch.bfloat16
@@ -31,8 +31,6 @@ Launch = Callable[..., dict[str, Tensor]]
 LAUNCHES: dict[str, tuple[Launch, Launch]] = {
     "gemv": (gemv, project),
     "swiglu": (gemv_swiglu, project_swiglu),
-    "norm": (norm_gemv, norm_project),
-    "norm_swiglu": (norm_gemv_swiglu, norm_project_swiglu),
 }
 
 
@@ -48,11 +46,10 @@ class Job:
     sets: list[Inputs]
     """Inputs that successive calls take in turn."""
     bytes: int
-    workspace: Workspace | None
+    workspace: Workspace
 
     def run(self, shape: Shape, index: int) -> dict[str, Tensor]:
-        extra = {} if self.workspace is None else {"workspace": self.workspace}
-        return self.launch(**self.sets[index], shape=shape, **extra)
+        return self.launch(**self.sets[index], shape=shape, workspace=self.workspace)
 
     @cached_property
     def truth(self) -> dict[str, tuple[Tensor, float]]:
@@ -80,20 +77,16 @@ def _floating(value: object) -> bool:
 def product_job(work: Product, m: int, sets: int | None = None) -> Job:
     """`sets` of inputs, by default as many as fill the rotation."""
     size = (work.rows * work.k + m * (work.k + work.outputs)) * DTYPE.itemsize
-    norm = work.kind in ("norm", "norm_swiglu")
-    drawn = [_product_inputs(work, m, norm) for _ in range(sets or copies(size))]
+    drawn = [_product_inputs(work, m) for _ in range(sets or copies(size))]
     launch, twin = LAUNCHES[work.kind]
     # Eight splits of both halves is the most that any candidate asks for.
-    workspace = None if norm else Workspace.allocate(16 * m * work.outputs, work.outputs, torch.device("cuda"))
-    return Job(f"{work.name} M{m}", launch, twin, _norm_linear if norm else _linear, drawn, size, workspace)
+    workspace = Workspace.allocate(16 * m * work.outputs, work.outputs, torch.device("cuda"))
+    return Job(f"{work.name} M{m}", launch, twin, _linear, drawn, size, workspace)
 
 
-def _product_inputs(work: Product, m: int, norm: bool) -> Inputs:
+def _product_inputs(work: Product, m: int) -> Inputs:
     weight = _draw(work.rows, work.k).mul_(work.k**-0.5)
-    if not norm:
-        return {"x": _draw(m, work.k), "weight": weight}
-    row = {"delta": _draw(m, work.k), "residual": _draw(m, work.k), "norm_weight": _draw(work.k), "eps": 1e-6}
-    return {**row, "weight": weight}
+    return {"x": _draw(m, work.k), "weight": weight}
 
 
 def _draw(*shape: int) -> Tensor:
@@ -103,10 +96,6 @@ def _draw(*shape: int) -> Tensor:
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
     """The matrix product alone: what any torch build pays, whatever it fuses around it."""
     return F.linear(x, weight)
-
-
-def _norm_linear(residual: Tensor, weight: Tensor, **_: object) -> Tensor:
-    return F.linear(residual, weight)
 
 
 def attention_job(work: Attention, sets: int | None = None) -> Job:

@@ -13,7 +13,7 @@ from models.common.kernels.gemv import GemvShape, block_rows, prefetch_fits
 ROWS = (1, 8, 32)
 SHARED_BYTES = 227 << 10
 MULTIPROCESSORS = 132
-Kind = Literal["gemv", "swiglu", "norm", "norm_swiglu"]
+Kind = Literal["gemv", "swiglu"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Product:
 
     @property
     def paired(self) -> bool:
-        return self.kind in ("swiglu", "norm_swiglu")
+        return self.kind == "swiglu"
 
 
 PRODUCTS = (
@@ -41,8 +41,6 @@ PRODUCTS = (
     Product("down", 2560, 9728, "gemv"),
     Product("lm_head", 151936, 2560, "gemv"),
 )
-NORM_PRODUCTS = (Product("norm+qkv", 6144, 2560, "norm"), Product("norm+gate_up", 19456, 2560, "norm_swiglu"))
-"""Timed at one row."""
 
 
 def vector_shapes(job: Product) -> Iterator[GemvShape]:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from models.common.linear import PackedLinear, linear
 from models.common.mlp import Gate
-from models.common.norms import AddRMSNorm
-from models.common.skinny import NormGated, NormPacked, SkinnyGated, SkinnyLinear, SkinnyPacked, gemv_workspace
+from models.common.skinny import SkinnyGated, SkinnyLinear, SkinnyPacked, gemv_workspace
 
 HIDDEN, WIDTH, ROWS = 64, 48, 4
 
@@ -33,26 +32,17 @@ def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> dict[str, objec
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    device = torch.device("cpu")
     plain, packed = made(WIDTH, True), PackedLinear([made(32, False), made(16, False)])
     gates = PackedLinear([made(WIDTH, False), made(WIDTH, False)])
-    norm = AddRMSNorm(HIDDEN, 1e-6, torch.float32, device)
-    nn.init.normal_(norm.weight)
     workspace = gemv_workspace([plain.weight, packed.weight, gates.weight], ROWS)
     skinny = SkinnyPacked(packed, ROWS, workspace)
     gated = SkinnyGated(gates, Gate(), ROWS, workspace)
     said: dict[str, object] = {"shared": SkinnyLinear(plain, ROWS, workspace).weight is plain.weight}
     for name, shape in {"one": (1, 1, HIDDEN), "few": (2, 2, HIDDEN), "many": (1, 5, HIDDEN)}.items():
-        x, delta = torch.randn(shape), torch.randn(shape)
-        normed, total = norm(delta, x)
+        x = torch.randn(shape)
         said[f"linear {name}"] = compare([SkinnyLinear(plain, ROWS, workspace)(x)], [plain(x)])
         said[f"packed {name}"] = compare(skinny(x), packed(x))
         said[f"gated {name}"] = compare([gated(x)], [Gate()(*gates(x))])
-        parts, ours = NormPacked(norm, skinny)(delta, x)
-        said[f"norm packed {name}"] = compare([*parts, ours], [*packed(normed), total])
-        said[f"norm gated {name}"] = compare(NormGated(norm, gated)(delta, x), [Gate()(*gates(normed)), total])
-        parts, ours = NormPacked(norm, skinny)(None, x)
-        said[f"norm first {name}"] = compare([*parts, ours], [*packed(norm(None, x)[0]), x])
     print(json.dumps(said))
 
 

@@ -15,26 +15,18 @@ from harness.parity.op import check_kernel
 from harness.spec import Kernel, OpCase
 from models.common.kernels.decode_attention import AttentionShape, decode_attention
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
-from models.common.kernels.gemv import GemvShape, gemv, gemv_add, gemv_swiglu
-from models.common.kernels.gemv_cases import (
-    GEMV,
-    GEMV_ADD,
-    GEMV_SWIGLU,
-    NORM_GEMV,
-    NORM_GEMV_SWIGLU,
-    matrix_compilation,
-    vector_compilation,
-)
+from models.common.kernels.gemv import GemvShape, gemv, gemv_swiglu
+from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU, matrix_compilation, vector_compilation
 from models.common.kernels.workspace import Workspace
 
-KERNELS = (GEMV, GEMV_ADD, GEMV_SWIGLU, NORM_GEMV, NORM_GEMV_SWIGLU, DECODE_ATTENTION)
+KERNELS = (GEMV, GEMV_SWIGLU, DECODE_ATTENTION)
 WORKSPACE = Workspace.allocate(1 << 17, 64, torch.device("cpu"))
 
 
 def variants() -> Iterator[Kernel]:
     """Every kernel with its default launch, then with sums split otherwise, all through one workspace."""
     yield from KERNELS
-    for kernel, launch in ((GEMV, gemv), (GEMV_ADD, gemv_add), (GEMV_SWIGLU, gemv_swiglu)):
+    for kernel, launch in ((GEMV, gemv), (GEMV_SWIGLU, gemv_swiglu)):
         shape = GemvShape(32, 128, 4, 2, split_k=7 if kernel is GEMV else 2)
         yield replace(
             kernel,
@@ -56,8 +48,8 @@ def early() -> Kernel:
     """Launches that start before the previous kernel ends, which the interpreter cannot."""
     row, rows = GemvShape(4, 512, 2, 4, pdl=True, ahead=512), GemvShape(16, 256, 4, 4, 2, pdl=True, ahead=512)
     compilations = [
-        vector_compilation(9728, 2560, torch.bfloat16, "swiglu", True, row),
-        matrix_compilation(8, 2560, 9728, torch.bfloat16, "add", rows),
+        vector_compilation(9728, 2560, torch.bfloat16, "swiglu", row),
+        matrix_compilation(8, 2560, 9728, torch.bfloat16, "bias", rows),
     ]
     return replace(GEMV, name="early", compilations=lambda dtype: compilations)
 
