@@ -10,7 +10,7 @@ A step of a bisection compares the good end with the commit under judgment:
 --effect is the speed of the known bad end over the good one. The commit is bad where its interval lies wholly beyond
 half of it, sqrt(0.949) here, and good where it lies wholly short of that: exit code 1 or 0. This is asked after
 --rounds rounds, and again after twice, three and four times as many; the intervals of all looks together hold 99 %, and
-below ten rounds a look decides nothing. 125: neither, or the commit failed. 255: a mistake or an interruption,
+below ten rounds a look decides nothing. 125: neither, or the commit failed. 255: a mistake, a bug or an interruption,
 which ends the bisection. `python -m harness.history --bisect KEY:PHASE` measures the ends and asks every step.
 
 Exit code 0: every case was decided and none is worse. 1: something is slower, fails anew, or is lost. 2: a mistake in
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO, get_args
@@ -53,6 +54,11 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     except (HarnessError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return bisect.ABORT if asked.bisect_step else 2
+    except Exception:
+        if not asked.bisect_step:
+            raise
+        traceback.print_exc(file=err)
+        raise SystemExit(bisect.ABORT) from None
     print(text, end="", file=out)
     return found.exit_code
 

@@ -205,6 +205,8 @@ def simulated(monkeypatch):
         return {record.key: record}
 
     def command(words):
+        if "bug" in words:
+            raise ZeroDivisionError("a bug")
         return measure
 
     monkeypatch.setattr(live, "command", command)
@@ -267,6 +269,12 @@ def test_a_mistake_in_a_step_ends_the_bisection(run, arguments, message):
 
 def test_an_effect_without_a_step_is_a_mistake(run):
     assert run("--live", "--effect", "0.95", "good", "bad")[0] == 2
+
+
+def test_a_bug_in_a_step_blames_no_commit(run):
+    with pytest.raises(SystemExit) as ended:
+        run(*STEP, "good", "bad", after=("+model=toy", "bug"))
+    assert ended.value.code == bisect.ABORT
 
 
 def test_ends_without_a_step_are_refused_before_a_commit_is_asked(simulated, repository):
