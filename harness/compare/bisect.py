@@ -61,7 +61,8 @@ def bisect(
     ):
         python = [sys.executable, "-P", "-m", "harness.compare", "--live", *asked, "--repository", str(tree)]
         _git_bisect(tree, ["start", last, first], err)
-        _git_bisect(tree, ["run", *python, first, "HEAD", "--", *overrides], err)
+        if commit_of(tree, "HEAD") != last:
+            _git_bisect(tree, ["run", *python, first, "HEAD", "--", *overrides], err)
         return Found(commit_of(tree, "refs/bisect/bad"), effect)
 
 

@@ -148,6 +148,14 @@ def test_a_commit_that_made_another_phase_slower_is_not_blamed(tmp_path):
     assert bisect.bisect(folder, commits[0], commits[2], "decode", *words).commit == commits[2]
 
 
+def test_one_commit_between_the_ends_is_found_by_comparing_the_ends(repository):
+    folder, commits = repository
+    log = io.StringIO()
+    found = bisect.bisect(folder, commits[2], commits[3], "decode", ("+model=toy",), FIRST_LOOK, log)
+    assert found.commit == commits[3]
+    assert log.getvalue().count("x of good (") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "overrides", "message"),
     [
