@@ -88,7 +88,7 @@ def _together(command: Sequence[str], environment: Mapping[str, str], err: TextI
     told = []
     try:
         for line in started.stdout or ():
-            print(line, end="", file=err, flush=True)
+            print(line.rstrip("\n"), file=err, flush=True)
             told.append(line)
         return started.wait(), "".join(told)
     except BaseException:

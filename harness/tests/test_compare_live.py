@@ -137,6 +137,7 @@ def test_bisect_finds_the_commit_and_leaves_the_checkout_alone(repository):
     ]
     assert all(f"), {FIRST_LOOK} rounds: " in line for line in told)
     assert "is the first bad commit" in log.getvalue()
+    assert log.getvalue().endswith("\n")
     assert "round 1 of" not in log.getvalue()
     assert len(work_trees(folder)) == 1
     assert (folder / "number").read_text() == "4"
