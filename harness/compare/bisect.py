@@ -1,7 +1,8 @@
 """The commit that made something slower, found by `git bisect run` with the live A/B as its judge.
 
-Each step compares the commit under judgment with the good one. It runs in a work tree of its own and with the harness
-that runs now, not with that of the commit.
+The known bad end is compared with the good one first. Each step then compares the commit under judgment with the good
+end and says on which side of half of that effect it stands (`step`). It runs in a work tree of its own and with the
+harness that runs now, not with that of the commit.
 """
 
 from __future__ import annotations
@@ -11,63 +12,71 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
-from harness.compare.live import work_tree
-from harness.compare.runs import Comparison
-from harness.compare.sides import resolve
+from harness.compare import live, step
+from harness.compare.estimate import Estimate
+from harness.compare.sides import commit_of
+from harness.compare.status import status
 from harness.errors import UserError
 from harness.record import Phase
 
-GOOD, BAD, SKIP, ABORT = 0, 1, 125, 255
+EXIT_CODES: Mapping[step.Side, int] = {"good": 0, "bad": 1, "skip": 125}
+ABORT = 255
 """Exit codes that `git bisect run` knows."""
 CODE = Path(__file__).resolve().parents[2]
 
 
-def step_code(found: Comparison, phase: Phase) -> int:
-    """Slower in this phase is bad, whatever another does; what could not be decided is skipped, a commit that fails
-    being no slow one."""
-    asked = found.only(phase)
-    if any(change.estimate.verdict == "slower" for change in asked.changes):
-        return BAD
-    return GOOD if asked.changes and asked.exit_code == 0 else SKIP
+@dataclass(frozen=True)
+class Found:
+    commit: str
+    """The first slow one: its full hash."""
+    effect: Estimate
+    """The bad end over the good one."""
 
 
 def bisect(
     repository: Path, good: str, bad: str, phase: Phase, overrides: Sequence[str], rounds: int, err: TextIO
-) -> str:
-    """The first commit after `good`, up to `bad`, that is slower than `good` in this phase: its full hash.
+) -> Found:
+    """The first commit after `good`, up to `bad`, that stands on the slow side of their difference in this phase.
 
-    git's own log of the search goes to `err`. UserError when `good` is no revision, or the search found no commit.
+    `rounds` is the batch of a look (`step.rounds_at`). The ends' effect, a line for each step and git's own log go to
+    `err` as they come. UserError when an end is no revision, `bad` is not slower than `good`, or the search ended with
+    more than one candidate.
     """
-    first = resolve(repository, good)
-    if first is None:
-        raise UserError(f"'{good}' is no revision of {repository}")
-    step = [sys.executable, "-P", "-m", "harness.compare", "--live", "--bisect-step", phase, "--rounds", str(rounds)]
+    first, last = (commit_of(repository, revision) for revision in (good, bad))
+    with (
+        status(err, lines=False) as say,
+        live.looks(repository, first, last, overrides, step.rounds_at(rounds), say, step.CONFIDENCE) as looks,
+    ):
+        effect = step.ends(looks, phase)
+    print(f"{last[:12]}  {step.told(effect)}: the bad end", file=err, flush=True)
+    asked = ["--bisect-step", phase, "--effect", f"{effect.speedup:.6f}", "--rounds", str(rounds)]
     with (
         TemporaryDirectory(prefix="inference-pio-") as folder,
-        work_tree(repository, bad, Path(folder) / "tree") as tree,
+        live.work_tree(repository, last, Path(folder) / "tree") as tree,
     ):
-        git = ["git", "-C", str(tree), "bisect"]
-        command = [*step, "--repository", str(tree), first, "HEAD", "--", *overrides]
-        environment = os.environ | {"PYTHONPATH": str(CODE)}
-        for words in (["start", "HEAD", first], ["run", *command]):
-            code, told = _together([*git, *words], environment)
-            print(told, end="", file=err)
-            if code:
-                said = told.strip().splitlines()[-1:] or ["no word of why"]
-                raise UserError(f"git bisect {words[0]} found no commit: {said[0]}")
-        found = resolve(tree, "refs/bisect/bad")
-    if found is None:
-        raise UserError("git bisect left no commit behind")
-    return found
+        python = [sys.executable, "-P", "-m", "harness.compare", "--live", *asked, "--repository", str(tree)]
+        _git_bisect(tree, ["start", last, first], err)
+        if commit_of(tree, "HEAD") != last:
+            _git_bisect(tree, ["run", *python, first, "HEAD", "--", *overrides], err)
+        return Found(commit_of(tree, "refs/bisect/bad"), effect)
 
 
-def _together(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Exit code and output of a command and of all that it starts. An interruption ends them all, and waits until they
-    have removed what they made."""
+def _git_bisect(tree: Path, words: Sequence[str], err: TextIO) -> None:
+    command = ["git", "-C", str(tree), "bisect", *words]
+    code, told = _together(command, os.environ | {"PYTHONPATH": str(CODE)}, err)
+    if code:
+        said = told.strip().splitlines()[-1:] or ["no word of why"]
+        raise UserError(f"git bisect {words[0]} found no commit: {said[0]}")
+
+
+def _together(command: Sequence[str], environment: Mapping[str, str], err: TextIO) -> tuple[int, str]:
+    """Exit code and output of a command and of all that it starts, told to `err` as it comes. An interruption ends
+    them all, and waits until they have removed what they made."""
     started = subprocess.Popen(
         command,
         env=environment,
@@ -76,10 +85,13 @@ def _together(command: Sequence[str], environment: Mapping[str, str]) -> tuple[i
         text=True,
         process_group=0,
     )
+    told = []
     try:
-        told, _ = started.communicate()
+        for line in started.stdout or ():
+            print(line.rstrip("\n"), file=err, flush=True)
+            told.append(line)
+        return started.wait(), "".join(told)
     except BaseException:
         os.killpg(started.pid, signal.SIGTERM)
         started.communicate()
         raise
-    return started.returncode, told

@@ -20,7 +20,7 @@ class Estimate:
     speedup: float
     low: float
     high: float
-    """99 % interval; 0 and infinity when there are too few blocks for one."""
+    """99 % interval, or one of the confidence asked for; 0 and infinity when there are too few blocks for one."""
     n: int
     minimum_detectable_effect: float
     """The smallest relative change that this n and spread would have called, e.g. 0.012."""
@@ -28,7 +28,7 @@ class Estimate:
     reasons: tuple[str, ...] = ()
 
 
-def of_pairs(log_ratios: Sequence[float], margin: float) -> Estimate:
+def of_pairs(log_ratios: Sequence[float], margin: float, confidence: float = stats.CONFIDENCE) -> Estimate:
     """Judge log(other time / candidate time), one value per block in time order.
 
     `margin` is relative (0.01 is 1 %) and symmetric in the logarithm: `faster` and `slower` need the whole interval
@@ -36,7 +36,7 @@ def of_pairs(log_ratios: Sequence[float], margin: float) -> Estimate:
     """
     if not log_ratios:
         return Estimate(math.nan, 0.0, math.inf, 0, math.inf, "inconclusive", ("no pair of samples was kept",))
-    interval = stats.location(log_ratios)
+    interval = stats.location(log_ratios, confidence)
     few = f"{interval.n} pairs are too few for a 99 % interval, which needs {stats.FEWEST}"
     return replace(of_interval(interval, margin), reasons=(few,) if interval.n < stats.FEWEST else ())
 
@@ -66,7 +66,9 @@ def of_interval(interval: stats.Interval, margin: float) -> Estimate:
         low=math.exp(interval.low),
         high=math.exp(interval.high),
         n=interval.n,
-        minimum_detectable_effect=math.expm1(stats.detectable_shift(interval.half_width, edge)),
+        minimum_detectable_effect=math.expm1(
+            stats.detectable_shift(interval.half_width, edge, confidence=interval.confidence)
+        ),
         verdict=_verdict(interval.low, interval.high, edge),
     )
 

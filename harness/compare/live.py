@@ -24,11 +24,11 @@ from harness.compare.arms import DROPPED_LIMIT, arms, log_ratios_by_process
 from harness.compare.estimate import Estimate
 from harness.compare.interruption import deferred
 from harness.compare.runs import Apart, Change, Comparison, ordered, without_speed
-from harness.compare.sides import latest, resolve
+from harness.compare.sides import commit_of, latest
 from harness.errors import UserError
 from harness.record import REFERENCE, Phase, Record
 from harness.run_file import read_file
-from harness.timing.stats import FEWEST
+from harness.timing.stats import CONFIDENCE, FEWEST
 
 Held = Mapping[str, Record]
 """Case key -> record, of one process."""
@@ -44,21 +44,26 @@ class Rounds:
     head: tuple[Held, ...]
 
 
-def alternate(base: Path, head: Path, rounds: int, measure: Measure, folder: Path, seed: int, say: Say) -> Rounds:
-    """Measure both work trees once a round, which of them first being drawn anew each time."""
+def alternate(
+    base: Path, head: Path, looks: Sequence[int], measure: Measure, folder: Path, seed: int, say: Say
+) -> Iterator[Rounds]:
+    """Measure both work trees once a round, which of them first being drawn anew each time. Gives all rounds so far
+    when their number is one of `looks`, which ascend."""
     draw, begin = random.Random(seed), time.monotonic()
     held: dict[str, list[Held]] = {"base": [], "head": []}
-    for number in range(rounds):
+    for number in range(looks[-1]):
         turns = [("base", base), ("head", head)]
         draw.shuffle(turns)
-        left = f", {_minutes((time.monotonic() - begin) / number * (rounds - number))} left" if number else ""
-        say(f"round {number + 1} of {rounds}{left}: {turns[0][0]}, then {turns[1][0]}")
+        end = next(look for look in looks if look > number)
+        left = f", {_minutes((time.monotonic() - begin) / number * (end - number))} left" if number else ""
+        say(f"round {number + 1} of {end}{left}: {turns[0][0]}, then {turns[1][0]}")
         for side, tree in turns:
             held[side].append(measure(tree, folder / f"{side}-{number}"))
-    return Rounds(tuple(held["base"]), tuple(held["head"]))
+        if number + 1 == end:
+            yield Rounds(tuple(held["base"]), tuple(held["head"]))
 
 
-def judge(rounds: Rounds) -> Comparison:
+def judge(rounds: Rounds, confidence: float = CONFIDENCE) -> Comparison:
     """Pure. A case that failed in any round has failed."""
     changes: list[Change] = []
     apart: list[Apart] = []
@@ -69,7 +74,7 @@ def judge(rounds: Rounds) -> Comparison:
             apart.append(ended)
             continue
         pairs = [(before, after) for before, after in zip(base, head, strict=True) if before and after]
-        found = [change for phase in get_args(Phase) if (change := _change(pairs, phase))]
+        found = [change for phase in get_args(Phase) if (change := _change(pairs, phase, confidence))]
         changes += found
         if not found:
             apart.append(
@@ -81,19 +86,37 @@ def judge(rounds: Rounds) -> Comparison:
 def run(
     repository: Path, base: str, head: str, overrides: Sequence[str], rounds: int, say: Say, seed: int = 0
 ) -> Comparison:
-    """The whole A/B: work trees made and removed, `python -m harness OVERRIDES` in each, in turns.
+    """The whole A/B of so many rounds. Raises what `looks` raises."""
+    with looks(repository, base, head, overrides, (rounds,), say, seed=seed) as found:
+        return next(found)
+
+
+@contextmanager
+def looks(
+    repository: Path,
+    base: str,
+    head: str,
+    overrides: Sequence[str],
+    at: Sequence[int],
+    say: Say,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Iterator[Iterator[Comparison]]:
+    """Work trees made and removed, `python -m harness OVERRIDES` in each, in turns: what all rounds so far say, after
+    each number of them in `at`, which ascend. Nothing is measured before it is asked for.
 
     UserError for a revision that is none, too few rounds for an interval, and what the command itself refuses.
     """
-    if rounds < FEWEST:
-        raise UserError(f"{rounds} rounds: a 99 % interval needs {FEWEST}")
+    if at[0] < FEWEST:
+        raise UserError(f"{at[0]} rounds: a 99 % interval needs {FEWEST}")
     say(f"work trees of {base} and {head}")
     with (
         TemporaryDirectory(prefix="inference-pio-") as folder,
         work_tree(repository, base, Path(folder) / "base") as before,
         work_tree(repository, head, Path(folder) / "head") as after,
     ):
-        return judge(alternate(before, after, rounds, command(overrides), Path(folder) / "records", seed, say))
+        turns = alternate(before, after, at, command(overrides), Path(folder) / "records", seed, say)
+        yield (judge(rounds, confidence) for rounds in turns)
 
 
 def command(overrides: Sequence[str]) -> Measure:
@@ -132,9 +155,7 @@ def command(overrides: Sequence[str]) -> Measure:
 @contextmanager
 def work_tree(repository: Path, revision: str, at: Path) -> Iterator[Path]:
     """A detached work tree of the revision, removed on every exit; the user's own checkout is not touched."""
-    commit = resolve(repository, revision)
-    if commit is None:
-        raise UserError(f"'{revision}' is no revision of {repository}")
+    commit = commit_of(repository, revision)
     git = ["git", "-C", str(repository), "worktree"]
     try:
         with deferred():
@@ -156,7 +177,7 @@ def _worst(records: Sequence[Record | None]) -> Record | None:
     return next((record for record in records if record is None or record.status != "passed"), records[-1])
 
 
-def _change(pairs: Sequence[tuple[Record, Record]], phase: Phase) -> Change | None:
+def _change(pairs: Sequence[tuple[Record, Record]], phase: Phase, confidence: float) -> Change | None:
     timed = [(before, after) for before, after in pairs if _center(before, phase) and _center(after, phase)]
     if not timed:
         return None
@@ -164,7 +185,7 @@ def _change(pairs: Sequence[tuple[Record, Record]], phase: Phase) -> Change | No
     centers = [(_center(before, phase), _center(after, phase)) for before, after in steady]
     ratios = [after[0] - before[0] for before, after in centers if before and after]
     head = timed[-1][1]
-    found = estimate.of_pairs(ratios, head.case.timing.margin)
+    found = estimate.of_pairs(ratios, head.case.timing.margin, confidence)
     return Change(
         key=head.key,
         label=head.case.label(),

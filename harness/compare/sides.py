@@ -33,6 +33,14 @@ def resolve(repository: Path, revision: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def commit_of(repository: Path, revision: str) -> str:
+    """The full commit of a git revision. UserError where there is none."""
+    commit = resolve(repository, revision)
+    if commit is None:
+        raise UserError(f"'{revision}' is no revision of {repository}")
+    return commit
+
+
 def _found(named: str, results: Path) -> Sequence[tuple[Path, str | None]]:
     """Run files, and the commit that their records must be of where that is what was named."""
     path = Path(named)

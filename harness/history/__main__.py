@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness import store
+from harness.compare import step
 from harness.compare.bisect import CODE, bisect
 from harness.compare.interruption import Interrupted, interruptible
 from harness.errors import HarnessError, UserError
@@ -147,7 +148,7 @@ def _bisect(item: Finding, asked: argparse.Namespace, overrides: Sequence[str], 
         raise UserError(f"{item.series.name} changed within commit {good[:12]}: no commit made it slower")
     words = [*item.series.ask, *overrides]
     found = bisect(asked.repository, good, bad, item.series.phase, words, asked.rounds, err)
-    return f"{found} made {item.series.label}, {item.series.phase} slower"
+    return f"{found.commit} made {item.series.label}, {item.series.phase} slower: {step.told(found.effect)}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,7 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--owner", help="of an acceptance")
     parser.add_argument("--reason", help="of an acceptance")
     parser.add_argument("--expires", type=date.fromisoformat, help="day on which an acceptance ends, YYYY-MM-DD")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each step of a bisection; {ROUNDS} by default")
+    rounds = f"of a bisection's step, which takes up to {step.LOOKS} times as many; {ROUNDS} by default"
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=rounds)
     parser.add_argument("--repository", type=Path, default=CODE, help="of the commits")
     return parser
 

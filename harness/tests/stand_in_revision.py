@@ -27,6 +27,7 @@ CASE = Case(
     seed=0,
     deadline_s=20.0,
 )
+PLAN = Plan(cases=(CASE,), skipped=())
 HERE = Environment(
     commit="unknown",
     dirty=False,
@@ -46,7 +47,8 @@ def main(words):
     if "+model=toy" not in words:
         print("error: no such model", file=sys.stderr)
         return 2
-    if "waits" in words:
+    number = Path("number")
+    if "waits" in words or (number.exists() and f"waits={number.read_text()}" in words):
         Path(os.environ["STAND_IN_PID"]).write_text(str(os.getpid()))
         time.sleep(120)
     if path := os.environ.get("STAND_IN_WORDS"):
@@ -55,7 +57,18 @@ def main(words):
     out = Path(next(word.removeprefix("out=") for word in words if word.startswith("out=")))
     rng = np.random.default_rng(sum(out.name.encode()))
     machine, throttled = rng.normal(1, 0.05), "throttled" in words and out.name in ("head-0", "head-1", "base-2")
-    phases = {at.stem.removesuffix("_ms"): float(at.read_text()) for at in sorted(Path(__file__).parent.glob("*_ms"))}
+    with RunWriter(run_path(out, "cpu", "r"), "r", PLAN) as writer:
+        writer.append(record(times_ms(Path(__file__).parent), rng, machine, throttled))
+    return 0
+
+
+def times_ms(folder):
+    """Phase -> milliseconds of the candidate, as the files of a commit's package say."""
+    return {at.stem.removesuffix("_ms"): float(at.read_text()) for at in sorted(folder.glob("*_ms"))}
+
+
+def record(phases, rng, machine=1.0, throttled=False):
+    """What one process says of these times on a machine that takes `machine` times as long."""
     blocks = tuple(
         Block(process=0, index=i, phase=phase, foreign_processes=int(throttled))
         for phase in phases
@@ -66,24 +79,19 @@ def main(words):
         samples = (4.0 if arm == "reference" else phases[phase]) * machine * np.exp(rng.normal(0, 0.003, BLOCKS))
         return Series(arm=arm, phase=phase, process=0, samples_ms=tuple(samples), blocks=tuple(range(BLOCKS)))
 
-    plan = Plan(cases=(CASE,), skipped=())
-    with RunWriter(run_path(out, "cpu", "r"), "r", plan) as writer:
-        writer.append(
-            Record(
-                run="r",
-                plan=plan.hash,
-                case=CASE,
-                key=CASE.key,
-                status="passed",
-                started_at="2025-01-01T00:00:00+00:00",
-                wall_s=1.0,
-                environment=HERE,
-                parity=RIGHT,
-                series=tuple(series(arm, phase) for phase in phases for arm in ("candidate", "again", "reference")),
-                blocks=blocks,
-            )
-        )
-    return 0
+    return Record(
+        run="r",
+        plan=PLAN.hash,
+        case=CASE,
+        key=CASE.key,
+        status="passed",
+        started_at="2025-01-01T00:00:00+00:00",
+        wall_s=1.0,
+        environment=HERE,
+        parity=RIGHT,
+        series=tuple(series(arm, phase) for phase in phases for arm in ("candidate", "again", "reference")),
+        blocks=blocks,
+    )
 
 
 if __name__ == "__main__":

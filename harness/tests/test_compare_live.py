@@ -19,6 +19,8 @@ from harness.compare.__main__ import main
 
 STAND_IN = Path(__file__).with_name("stand_in_revision.py")
 ROUNDS = 8
+FIRST_LOOK = 10
+"""Rounds of a look of a bisection: the fewest that can decide."""
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +126,35 @@ def test_rounds_with_a_disturbed_side_are_left_out_and_too_many_make_it_invalid(
 def test_bisect_finds_the_commit_and_leaves_the_checkout_alone(repository):
     folder, commits = repository
     log = io.StringIO()
-    assert bisect.bisect(folder, commits[0], commits[4], "decode", ("+model=toy",), ROUNDS, log) == commits[3]
+    found = bisect.bisect(folder, commits[0], commits[4], "decode", ("+model=toy",), FIRST_LOOK, log)
+    assert found.commit == commits[3]
+    assert found.effect.low < 2.0 / 2.1 < found.effect.high
+    told = [line for line in log.getvalue().splitlines() if "x of good (" in line]
+    assert [(line[:12], line.rpartition(": ")[2]) for line in told] == [
+        (commits[4][:12], "the bad end"),
+        (commits[2][:12], "good"),
+        (commits[3][:12], "bad"),
+    ]
+    assert all(f"), {FIRST_LOOK} rounds: " in line for line in told)
     assert "is the first bad commit" in log.getvalue()
+    assert log.getvalue().endswith("\n")
+    assert "round 1 of" not in log.getvalue()
     assert len(work_trees(folder)) == 1
     assert (folder / "number").read_text() == "4"
 
 
 def test_a_commit_that_made_another_phase_slower_is_not_blamed(tmp_path):
-    folder, commits = _repository(tmp_path, decode=(2.0, 2.0, 2.0, 2.1), prefill=(3.0, 3.15, 3.15, 3.15))
-    words = ("+model=toy",), ROUNDS, io.StringIO()
-    assert bisect.bisect(folder, commits[0], commits[3], "decode", *words) == commits[3]
+    folder, commits = _repository(tmp_path, decode=(2.0, 2.0, 2.1), prefill=(3.0, 3.15, 3.15))
+    words = ("+model=toy",), FIRST_LOOK, io.StringIO()
+    assert bisect.bisect(folder, commits[0], commits[2], "decode", *words).commit == commits[2]
+
+
+def test_one_commit_between_the_ends_is_found_by_comparing_the_ends(repository):
+    folder, commits = repository
+    log = io.StringIO()
+    found = bisect.bisect(folder, commits[2], commits[3], "decode", ("+model=toy",), FIRST_LOOK, log)
+    assert found.commit == commits[3]
+    assert log.getvalue().count("x of good (") == 1
 
 
 @pytest.mark.parametrize(
@@ -149,7 +170,8 @@ def test_a_mistake_is_one_line_and_exit_code_two(repository, arguments, override
     code, _, err = run_main(repository[0], *arguments, overrides=overrides)
     assert code == 2
     assert message in err
-    assert run_main(repository[0], *arguments, "--bisect-step", "decode", overrides=overrides)[0] == bisect.ABORT
+    step = ("--bisect-step", "decode", "--effect", "0.95")
+    assert run_main(repository[0], *arguments, *step, overrides=overrides)[0] == bisect.ABORT
 
 
 @pytest.fixture
@@ -186,14 +208,16 @@ def test_a_signal_removes_the_work_trees_and_ends_what_measured(repository, inte
     assert len(work_trees(folder)) == 1
 
 
-def test_a_signal_removes_the_work_trees_of_a_bisection_and_of_its_steps(repository, interrupt):
+@pytest.mark.parametrize("waits", ["waits", "waits=2"])
+def test_a_signal_removes_the_work_trees_of_a_bisection_and_of_its_steps(repository, interrupt, waits):
+    """While its ends are measured, and in a step, which measures the commit in the middle."""
     folder, commits = repository
     code = (
         "import sys; from pathlib import Path; from harness.compare import bisect; "
         "from harness.compare.interruption import Interrupted, interruptible\n"
         "try:\n    with interruptible():\n"
-        f"        bisect.bisect(Path({str(folder)!r}), {commits[0]!r}, 'HEAD', 'decode', ['+model=toy', 'waits'], 8, "
-        "sys.stderr)\n"
+        f"        bisect.bisect(Path({str(folder)!r}), {commits[0]!r}, 'HEAD', 'decode', ['+model=toy', {waits!r}], "
+        f"{FIRST_LOOK}, sys.stderr)\n"
         "except Interrupted as error: sys.exit(error.exit_code)"
     )
     assert interrupt(["-c", code], signal.SIGTERM)[0] == 128 + signal.SIGTERM

@@ -1,6 +1,7 @@
 """`python -m harness.history` on a store of 34 nights, the last four of them 6 % slower."""
 
 import io
+import math
 from datetime import date, timedelta
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from harness import store
 from harness.case import Plan
 from harness.checks import Check, Parity
+from harness.compare.bisect import Found
+from harness.compare.estimate import of_pairs
 from harness.history import __main__ as command
 from harness.history import nights
 from harness.record import Record, Series
@@ -123,11 +126,12 @@ def test_an_acceptance_without_owner_reason_or_future_is_refused(slowed, run, tm
 
 
 def test_bisect_is_asked_with_the_last_good_and_first_bad_commit(slowed, run, monkeypatch):
-    asked = []
-    monkeypatch.setattr(command, "bisect", lambda *words: asked.append(words) or "f" * 40)
+    asked, effect = [], of_pairs([math.log(0.95)] * 10, 0.01)
+    monkeypatch.setattr(command, "bisect", lambda *words: asked.append(words) or Found("f" * 40, effect))
     code, out, _ = run("--bisect", slowed, "--rounds", 8, "--", "arm=reference")
     assert code == 0
-    assert out == f"{'f' * 40} made toy/tiny rotary cpu smoke, decode slower\n"
+    speed = "0.950x of good (0.950 to 0.950), 10 rounds"
+    assert out == f"{'f' * 40} made toy/tiny rotary cpu smoke, decode slower: {speed}\n"
     _, good, bad, phase, overrides, rounds, _ = asked[0]
     assert (good, bad, phase, rounds) == (commit_of(SLOW_FROM - 1), commit_of(SLOW_FROM), "decode", 8)
     assert not any("weights" in word for word in overrides)

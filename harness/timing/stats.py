@@ -21,34 +21,36 @@ LARGEST_CORRELATION = 0.9
 
 @dataclass(frozen=True)
 class Interval:
-    """A location and its 99 % interval, in the unit of the samples; infinitely wide when they are too few."""
+    """A location and its interval, in the unit of the samples; infinitely wide when they are too few."""
 
     center: float
     low: float
     high: float
     n: int
+    confidence: float = CONFIDENCE
 
     @property
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 
 
-def location(samples: ArrayLike) -> Interval:
-    """The Hodges-Lehmann estimate with its 99 % interval by Wilcoxon inversion, in time order.
+def location(samples: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The Hodges-Lehmann estimate with its interval by Wilcoxon inversion, in time order.
 
     The inversion assumes independent samples. Where neighbors resemble each other the interval is widened by
-    sqrt((1 + r) / (1 - r)), r their lag-1 correlation: at r = 0.5 the plain one covers 86 %, the widened one 97 %.
+    sqrt((1 + r) / (1 - r)), r their lag-1 correlation: at r = 0.5 the plain 99 % one covers 86 %, the widened one 97 %.
     Raises ValueError on no samples or on one that is not finite.
     """
     values = _finite(samples)
     averages = _walsh_averages(values)
     center = float(np.median(averages))
-    rank = signed_rank(values.size)
+    rank = signed_rank(values.size, confidence)
     if rank == 0:
-        return Interval(center, -math.inf, math.inf, values.size)
+        return Interval(center, -math.inf, math.inf, values.size, confidence)
     widening = serial_widening(values)
     low, high = float(averages[rank - 1]), float(averages[-rank])
-    return Interval(center, center - (center - low) * widening, center + (high - center) * widening, values.size)
+    low, high = center - (center - low) * widening, center + (high - center) * widening
+    return Interval(center, low, high, values.size, confidence)
 
 
 def hodges_lehmann(samples: ArrayLike) -> float:
@@ -57,9 +59,9 @@ def hodges_lehmann(samples: ArrayLike) -> float:
 
 
 @lru_cache
-def signed_rank(n: int) -> int:
-    """How many pairwise means lie outside the 99 % interval at each end; 0 when n is too small for one."""
-    tail = (1 - CONFIDENCE) / 2
+def signed_rank(n: int, confidence: float = CONFIDENCE) -> int:
+    """How many pairwise means lie outside the interval at each end; 0 when n is too small for one."""
+    tail = (1 - confidence) / 2
     if n > EXACT_UP_TO:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         return int(n * (n + 1) / 4 - NormalDist().inv_cdf(1 - tail) * spread)
@@ -96,14 +98,16 @@ def median_interval(samples: ArrayLike) -> Interval:
     return Interval(center, float(values[rank - 1]), float(values[-rank]), count)
 
 
-def detectable_shift(half_width: float, margin: float, standard_error: float = 0.0) -> float:
+def detectable_shift(
+    half_width: float, margin: float, standard_error: float = 0.0, confidence: float = CONFIDENCE
+) -> float:
     """The smallest shift that an interval of this half-width would show wholly beyond the margin 80 times in 100.
 
     The estimate must clear margin + half-width by 0.84 standard errors: `standard_error`, where the estimate is known
-    to vary by more than its interval tells, and never less than the interval's own, which is half_width / 2.58.
+    to vary by more than its interval tells, and never less than the interval's own, which is half_width / 2.58 at 99 %.
     """
     normal = NormalDist()
-    own = half_width / normal.inv_cdf(0.5 + CONFIDENCE / 2)
+    own = half_width / normal.inv_cdf(0.5 + confidence / 2)
     return margin + half_width + normal.inv_cdf(POWER) * max(own, standard_error)
 
 
