@@ -1,4 +1,4 @@
-"""Planning and merging at scale on one core, judged in seconds of that core, which others do not lengthen.
+"""Planning and merging at scale on one core, judged in its own seconds, which others lengthen less than the clock's.
 
 In the ordinary suite the same code does the smaller size by the same limit; --benchmark-enable does both.
 """
