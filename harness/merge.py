@@ -60,14 +60,12 @@ def merge(files: Sequence[RunFile]) -> Merged:
         fields = {"run": run, "plan": first.plan_hash, "key": case.key, "started_at": last, "wall_s": 0.0}
         return Record.model_validate(fields | {"case": case, "status": status, "reason": reason})
 
-    records = [
-        kept[case.key][1] if case.key in kept else stated(case, "lost", "no shard recorded it")
-        for case in first.plan.cases
-    ]
-    records += [
-        kept[skip.case.key][1] if skip.case.key in kept else stated(skip.case, "skipped", skip.reason)
-        for skip in first.plan.skipped
-    ]
+    def standing(case: Case, status: str, reason: str) -> Record:
+        held = kept.get(case.key)
+        return held[1] if held else stated(case, status, reason)
+
+    records = [standing(case, "lost", "no shard recorded it") for case in first.plan.cases]
+    records += [standing(skip.case, "skipped", skip.reason) for skip in first.plan.skipped]
     hashes = tuple(kept[record.key][0] if record.key in kept else None for record in records)
     sources = tuple(sorted({record.run for _, record, _ in kept.values()}))
     return Merged(run, first.plan, sources, tuple(records), hashes, tuple(file.path for file in files))
@@ -143,16 +141,21 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
     chosen = parser.parse_args(arguments)
     gc.disable()  # records have no cycles, and looking for some among thousands takes longer than reading them
     try:
-        merged = merge([read_file(path) for path in run_files(chosen.runs)])
-        path = write(merged, chosen.out)
+        return _merged(chosen.runs, chosen.out, out)
     except HarnessError as error:
         print(f"error: {' '.join(str(error).split())}", file=err)
         return 2
     finally:
         gc.enable()
+
+
+def _merged(runs: Sequence[Path], folder: Path, out: TextIO) -> int:
+    """The exit code of the merged run, which is written and printed."""
     from harness import console
     from harness.compare.arms import arms
 
+    merged = merge([read_file(path) for path in run_files(runs)])
+    path = write(merged, folder)
     outcome = Outcome(merged.records, {record.key: arms(record) for record in merged.records if record.series})
     console.print_outcome(outcome, path, (), out)
     return outcome.exit_code

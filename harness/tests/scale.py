@@ -1,8 +1,12 @@
-"""Figures at scale, kept under `benchmark_results/scale/` with everything that could explain them."""
+"""Figures at scale, kept under `benchmark_results/scale/` with everything that could explain them.
+
+The load average is among it, for who else used the cores: the benchmark itself adds one to it, or a browser's few.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,5 +29,6 @@ def keep(what: str, benchmark: Any, **figures: object) -> None:
     environment = capture(ROOT, ["python", "-m", "pytest", *sys.argv[1:]])
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{datetime.now(UTC):%Y%m%d}-{environment.commit[:8]}-{what}.json"
-    said = {"figures": figures, "environment": environment.model_dump(mode="json")}
+    load = dict(zip(("1_min", "5_min", "15_min"), os.getloadavg(), strict=True))
+    said = {"figures": figures, "load_average": load, "environment": environment.model_dump(mode="json")}
     path.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n")
