@@ -40,26 +40,21 @@ class GraphedDecode:
 
     def _capture(self, tokens: Tensor, cache: KVCache) -> _Capture:
         length, tokens = cache.length, tokens.clone()
-
-        def warm_up() -> None:
-            for _ in range(2):
-                self.eager(tokens, cache)
-                cache.rewind(length)
-
-        graph, logits = recorded(lambda: self.eager(tokens, cache), warm_up)
+        for _ in range(2):
+            self.eager(tokens, cache)
+            cache.rewind(length)
+        graph, logits = recorded(lambda: self.eager(tokens, cache))
         cache.length = length
         return _Capture(graph, tokens, logits)
 
 
-def recorded(run: Callable[[], Tensor], warm_up: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """`run` as a graph that is still to be replayed, and the tensor that its replays write. `warm_up` comes first, on a
-    stream beside the current one: what compiles or reserves memory once must not be recorded."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        warm_up()
-    torch.cuda.current_stream().wait_stream(side)
+def recorded(run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """`run` as a graph that is still to be replayed, and the tensor that its replays write. It must have run before:
+    what compiles or reserves memory once must not be recorded."""
     graph = torch.cuda.CUDAGraph()
+    # The matmul library keeps a workspace for every stream, and the graph is recorded on one of its own: without this,
+    # that workspace would come on top of the one that eager calls left behind.
+    torch._C._cuda_clearCublasWorkspaces()
     # Another thread may ask after events of its own meanwhile, as NCCL's watchdog does.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         out = run()

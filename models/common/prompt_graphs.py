@@ -76,11 +76,8 @@ class GraphedPrompts:
         return capture.logits
 
     def _capture(self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int) -> _Capture:
-        def run() -> Tensor:
-            # What an earlier run derived from the slots is not part of this one's graph: it would stay as it was.
-            return self.eager(tokens, replace(slots, kept={}), cache, keep)
-
-        graph, logits = recorded(run, run)
+        # What an earlier run derived from the slots is not part of this one's graph: it would stay as it was.
+        graph, logits = recorded(lambda: self.eager(tokens, replace(slots, kept={}), cache, keep))
         return _Capture(graph, tokens, logits)
 
 

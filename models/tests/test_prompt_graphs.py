@@ -39,7 +39,7 @@ class Replayed:
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
     made: list[Replayed] = []
 
-    def recorded(run: Callable[[], Tensor], _: object) -> tuple[Replayed, Tensor]:
+    def recorded(run: Callable[[], Tensor]) -> tuple[Replayed, Tensor]:
         made.append(Replayed(run))
         return made[-1], made[-1].out
 
