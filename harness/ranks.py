@@ -25,6 +25,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from harness.case import Case
 from harness.engines import fragment
@@ -91,6 +92,15 @@ def agreed(target: Target, decided: bool) -> bool:
     word = torch.tensor([decided], dtype=torch.int32, device=target.device)
     dist.broadcast(word, 0)
     return bool(word.item())
+
+
+def shared(target: Target, found: Tensor) -> Tensor:
+    """Rank 0's tensor, of the same shape on all: what several ranks are fed must not part in the last bit. A near-tie
+    that two devices break otherwise would give each half of another model's answer."""
+    if target.world > 1:
+        found = found.contiguous()
+        dist.broadcast(found, 0)
+    return found
 
 
 def summed(target: Target, found: float) -> float:

@@ -26,7 +26,7 @@ from harness.parity.prefix import check_prefixes
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
-from harness.ranks import earliest
+from harness.ranks import earliest, shared
 from harness.rounding import lossy, rounded
 from harness.spec import ModelInputs, ModelSpec, Target
 
@@ -162,7 +162,7 @@ class Bench:
 
     @cached_property
     def _generated(self) -> Generated:
-        return generate(self.plain, self.prompt("target"), self.extent.new_tokens)
+        return self._generate(self.plain, self.prompt("target"), self.extent.new_tokens)
 
     @cached_property
     def _single(self) -> _Known:
@@ -179,12 +179,21 @@ class Bench:
 
     def _know(self, prompt: ModelInputs) -> _Known:
         wide, routes = self.plain.wide_logits(prompt)
-        return _Known(prompt, wide, routes, self.plain.logits(prompt, routes))
+        routes = routes.mapped(self._shared)
+        return _Known(prompt, self._shared(wide), routes, self._shared(self.plain.logits(prompt, routes)))
+
+    def _generate(self, plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
+        made = generate(plain, prompt, new_tokens)
+        told = made.inputs.continued(self._shared(made.tokens))
+        return replace(made, inputs=told, logits=self._shared(made.logits))
+
+    def _shared(self, found: Tensor) -> Tensor:
+        return shared(self.target, found)
 
     @cached_property
     def _text(self) -> tuple[ModelInputs, Tensor]:
         """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
-        text = generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
+        text = self._generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
         return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
 
     def _loss(self) -> list[Check]:
@@ -227,7 +236,7 @@ class Bench:
         return [judge_flips(ours, plain, wide)]
 
     def _layers(self, prompt: ModelInputs) -> list[Check]:
-        hidden = self.plain.layer_inputs(prompt)
+        hidden = [self._shared(stream) for stream in self.plain.layer_inputs(prompt)]
         layers = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {dtype_name(self.target.dtype)}")
         checks = [check for layer in layers for check in layer]
         broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)

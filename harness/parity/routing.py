@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ class Route:
     ids: Tensor
     weights: Tensor
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{name: change(tensor) for name, tensor in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class RankedRoute(Route):
@@ -42,6 +45,10 @@ class Routes:
     """Layer index -> its route; dense layers have none."""
 
     layers: dict[int, Route] = field(default_factory=dict)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Routes:
+        """With `change` of every tensor."""
+        return Routes({index: route.mapped(change) for index, route in self.layers.items()})
 
 
 def gate_of(layer: nn.Module, path: str) -> nn.Module | None:
