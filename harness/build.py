@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from harness.errors import HarnessError, UnknownName
 from harness.inputs import generator
 from harness.pictures import Pictures
-from harness.spec import HFConfig, ModelSpec, Receipt, Target
+from harness.spec.config import HFConfig
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Receipt, Target
 from harness.text import Text
 from models.common.weights import check, load, read_config, read_safetensors, read_slices
 

@@ -22,7 +22,8 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.settings import Kind
-    from harness.spec import Kernel, ModelSpec
+    from harness.spec.kernel import Kernel
+    from harness.spec.model import ModelSpec
 
 
 def main(arguments: list[str], out: TextIO = sys.stdout) -> int:

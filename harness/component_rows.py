@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.record import Record
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 
 KERNELS = "models/common/kernels"
 SHARED = "models/common/tests"

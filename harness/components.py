@@ -15,7 +15,7 @@ from harness.component_rows import COMPONENTS, KERNEL_TESTS, KERNELS, Component
 from harness.errors import HarnessError
 from harness.record import Record
 from harness.run_file import read_file
-from harness.spec import ModelSpec
+from harness.spec.model import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- components: python -m harness.components --write -->", "<!-- components end -->"

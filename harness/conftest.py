@@ -15,7 +15,7 @@ from harness.case import Case, TimingSettings, WorkloadShape
 from harness.place import Site
 from harness.record import Environment
 from harness.settings import Hardware
-from harness.spec import Menu, Optimization
+from harness.spec.optimization import Menu, Optimization
 
 GIB = 2**30
 

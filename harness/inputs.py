@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import WeightsError
-from harness.spec import HFConfig, ModelInputs, ModelSpec
+from harness.spec.config import HFConfig
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from harness.pictures import Pictures

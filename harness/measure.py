@@ -37,7 +37,9 @@ from harness.record import (
     Work,
 )
 from harness.rounding import lossy, rounded, saved_bytes
-from harness.spec import ModelInputs, ModelSpec, Target, Workload
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import ModelSpec, Workload
+from harness.spec.optimization import Target
 from harness.timing import memory
 from harness.timing.clock import clock_for
 from harness.timing.energy import joules_per_call

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from harness.spec import ModelSpec, Optimization, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Optimization, Target
 
 INTERPRETED = "Triton kernels are interpreted on this machine and have no speed"
 UNPACKED = "what reads weights in fewer bits is a Triton kernel; without it every product unpacks them first"

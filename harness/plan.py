@@ -12,7 +12,7 @@ from harness.case import Case, DType, Plan, Skip
 from harness.errors import UnknownName, UserError
 from harness.place import Place, Sites
 from harness.settings import AutoWorkload, Settings
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 
 
 class Offer(Protocol):

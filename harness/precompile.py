@@ -19,7 +19,8 @@ from harness import registry
 from harness.case import Case
 from harness.parity.guard import NANS, place
 from harness.parity.op import cases, judged_dtypes, kernels_of, seed_after_code
-from harness.spec import Kernel, ModelSpec, OpCase
+from harness.spec.kernel import Kernel, OpCase
+from harness.spec.model import ModelSpec
 
 MOST = 12
 """Processes at most: each holds a context of the GPU."""

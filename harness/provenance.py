@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.build import Source
 from harness.record import Provenance
-from harness.spec import ModelSpec
+from harness.spec.model import ModelSpec
 
 FRESH = "INFERENCE_PIO_FRESH_CACHES"
 """Set by the engine for a worker whose kernel caches it has just made, empty."""

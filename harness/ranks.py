@@ -32,7 +32,8 @@ from harness.engines import fragment
 from harness.engines.fragment import Fragment
 from harness.place import CPU_RANKS
 from harness.record import Failure
-from harness.spec import ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 Found = TypeVar("Found")
 

@@ -11,7 +11,7 @@ from harness.arms.arm import Arm, Shape
 from harness.errors import HarnessError
 from harness.parity.rules import relative_frobenius
 from harness.record import Phase
-from harness.spec import ModelSpec
+from harness.spec.model import ModelSpec
 
 AFTERWARDS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Relative Frobenius distance to the reference's logits: that the timed buffers still compute the model at all.

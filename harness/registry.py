@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import models
 from harness.errors import HarnessError, UnevenShares, UnknownName
-from harness.spec import Menu, ModelSpec
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Menu
 
 if TYPE_CHECKING:
     from harness.case import DType
@@ -68,7 +69,7 @@ def uneven(shares: Shares) -> str | None:
     import torch
 
     from harness.build import Source
-    from harness.spec import Target
+    from harness.spec.optimization import Target
 
     spec, meta = load(shares.model), torch.device("meta")
     config = Source.of(spec, shares.size, 0, shares.weights).config

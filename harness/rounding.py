@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
-from harness.spec import ModelSpec, Rounding
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Rounding
 
 
 def lossy(spec: ModelSpec, stack: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UnknownName
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from harness.parity.gate import Proof, prove
 from harness.precompile import precompile
 from harness.provenance import provenance
 from harness.record import Failure, ReceiptNote
-from harness.spec import KernelMode, ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import KernelMode, Target
 
 CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
 GPU_PROMPT_BUDGET = 4096

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 
 
 class ArmAbsent(HarnessError):

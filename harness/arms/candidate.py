@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.arms.arm import Arm, Shape, timed_s
 from harness.inputs import prepare
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 
 
 class Candidate(Arm):

@@ -9,7 +9,8 @@ from torch import nn
 from harness import build
 from harness.arms.arm import ArmAbsent, Shape
 from harness.arms.candidate import Candidate
-from harness.spec import ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 EAGER = "eager"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.arms.arm import Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 
 
 class HFStatic(Arm):

@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.arms.arm import ArmAbsent, Shape, timed_s
 from harness.arms.candidate import Candidate
 from harness.inputs import reopened
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 
 COLD = "cold"
 """The arm that is the same build with nothing cached."""

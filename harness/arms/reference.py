@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from harness.arms.arm import Arm, Shape, decoding
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 
 
 class Reference(Arm):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.mutants.memory import Launch, longest, without_last_column, written
-from harness.spec import Kernel, Mutant
+from harness.spec.kernel import Kernel
+from harness.spec.mutant import Mutant
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """(an answer, which of its elements the kernel wrote) -> a wrong answer."""

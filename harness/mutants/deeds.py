@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.mutants.memory import Launch, beside, floating, shapes
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 
 
 def _first(inputs: Mapping[str, Any], kernel: Kernel) -> Tensor:

@@ -13,7 +13,8 @@ from harness.mutants import answers
 from harness.mutants.deeds import DEEDS, PROMISED
 from harness.mutants.memory import Launch, floating, like, longest, shapes, without_last_column
 from harness.mutants.sums import narrow_sums, sums
-from harness.spec import Kernel, Mutant
+from harness.spec.kernel import Kernel
+from harness.spec.mutant import Mutant
 
 ELSEWHERE = 104_729
 """The seed of the menu that a kernel made for known shapes was made for."""

@@ -14,7 +14,8 @@ from harness.mutants.faults import every
 from harness.mutants.memory import Remembered
 from harness.mutants.verdict import first_seen
 from harness.parity.op import judged_cases
-from harness.spec import Kernel, Mutant
+from harness.spec.kernel import Kernel
+from harness.spec.mutant import Mutant
 
 
 def judge_kernel(

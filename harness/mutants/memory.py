@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.parity.exact import bits
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 
 Launch = Callable[..., Mapping[str, Tensor]]
 MOST_KEPT_BYTES = 1 << 28

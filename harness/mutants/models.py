@@ -17,7 +17,9 @@ from harness.mutants.verdict import Seen, first_seen
 from harness.parity.bench import Bench, Extent
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.rules import relative_frobenius
-from harness.spec import ModelSpec, Mutant, Target
+from harness.spec.model import ModelSpec
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Target
 
 
 def mutants_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Mutant, ...]:

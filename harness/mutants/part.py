@@ -19,7 +19,8 @@ from harness.mutants.models import Suspects, judge_models, mutants_of
 from harness.parity.backends import exact_convolutions
 from harness.parity.bench import Extent
 from harness.parity.op import judged_dtypes, kernels_of, seed_after_code
-from harness.spec import ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 Progress = Callable[[float, str], None]
 SHARED = frozenset({"ranks"})

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from harness.mutants.memory import Launch
-from harness.spec import Kernel, Mutant
+from harness.spec.kernel import Kernel
+from harness.spec.mutant import Mutant
 
 STEP = 16
 """Terms that are added exactly before the accumulator rounds: what a matrix unit does at once."""

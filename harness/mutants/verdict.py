@@ -10,7 +10,8 @@ import torch
 from harness import ranks
 from harness.checks import Check, Level
 from harness.kill_matrix import MutantOutcome
-from harness.spec import Mutant, Target
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Target
 
 
 @dataclass(frozen=True)

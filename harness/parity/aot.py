@@ -14,7 +14,7 @@ from triton.errors import TritonError
 from triton.runtime.jit import JITFunction
 
 from harness.errors import HarnessError, UserError
-from harness.spec import Compilation, Kernel
+from harness.spec.kernel import Compilation, Kernel
 
 if TYPE_CHECKING:
     import torch

@@ -28,7 +28,9 @@ from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.ranks import earliest, shared
 from harness.rounding import lossy, rounded
-from harness.spec import ModelInputs, ModelSpec, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 FP32_ROWS = 2
 """A fault that mixes rows needs another one to show."""

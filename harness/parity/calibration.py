@@ -19,7 +19,9 @@ from harness.parity.op import check_kernel
 from harness.parity.plain import Plain, wider
 from harness.parity.routing import RankedRoute, reference_choice
 from harness.parity.rules import judge
-from harness.spec import Kernel, ModelInputs, ModelSpec
+from harness.spec.inputs import ModelInputs
+from harness.spec.kernel import Kernel
+from harness.spec.model import ModelSpec
 
 SHAPES = ((1, 4, 2, 7), (2, 8, 2, 33), (1, 12, 1, 64), (3, 2, 2, 129))
 """(batch, heads, kv_heads, tokens) of attention alone, heads of 64."""

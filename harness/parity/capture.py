@@ -16,7 +16,9 @@ from harness.parity.bench import Bench, Extent
 from harness.parity.layer import run_layer
 from harness.parity.op import cases, kernels_of, seed_after_code
 from harness.parity.reproducer import Asked, Layout, Reproducer
-from harness.spec import ModelInputs, ModelSpec, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 MOST_BYTES = 64 << 20
 """Tensors of one reproducer; rows of a layer's input past it are left out, other inputs past it are not saved."""

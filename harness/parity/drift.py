@@ -12,7 +12,7 @@ from harness.checks import Drift
 from harness.inputs import prepared
 from harness.parity.plain import Plain
 from harness.parity.routing import our_choices
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 
 LEAST, MOST = 0.8, 1.25
 """The ratio of our error to the plain model's behind a layer, of a build that is right."""

@@ -15,7 +15,9 @@ from harness.checks import Check, NotJudged, Parity
 from harness.parity.bench import Bench, Extent, dtype_name, first_broken
 from harness.parity.loss import unjudged_loss
 from harness.parity.op import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
-from harness.spec import Kernel, ModelSpec, Receipt, Target
+from harness.spec.kernel import Kernel
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Receipt, Target
 
 Progress = Callable[[float, str], None]
 

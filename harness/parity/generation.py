@@ -14,7 +14,7 @@ from harness.checks import Check
 from harness.inputs import prepared
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.plain import Plain
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 from harness.text import Text
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from harness.checks import KERNELS_IN_PLACE, Check
-from harness.spec import Kernel, Receipt
+from harness.spec.kernel import Kernel
+from harness.spec.optimization import Receipt
 
 
 @dataclass

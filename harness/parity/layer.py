@@ -14,7 +14,8 @@ from harness.parity.plain import LayerRun, Plain, Trace, captured_attention, wid
 from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
 from harness.parity.rules import judge, span, worst
 from harness.parity.stages import flat, traced
-from harness.spec import ModelInputs, Stage
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import Stage
 
 
 def check_layers(

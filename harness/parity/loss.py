@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.checks import Check, NotJudged
 from harness.rounding import lossy
-from harness.spec import ModelSpec
+from harness.spec.model import ModelSpec
 
 KL_LIMIT = {"near_lossless": 1e-3, "four_bit": 0.03}
 FLIP_LIMIT = {"near_lossless": 0.01, "four_bit": 0.08}

@@ -18,7 +18,8 @@ from harness.parity.exact import mismatches
 from harness.parity.guard import LARGE, NANS, Guarded, Poison, place
 from harness.parity.rules import judge, worst
 from harness.provenance import kernel_sources
-from harness.spec import Kernel, ModelSpec, OpCase
+from harness.spec.kernel import Kernel, OpCase
+from harness.spec.model import ModelSpec
 
 Outputs = Mapping[str, Tensor]
 ITEMS = (

@@ -16,7 +16,9 @@ from harness.parity.generation import Generated, forced
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.prefix import check_prefixes
 from harness.parity.rules import worst
-from harness.spec import ModelInputs, ModelSpec, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 PATH_TOKENS = 16
 """New tokens that each path goes over; generation goes over all of them."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.parity.routing import RankedRoute, Routes, reference_choice
-from harness.spec import Features, ModelInputs, Routing, Vision
+from harness.spec.inputs import Features, ModelInputs
+from harness.spec.model import Routing
+from harness.spec.vision import Vision
 
 CAPTURED = "captured_sdpa"
 Trace = dict[str, Tensor]

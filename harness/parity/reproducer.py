@@ -25,7 +25,10 @@ from harness.parity.bench import Bench, Extent
 from harness.parity.layer import check_layer
 from harness.parity.op import check_kernel, kernels_of
 from harness.parity.vision import check_vision
-from harness.spec import Grid, KernelMode, ModelInputs, ModelSpec, OpCase, Target
+from harness.spec.inputs import Grid, ModelInputs
+from harness.spec.kernel import OpCase
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import KernelMode, Target
 
 
 class Layout(Frozen):

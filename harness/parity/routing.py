@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.checks import Check
 from harness.parity.rules import judge, worst
-from harness.spec import Routing
+from harness.spec.model import Routing
 
 FLIP_FACTOR, FLIP_DEVIATIONS = 1.25, 3.0
 

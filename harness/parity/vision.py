@@ -17,7 +17,8 @@ from harness.inputs import prepared
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.plain import Plain, wider
 from harness.parity.rules import judge, relative_frobenius, worst
-from harness.spec import ModelInputs, Part, Vision
+from harness.spec.inputs import ModelInputs
+from harness.spec.vision import Part, Vision
 
 
 def check_vision(model: Any, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:

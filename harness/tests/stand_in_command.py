@@ -7,7 +7,7 @@ from harness import cli
 from harness.conftest import GIB, FakeMachine, FakeModel, optimization
 from harness.record import Environment
 from harness.session import World
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 
 MENU = Menu((optimization("rotary"), optimization("attention")), full=("rotary", "attention"))
 MODEL = FakeModel({"tiny": {}, "slice": {}, "full": {}}, MENU)

@@ -13,7 +13,7 @@ from harness import components, registry
 from harness.component_rows import COMPONENTS, KERNEL_TESTS
 from harness.components import ROOT, Evidence, committed, table, written
 from harness.errors import HarnessError
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 
 SPECS = [registry.load(name) for name in registry.names()]
 CODER = registry.load("qwen3_coder_30b")

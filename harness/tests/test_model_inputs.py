@@ -5,7 +5,7 @@ import torch
 
 from harness import inputs
 from harness.errors import InputError
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 from models.qwen3_4b_instruct_2507 import SPEC as TEXT
 from models.qwen3_vl_2b import SPEC as SEES
 

@@ -7,7 +7,7 @@ import pytest
 
 from harness import registry
 from harness.errors import HarnessError, UnknownName
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 
 
 def test_models_are_directories_with_an_init_but_common_and_private_ones(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from harness import build, native, registry
 from harness.case import Case
 from harness.measure import Timing, time_case
-from harness.spec import Target
+from harness.spec.optimization import Target
 
 CPU = Target(torch.device("cpu"), torch.float32, "none")
 BITS = ("linear_int8", "linear_fp8", "linear_int4")

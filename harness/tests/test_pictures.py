@@ -14,7 +14,7 @@ from harness.errors import WeightsError
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
 from harness.pictures import Pictures, picture
-from harness.spec import Target
+from harness.spec.optimization import Target
 from harness.tests.test_text import save_tokenizer
 from models.qwen3_vl_2b import SPEC
 

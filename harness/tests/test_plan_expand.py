@@ -9,7 +9,7 @@ from harness import cost, plan
 from harness.conftest import KNOWN, optimization
 from harness.errors import UnknownName, UserError
 from harness.settings import Settings, from_config
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 
 GIB = 2**30
 SMOKE = {"name": "smoke", "batch": 2, "prompt_tokens": 24, "new_tokens": 64, "shared_prefix_tokens": 0, "images": 0}

@@ -9,7 +9,7 @@ import torch
 from harness import registry
 from harness.case import Case, TimingSettings, WorkloadShape
 from harness.precompile import precompile, share_of
-from harness.spec import Kernel, OpCase
+from harness.spec.kernel import Kernel, OpCase
 
 MODEL = "qwen3_4b_instruct_2507"
 

@@ -16,7 +16,8 @@ from harness.case import Case
 from harness.errors import HarnessError
 from harness.measure import Timing, time_case
 from harness.recheck import limit_of, require_computed, require_model
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 
 CPU = Target(torch.device("cpu"), torch.float32, "none")
 

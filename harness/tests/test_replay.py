@@ -18,7 +18,9 @@ from harness.mutants.models import pristine
 from harness.parity.bench import Bench, Extent
 from harness.parity.capture import capture
 from harness.parity.reproducer import Reproducer
-from harness.spec import ModelSpec, Mutant, Target
+from harness.spec.model import ModelSpec
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Target
 
 MODEL = "qwen3_4b_instruct_2507"
 CPU = Target(torch.device("cpu"), torch.float32, "none")

@@ -15,7 +15,8 @@ from harness import build, inputs, registry
 from harness.errors import WeightsError
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
-from harness.spec import ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 from harness.text import PROSE, SHOWN, Text
 from models.qwen3_4b_instruct_2507 import SPEC as TEXT
 from models.qwen3_vl_2b import SPEC as SEES

@@ -19,7 +19,7 @@ import torch
 from harness.case import Frozen
 from harness.errors import HarnessError, UserError
 from harness.record import Environment
-from harness.spec import Kernel, OpCase
+from harness.spec.kernel import Kernel, OpCase
 from harness.timing.kernels import captured, time_kernel
 from harness.timing.roofline import ceilings
 

@@ -11,7 +11,7 @@ import torch
 
 from harness.errors import UserError
 from harness.record import KernelTime
-from harness.spec import Kernel, OpCase
+from harness.spec.kernel import Kernel, OpCase
 from harness.timing.buffers import Inputs, copies_of, restore, tensors
 from harness.timing.same_work import Loop, require_agreement, require_replayed
 from harness.timing.stats import Interval, median_interval

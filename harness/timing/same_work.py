@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.errors import HarnessError
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 from harness.timing.buffers import Inputs, copies_of, restore, rewrite
 
 AGREEMENT = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}

@@ -1,4 +1,4 @@
-"""How a mechanism declares a fault of its own in a line (see `harness.spec.Mutant`)."""
+"""How a mechanism declares a fault of its own in a line (see `harness.spec.mutant.Mutant`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 
 Inputs = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.kv_cache import KVCache
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import SharedSlots
-from harness.spec import Mutant, Optimization, Receipt, Target
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.prefix_tree import Lease, PrefixTree, Symbol
 

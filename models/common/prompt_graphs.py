@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Mutant, Optimization, Receipt, Target
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.graphs import recorded
 from models.common.kv_cache import KVCache, Slots
 

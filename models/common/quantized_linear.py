@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.spec import Kernel, Numerics, Optimization, Receipt, Rounding, Target
+from harness.spec.kernel import Kernel
+from harness.spec.optimization import Numerics, Optimization, Receipt, Rounding, Target
 from models.common.kernels.early import offers
 from models.common.kernels.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs
 from models.common.kernels.quantized_gemv import gemv_int4

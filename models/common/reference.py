@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.spec import HFConfig
+from harness.spec.config import HFConfig
 
 
 def causal_lm(

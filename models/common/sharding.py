@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from harness.errors import ConfigError, UnevenShares
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.joins import Gathered, Summed, VocabularyEmbedding
 from models.common.mutants.ranks import RANK_MUTANTS
 from models.common.weights import Shard

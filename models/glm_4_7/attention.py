@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention import Attend, Attention, NormRotateWrite
 from models.common.fused import FlashAttend, Workspaces
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION

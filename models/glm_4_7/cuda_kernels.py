@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.cluster import cluster
 from models.common.kernels.cluster_attention_cases import CLUSTER_ATTENTION
 

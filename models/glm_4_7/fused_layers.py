@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.fused import FusedAddRMSNorm, FusedGate
 from models.common.kernels.rms_norm import ADD_NORM, NORM
 from models.common.kernels.swiglu import SWIGLU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.spec import HFConfig
+from harness.spec.config import HFConfig
 from models.common.decoder import Decoder, Layer, embedding, head
 from models.common.norms import AddRMSNorm
 from models.glm_4_7.attention import attention

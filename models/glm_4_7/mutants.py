@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 from models.common.mutants.plant import at, held, inputs, output
 
 

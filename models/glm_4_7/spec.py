@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from harness.spec import ModelSpec, Routing, Stage
+from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.mutants.decoder import DENSE_MUTANTS
 from models.common.mutants.experts import expert_mutants
 from models.glm_4_7.config import SIZES

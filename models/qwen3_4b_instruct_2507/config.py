@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.spec import HFConfig
+from harness.spec.config import HFConfig
 from models.common.config import field, groups, require, rope_theta, sizes
 
 SIZES = sizes(Path(__file__).parent / "configs")

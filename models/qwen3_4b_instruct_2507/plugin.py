@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.spec import Menu
+from harness.spec.optimization import Menu
 from models.common.compiled import COMPILE
 from models.common.graphs import CUDA_GRAPH
 from models.common.prompt_graphs import PROMPT_GRAPH

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.spec import HFConfig
+from harness.spec.config import HFConfig
 from models.common.reference import causal_lm
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.experts import Experts, MoE
 from models.common.fused import Workspaces
 from models.common.kernels.moe_cases import MOE

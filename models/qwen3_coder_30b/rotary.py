@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention import NormRotateWrite
 from models.common.fused import FusedNormRotateWrite
 from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from harness.spec import Cost, HFConfig, Workload
+from harness.spec.config import HFConfig
+from harness.spec.kernel import Cost
+from harness.spec.model import Workload
 from models.common.experts import distinct_experts
 from models.qwen3_coder_30b.config import geometry
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.spec import HFConfig
+from harness.spec.config import HFConfig
 from models.common.config import require_rope
 
 SIZES: dict[str, HFConfig] = {

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.spec import Features, HFConfig, ModelInputs
+from harness.spec.config import HFConfig
+from harness.spec.inputs import Features, ModelInputs
 from models.common.decoder import Decoder, Layer, check_tokens, embedding, head
 from models.common.kv_cache import KVCache, Slots
 from models.common.linear import linear

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Features, ModelInputs, Mutant
+from harness.spec.inputs import Features, ModelInputs
+from harness.spec.mutant import Mutant
 from models.common.mutants.plant import inputs, method, on, output
 from models.common.segments import Segments
 from models.qwen3_vl_2b.grid import Patches

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from harness.spec import Grid, ModelInputs
+from harness.spec.inputs import Grid, ModelInputs
 from models.common.mutants.prefix import IMAGE_PREFIX_MUTANTS
 from models.common.prefix_tree import Symbol
 from models.common.prefixes import prefix_caching

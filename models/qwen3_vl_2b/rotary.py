@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention import NormRotateWrite
 from models.common.fused import FusedNormRotateWrite
 from models.common.fused_tower import FusedRotatePair

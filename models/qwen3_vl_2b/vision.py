@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.spec import Features, Grid
+from harness.spec.inputs import Features, Grid
 from models.common.linear import linear
 from models.common.norms import AddLayerNorm
 from models.common.rotary import RotatePair

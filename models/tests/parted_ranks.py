@@ -15,7 +15,7 @@ import torch
 from harness import build, registry
 from harness.parity.bench import Bench, Extent
 from harness.ranks import Rank, join, leave
-from harness.spec import Target
+from harness.spec.optimization import Target
 
 WORLD = 2
 STACK = ("tensor_parallel", "kv_cache", "prefix_caching", "linear")

@@ -9,7 +9,8 @@ import torch
 
 from harness import build, registry
 from harness.errors import CacheFull, ConfigError, HarnessError, InputError
-from harness.spec import ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 CPU = torch.device("cpu")
 TARGET = Target(CPU, torch.float32, "none")

@@ -15,7 +15,8 @@ from harness.mutants.models import planted, pristine
 from harness.parity.again import REOPENED, USED, check_again
 from harness.parity.bench import Bench, Extent
 from harness.parity.routing import our_choices
-from harness.spec import Mutant, Target
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Target
 from models.common import prompt_graphs
 from models.common.prompt_graphs import MOST_CALLS, PROMPT_GRAPH, GraphedPrompts
 

@@ -13,7 +13,8 @@ from harness.checks import Parity
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
 from harness.rounding import rounded
-from harness.spec import Menu, ModelSpec, Receipt, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Menu, Receipt, Target
 from models.common.quantized_linear import QuantizedLinear
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from harness.arms.eager import EAGER, Eager
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import PrefixHit
 from harness.parity.rules import relative_frobenius
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from harness import registry
 from harness.mutants.faults import every
 from harness.mutants.verdict import first_seen
 from harness.parity.op import judged_cases
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 
 CPU = torch.device("cpu")
 OFFERED = {

@@ -14,7 +14,8 @@ from harness import build, registry
 from harness.parity.bench import Bench, Extent
 from harness.parity.launches import watched
 from harness.parity.op import check_kernel
-from harness.spec import Cost, Kernel, OpCase, Receipt, Target
+from harness.spec.kernel import Cost, Kernel, OpCase
+from harness.spec.optimization import Receipt, Target
 
 CPU = torch.device("cpu")
 Launch = Callable[[Tensor], dict[str, Tensor]]
@@ -153,7 +154,7 @@ class Launched:
 
 @pytest.mark.parametrize("called", [True, False])
 def test_a_declared_kernel_that_is_never_launched_is_refused(called: bool) -> None:
-    from harness.spec import Compilation
+    from harness.spec.kernel import Compilation
 
     function = Launched()
     kernel = Kernel(

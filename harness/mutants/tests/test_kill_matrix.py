@@ -19,7 +19,9 @@ from harness.mutants.faults import every
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, mutants_of
 from harness.parity.bench import Extent
-from harness.spec import Cost, Kernel, Mutant, OpCase, Target
+from harness.spec.kernel import Cost, Kernel, OpCase
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Target
 
 CPU = torch.device("cpu")
 FLOATS = (torch.float32, torch.float16)

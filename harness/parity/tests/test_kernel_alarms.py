@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.calibration import Calibration, KernelAlarms
 from harness.parity.calibration import kernel_alarms
 from harness.record import Environment
-from harness.spec import Cost, Kernel, OpCase
+from harness.spec.kernel import Cost, Kernel, OpCase
 
 CPU = torch.device("cpu")
 SEEDS = range(4)

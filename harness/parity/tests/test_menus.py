@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness import registry
 from harness.parity.op import ITEMS, cases, check_far, check_kernel
-from harness.spec import Kernel, OpCase
+from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels import values
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.parity.guard import LARGE, NANS, Guarded, place
 from harness.parity.op import check_kernel
-from harness.spec import Cost, Kernel, OpCase
+from harness.spec.kernel import Cost, Kernel, OpCase
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

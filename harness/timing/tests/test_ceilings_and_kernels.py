@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.spec import Cost, Kernel, OpCase
+from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.timing.buffers import copies_of
 from harness.timing.kernels import (
     COLD_FACTOR,

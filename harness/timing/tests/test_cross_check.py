@@ -9,7 +9,7 @@ import torch
 from harness import cross_check
 from harness.errors import HarnessError, UserError
 from harness.record import Environment
-from harness.spec import Cost, Kernel, OpCase
+from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.timing.cross_check import (
     KERNELS,
     NVBENCH,

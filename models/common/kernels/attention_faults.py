@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harness.spec import Mutant, OpCase
+from harness.spec.kernel import OpCase
+from harness.spec.mutant import Mutant
 from models.common.faults import Inputs, given, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import items, together

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import Cost, Kernel, OpCase
+from harness.spec.kernel import Cost, Kernel, OpCase
 from models.common.attention import decode_step
 from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import cluster_attention, values

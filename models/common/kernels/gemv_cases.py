@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given
 from models.common.kernels import values
 from models.common.kernels.gemv import GemvShape, block_rows, constants, default_shape, gemv, gemv_swiglu

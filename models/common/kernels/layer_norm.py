@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.early import early_start

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import OpCase
+from harness.spec.kernel import OpCase
 from models.common.kernels import values
 
 Change = Callable[[Tensor, torch.Generator], Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common import experts
 from models.common.faults import Inputs, given
 from models.common.kernels import moe_combine, moe_tiles, moe_vector, values

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, Mutant, OpCase, OpMenu
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpMenu
+from harness.spec.mutant import Mutant
 from models.common import attention
 from models.common.faults import Inputs, given, moved_epsilon, scaled
 from models.common.kernels import norm_rotate_write, values

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.faults import Inputs, given, scaled
 from models.common.kernels import segment_attention, values
 from models.common.kernels.attention_faults import unrescaled

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given, scaled
 from models.common.kernels import router_loops, sigmoid_router, values
 from models.common.kernels.menu_items import NO_SOFTMAX, items

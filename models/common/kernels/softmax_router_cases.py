@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.spec import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.faults import given
 from models.common.kernels import router_loops, softmax_router, values
 from models.common.kernels.menu_items import NO_MASK, UNIT_ROWS, items

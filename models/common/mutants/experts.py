@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 from models.common.mutants.plant import at, inputs, output
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 from models.common.kv_cache import LayerCache, Slots
 from models.common.mutants.plant import at, held, inputs, on, output, replaced
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 
 Forward = Callable[..., Any]
 Around = Callable[[Forward, nn.Module, nn.Module], Forward]

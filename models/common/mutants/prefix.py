@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 from models.common.prefixes import Prefixes
 
 Change = Callable[[Any], None]

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 from models.common.joins import Gathered, Summed, VocabularyEmbedding
 from models.common.mutants.plant import replaced
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.spec import Mutant
+from harness.spec.mutant import Mutant
 from models.common.mutants.plant import Around, at, held, method, on, output, replaced
 from models.common.mutants.plant import inputs as given
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from harness import build, inputs, registry
 from harness.parity.rules import relative_frobenius
 from harness.ranks import Rank, join, leave
-from harness.spec import ModelSpec, Target
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import Target
 
 STACK = ("kv_cache", "prefix_caching", "linear")
 ONE = Target(torch.device("cpu"), torch.float32, "none")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.common.linear import PackedLinear, SplitQKV, linear
 from models.common.quantized import INT4, INT8
 from models.common.quantized_linear import Choice, QuantizedLinear, QuantizedPacked, quantize, rounding

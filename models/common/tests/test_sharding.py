@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import ConfigError, WeightsError
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.common.expert_weights import merged
 from models.common.linear import PackedLinear, linear
 from models.common.sharding import Pieces, Placement, Plan, SharedPieces, column, experts, gathered, narrow, row

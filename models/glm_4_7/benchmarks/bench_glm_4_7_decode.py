@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness import build
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 from models.tests.decode_step import repeated
 

@@ -8,7 +8,9 @@ from harness.parity.bench import Extent
 from harness.parity.gate import prove
 from harness.parity.generation import generate
 from harness.parity.plain import Plain
-from harness.spec import ModelInputs, Target, Workload
+from harness.spec.inputs import ModelInputs
+from harness.spec.model import Workload
+from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")

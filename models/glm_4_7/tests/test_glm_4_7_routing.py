@@ -12,7 +12,8 @@ from harness import build
 from harness.checks import Divergence
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
-from harness.spec import HFConfig, Target
+from harness.spec.config import HFConfig
+from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ from torch import Tensor
 from harness import build
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")

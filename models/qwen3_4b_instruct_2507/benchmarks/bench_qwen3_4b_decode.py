@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness import build
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 from models.tests.decode_step import repeated
 

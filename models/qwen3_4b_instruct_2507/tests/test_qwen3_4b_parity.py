@@ -7,7 +7,8 @@ from harness import build
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
 from harness.parity.plain import Plain
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")

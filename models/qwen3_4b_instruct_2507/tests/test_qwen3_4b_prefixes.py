@@ -9,7 +9,7 @@ from harness import build, inputs
 from harness.parity.generation import Generated, generate
 from harness.parity.plain import Plain
 from harness.parity.prefix import check_prefixes
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.common.prefix_tree import PrefixTree
 from models.common.prefixes import Prefixes, SharedCache
 from models.qwen3_4b_instruct_2507 import SPEC

@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.parity.plain import Plain
 from harness.rounding import rounded, saved_bytes
-from harness.spec import ModelInputs
+from harness.spec.inputs import ModelInputs
 from models.qwen3_4b_instruct_2507 import SPEC
 from models.tests.weight_only import (
     NAMES,

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from harness import build
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 from models.common.weights import load, read_safetensors
 from models.qwen3_4b_instruct_2507 import SPEC
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness import build
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 from models.tests.decode_step import repeated
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.errors import ConfigError
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness import build, inputs
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
 
 GPU = torch.cuda.is_available()

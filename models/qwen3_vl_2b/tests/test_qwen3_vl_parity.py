@@ -15,7 +15,8 @@ from harness.arms.menu import PEERS
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
 from harness.parity.rules import relative_frobenius
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 from models.common.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.fusion import Glimpse

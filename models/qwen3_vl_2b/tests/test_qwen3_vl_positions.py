@@ -6,7 +6,7 @@ from torch import Tensor
 
 from harness import build
 from harness.errors import CacheFull, InputError
-from harness.spec import Features, Grid, ModelInputs
+from harness.spec.inputs import Features, Grid, ModelInputs
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.config import geometry
 from models.qwen3_vl_2b.model import Qwen3VL
@@ -88,7 +88,7 @@ def test_frequencies_turn_by_interleaved_axes(hf: torch.nn.Module) -> None:
 
 @pytest.fixture(scope="module")
 def model(hf: torch.nn.Module) -> Qwen3VL:
-    from harness.spec import Target
+    from harness.spec.optimization import Target
 
     return build.candidate(SPEC, SOURCE, hf, ("kv_cache",), Target(CPU, torch.float32, "none"))[0]
 

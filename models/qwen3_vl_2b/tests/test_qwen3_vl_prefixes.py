@@ -8,7 +8,8 @@ import torch
 from harness import build, inputs
 from harness.parity.bench import Extent
 from harness.parity.gate import prove
-from harness.spec import ModelInputs, Target
+from harness.spec.inputs import ModelInputs
+from harness.spec.optimization import Target
 from models.common.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC, prefix_cache
 from models.qwen3_vl_2b.prefix_cache import symbols

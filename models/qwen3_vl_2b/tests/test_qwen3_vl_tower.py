@@ -10,7 +10,8 @@ from torch import Tensor
 
 from harness import build
 from harness.parity.plain import Plain
-from harness.spec import Features, Grid, ModelInputs, Target
+from harness.spec.inputs import Features, Grid, ModelInputs
+from harness.spec.optimization import Target
 from models.common.norms import AddLayerNorm
 from models.common.rotary import rotate_pair
 from models.qwen3_vl_2b import SPEC

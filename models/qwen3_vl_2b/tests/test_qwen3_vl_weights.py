@@ -9,7 +9,7 @@ from harness import build, inputs
 from harness.errors import WeightsError
 from harness.parity.plain import Plain
 from harness.parity.rules import relative_frobenius
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.common.weights import load
 from models.qwen3_vl_2b import SPEC
 

@@ -8,7 +8,7 @@ import json
 import torch
 
 from harness import build, inputs
-from harness.spec import Target
+from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.spec import HFConfig
+from harness.spec.config import HFConfig
 from models.common.decoder import Decoder, Layer, embedding, head
 from models.common.kv_cache import CacheShape
 from models.common.linear import linear

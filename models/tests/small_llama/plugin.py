@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from harness.spec import Menu, Optimization, Receipt, Target
+from harness.spec.optimization import Menu, Optimization, Receipt, Target
 from models.common.layouts import paged, static
 from models.common.linear import pack_neighbors
 from models.small_llama.rotary import ROTARY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from harness.spec import Optimization, Receipt, Target
+from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention import NormRotateWrite
 from models.common.fused import FusedRotateWrite
 from models.common.kernels.norm_rotate_write_cases import ROTATE_WRITE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.spec import ModelSpec, Stage
+from harness.spec.model import ModelSpec, Stage
 from models.common.mutants.cache import CACHE_MUTANTS
 from models.common.mutants.gated import GATED_MUTANTS
 from models.common.mutants.heads import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS

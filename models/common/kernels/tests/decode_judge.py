@@ -12,7 +12,7 @@ import torch
 
 from harness.parity.aot import compile_ahead
 from harness.parity.op import check_kernel
-from harness.spec import Kernel, OpCase
+from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels.decode_attention import AttentionShape, decode_attention
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
 from models.common.kernels.gemv import GemvShape, gemv, gemv_swiglu

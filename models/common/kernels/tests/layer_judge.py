@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.parity.aot import compile_ahead
 from harness.parity.op import check_kernel
-from harness.spec import Kernel, OpCase
+from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels import prefill_attention
 from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE, ROTATE_WRITE
 from models.common.kernels.prefill_attention import PrefillShape

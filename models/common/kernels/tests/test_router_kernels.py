@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 from models.common.kernels import sigmoid_router, softmax_router
 from models.common.kernels.sigmoid_router_cases import SIGMOID_ROUTER
 from models.common.kernels.softmax_router_cases import SOFTMAX_ROUTER

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.parity.aot import compile_ahead
 from harness.parity.op import check_kernel
-from harness.spec import Kernel
+from harness.spec.kernel import Kernel
 from models.common.kernels.layer_norm import ADD_LAYER_NORM, LAYER_NORM
 from models.common.kernels.rotate_pair import ROTATE_PAIR
 from models.common.kernels.segment_attention import SegmentShape

@@ -1,0 +1,93 @@
+"""What a model may be changed by: named optimizations, where a build runs, and what an optimization tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.spec.kernel import Kernel
+from harness.spec.mutant import Mutant
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+Numerics = Literal["exact", "reordered", "near_lossless", "four_bit"]
+
+
+KernelMode = Literal["compiled", "interpreted", "none"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a build runs. `kernels` says what a Triton launch means there: compiled for the GPU, interpreted on the
+    CPU (right, never fast), or not available in this process."""
+
+    device: torch.device
+    dtype: torch.dtype
+    kernels: KernelMode
+    rank: int = 0
+    """This process among `world` that run one model together."""
+    world: int = 1
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an optimization changed: the dotted paths of the modules it replaced. Touching nothing is an error."""
+
+    optimization: str
+    touched: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What a lossy optimization makes of a parameter, given its name in our build and its value."""
+
+    weight: Callable[[str, Tensor], Tensor]
+    """The value that the changed build computes with, in the same dtype; the very tensor where it is left alone."""
+    held_bytes: Callable[[str, Tensor], int]
+    """What the changed build holds in its place, in bytes."""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """A named change to a model's eager build.
+
+    `apply` swaps modules on the instance it is given and returns the receipt; it must raise rather than do nothing.
+    """
+
+    name: str
+    summary: str
+    numerics: Numerics
+    apply: Callable[[nn.Module, Target], Receipt]
+    kernels: tuple[Kernel, ...] = ()
+    requires: tuple[str, ...] = ()
+    """At least one of these must stand before it in the same stack."""
+    conflicts: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Capabilities of the machine: `cuda`, `clusters` (a GPU with thread block clusters), `triton` (compiled or
+    interpreted), `c++`, `nvcc` (a compiler of CUDA C++), `ranks` (several devices, or several processes on a CPU)."""
+    shard: Callable[[nn.Module, Target], None] | None = None
+    """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
+    every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
+    rounding: Rounding | None = None
+    """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
+    mutants: tuple[Mutant, ...] = ()
+    """Faults of a model that only this optimization can have."""
+
+
+@dataclass(frozen=True)
+class Menu:
+    """The optimizations of a model and the order `full` stacks them in."""
+
+    items: tuple[Optimization, ...]
+    full: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Optimization:
+        return next(item for item in self.items if item.name == name)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(item.name for item in self.items)
