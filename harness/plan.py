@@ -24,8 +24,8 @@ class Offer(Protocol):
     def menu(self) -> Menu: ...
 
 
-WeightsBytes = Callable[[str, str, DType], int]
-"""Model, size, dtype -> bytes of one copy of the weights."""
+WeightsBytes = Callable[[str, str, DType, str | None], int]
+"""Model, size, dtype, checkpoint directory or None -> bytes of one copy of the weights."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes:
         size = "tiny"
     elif size == "auto":
         room = 0.9 * place.memory_bytes if place.memory_bytes else 0.0
-        held = 2.0 * weights_bytes(model, "full", dtype)
+        held = 2.0 * weights_bytes(model, "full", dtype, None)
         if ranks:
-            held = max(held, (1 + 1 / ranks) * weights_bytes(model, "full", "float32"))
+            held = max(held, (1 + 1 / ranks) * weights_bytes(model, "full", "float32", None))
         size = "full" if held <= room else "slice"
     if size not in spec.sizes:
         raise UnknownName(f"size of {model}", size, spec.sizes)
@@ -158,13 +158,13 @@ def _unseen(case: Case, spec: Offer) -> str | None:
 
 def needed_bytes(case: Case, weights_bytes: WeightsBytes) -> int:
     """The least that a device must hold for a case: one copy of its weights; tiny ones count for none."""
-    return 0 if case.size == "tiny" else weights_bytes(case.model, case.size, case.workload.dtype)
+    return 0 if case.size == "tiny" else weights_bytes(case.model, case.size, case.workload.dtype, case.weights)
 
 
 def proof_bytes(case: Case, weights_bytes: WeightsBytes) -> int:
     """The most of weights that a proof holds: the reference's and ours where the two share none, in the float32 that
     shows the maths; tiny ones count for none."""
-    return 0 if case.size == "tiny" else 2 * weights_bytes(case.model, case.size, "float32")
+    return 0 if case.size == "tiny" else 2 * weights_bytes(case.model, case.size, "float32", case.weights)
 
 
 def _too_large(case: Case, place: Place, weights_bytes: WeightsBytes) -> str | None:

@@ -54,13 +54,17 @@ def check_menu(model: str, menu: Menu) -> None:
             raise HarnessError(f"{model}: '{item.name}' would be applied before {sorted(late)}, which it requires")
 
 
-def weights_bytes(model: str, size: str, dtype: DType) -> int:
-    """Bytes of the parameters of one copy, counted on the meta device: nothing is allocated."""
+def weights_bytes(model: str, size: str, dtype: DType, weights: str | None) -> int:
+    """Bytes of the parameters of one copy, of a checkpoint's own config where there is one, counted on the meta device:
+    nothing is allocated."""
     import torch
 
+    from harness.build import Source
+
     spec = load(model)
+    config = Source.of(spec, size, 0, weights).config
     with torch.device("meta"):
-        module = spec.build(spec.sizes[size], getattr(torch, dtype), torch.device("meta"))
+        module = spec.build(config, getattr(torch, dtype), torch.device("meta"))
     return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 

@@ -29,7 +29,7 @@ def world() -> World:
     return World(
         probe=FakeMachine,
         load=lambda name: MODEL,
-        weights_bytes=lambda model, size, dtype: GIB,
+        weights_bytes=lambda model, size, dtype, weights: GIB,
         uneven=lambda shares: None,
         check_weights=lambda model, directory: None,
         capture=lambda: HERE,

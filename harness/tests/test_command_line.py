@@ -46,7 +46,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
     return World(
         probe=lambda: cpu_site.machine,
         load={"glm_4_7": model, "qwen3_vl_2b": seeing}.__getitem__,
-        weights_bytes=lambda model, size, dtype: 2**30,
+        weights_bytes=lambda model, size, dtype, weights: 2**30,
         uneven=lambda shares: None,
         check_weights=lambda model, directory: read_config(directory),
         capture=lambda: environment,

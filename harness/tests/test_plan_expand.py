@@ -57,7 +57,7 @@ def named(hardware: str, known: Any) -> Settings:
 
 
 def expand(jobs: Any, specs: Any, site: Any, weights: int = GIB, sweep: bool = False) -> Any:
-    return plan.expand(jobs, specs, site, lambda model, size, dtype: weights, even, sweep)
+    return plan.expand(jobs, specs, site, lambda model, size, dtype, directory: weights, even, sweep)
 
 
 def even(shares: plan.Shares) -> None:
@@ -89,6 +89,16 @@ def test_auto_size_on_a_gpu_is_full_only_where_two_copies_fit(model, gpu_site, w
     assert case.size == size
 
 
+def test_a_checkpoint_weighs_what_it_weighs_not_what_was_published(model, gpu_site):
+    weighed = {None: 200 * GIB, "small": GIB}
+    asked = [job(size={"name": "full"}), job(weights="small")]
+    result = plan.expand(
+        asked, {"toy": model}, gpu_site, lambda _, __, ___, weights: weighed[weights], even, sweep=False
+    )
+    assert [case.weights for case in result.cases] == ["small"]
+    assert ["200 GiB of weights" in skip.reason for skip in result.skipped] == [True]
+
+
 @pytest.mark.parametrize(("bytes_in_bfloat16", "size"), [(40 * GIB, "full"), (50 * GIB, "slice")])
 def test_auto_size_leaves_room_for_a_whole_reference_beside_each_ranks_share(model, gpu_site, bytes_in_bfloat16, size):
     cut = optimization("tensor_parallel", needs=("ranks",), shard=lambda module, target: None)
@@ -97,7 +107,7 @@ def test_auto_size_leaves_room_for_a_whole_reference_beside_each_ranks_share(mod
     jobs = [
         job(hardware=KNOWN["h200_x2"].model_dump(), optimization={name: {}}) for name in ("tensor_parallel", "rotary")
     ]
-    result = plan.expand(jobs, {"toy": cutting}, gpu_site, lambda _, size, dtype: weighed[dtype], even, sweep=False)
+    result = plan.expand(jobs, {"toy": cutting}, gpu_site, lambda _, __, dtype, ___: weighed[dtype], even, sweep=False)
     assert [case.size for case in result.cases] == [size, "full"]
 
 
