@@ -27,7 +27,15 @@ def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor
     """wide, plain and stepwise as in `check_paths`, cut to `generated.tokens` [B, T]. What is cached beforehand varies;
     what is judged is always the model on those tokens."""
     bench = _Bench(model, generated, wide, plain, stepwise)
-    return [*bench.hit(), bench.decoded(), *bench.parted(), *bench.evicted(), *bench.held(), *bench.repainted()]
+    return [
+        *bench.hit(),
+        bench.decoded(),
+        *bench.parted(),
+        *bench.evicted(),
+        *bench.held(),
+        *bench.repainted(),
+        *bench.wiped(),
+    ]
 
 
 class _Bench:
@@ -103,6 +111,28 @@ class _Bench:
         prefixes.close(cache)
         first = int(self.inputs.shows().int().argmax(1)[self.inputs.shows().any(1)].min())
         return self.rest(prefixes, "prefix of other images", first)
+
+    def wiped(self) -> list[Check]:
+        """Text that finds its beginning, on a cache that showed images to those before it and on one that did not."""
+        if self.inputs.pixels is None:
+            return []
+        text = self.tokens.masked_fill(self.inputs.shows(), 0)
+        answers = []
+        for shown in (True, False):
+            prefixes = self.pool(4)
+            self.read(prefixes, text[:, : self.start])
+            if shown:
+                self.warm(prefixes, self.tokens)
+            answers.append(self.read(prefixes, text))
+        wrong = int(differs(*answers).sum())
+        return [_count("text after images", "logits of the last token", wrong)]
+
+    def read(self, prefixes: Any, text: Tensor) -> Tensor:
+        """The last logits of tokens without images."""
+        cache, matched = prefixes.open(text, self.length)
+        out: Tensor = self.model(text[:, matched:], cache, keep=1)
+        prefixes.close(cache)
+        return out
 
     def other(self, distance: int) -> Tensor:
         """Another token in the place of every one that is text, smaller where there is one."""

@@ -21,6 +21,8 @@ from models.common.kernels.workspace import Workspace
 
 PROGRAMS = 132
 """One per multiprocessor of an H200: measured there, more splits cost more in combining than they gain in reading."""
+INTERPRETED_PROGRAMS = 8
+"""Enough that rows are shared; the interpreter runs them one after the other."""
 MAX_SPLITS = 64
 
 
@@ -37,11 +39,12 @@ class AttentionShape:
 
 def default_shape(batch: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int) -> AttentionShape:
     """`capacity` is the largest length that the table can hold; the length itself is known to the device only."""
+    programs = INTERPRETED_PROGRAMS if interpreted() else PROGRAMS
     block_n = 32 if element_size > 2 else 128 if batch * kv_heads < PROGRAMS else 64
     if capacity != page_tokens:
         block_n = min(block_n, page_tokens & -page_tokens)
     blocks = triton.cdiv(capacity, block_n)
-    splits = max(1, min(blocks, MAX_SPLITS, round(PROGRAMS / (batch * kv_heads))))
+    splits = max(1, min(blocks, MAX_SPLITS, round(programs / (batch * kv_heads))))
     # A short capacity gives few blocks: one each, rather than a last program with none.
     return AttentionShape(block_n, 4, 3, triton.cdiv(blocks, triton.cdiv(blocks, splits)))
 

@@ -12,6 +12,7 @@ from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.attention import paged_attention
 from models.common.faults import given
 from models.common.kernels import values
+from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.attention_faults import (
     ATTENTION_FAULTS,
     attention_items,
@@ -19,7 +20,14 @@ from models.common.kernels.attention_faults import (
     packed_query,
     unrescaled,
 )
-from models.common.kernels.decode_attention import attention_kernel, constants, decode_attention, default_shape
+from models.common.kernels.decode_attention import (
+    INTERPRETED_PROGRAMS,
+    PROGRAMS,
+    attention_kernel,
+    constants,
+    decode_attention,
+    default_shape,
+)
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 INTEGERS = (
@@ -77,7 +85,18 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     starts = [values.length(0, 19, device, generator), 0]
     blocks, columns = values.length(2, 7, device, generator), values.length(3, 8, device, generator)
     yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 32 * blocks, columns, *draw))
+    yield OpCase("full shares, padding that ends inside a block", _full_shares(*draw))
     yield from attention_items(inputs([9, 5], [0, 2], 2, 2, 16, 1, *draw), generator)
+
+
+def _full_shares(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> dict[str, Any]:
+    """Two programs a row, each with all the blocks it can have; counted from the first token, not from its block, the
+    last keys would be one block's too many."""
+    kv_heads, padding = 2, 5
+    rows = (INTERPRETED_PROGRAMS if interpreted() else PROGRAMS) // (2 * kv_heads)
+    block = default_shape(rows, kv_heads, 4096, 4096, dtype.itemsize).block_n
+    lengths, starts = [2 * block + padding] * rows, [0, *[padding] * (rows - 1)]
+    return inputs(lengths, starts, 2, kv_heads, 3 * block, 1, dtype, device, generator)
 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:

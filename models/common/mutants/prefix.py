@@ -140,6 +140,21 @@ def _images_unseen(prefixes: Any) -> None:
     prefixes.symbols = lambda tokens, **seen: tokens.tolist()
 
 
+def _sight_kept(prefixes: Any) -> None:
+    """What images said to those before stays with a cache that is opened again."""
+    opened = prefixes.open
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        seen = {cache: (cache.sight, cache.offsets.clone()) for held in prefixes.closed.values() for cache in held}
+        cache, matched = opened(*args, **kwargs)
+        if cache in seen:
+            cache.sight, offsets = seen[cache]
+            cache.offsets.copy_(offsets)
+        return cache, matched
+
+    prefixes.open = faulty
+
+
 def _collisions_believed(prefixes: Any) -> None:
     """All whole blocks after the same prefix have one hash, and nobody compares what they hold."""
     size = prefixes.page_tokens
@@ -160,5 +175,9 @@ PREFIX_MUTANTS = (
     pool("kept blocks given away", _free_and_kept),
     pool("one slot short after a hit", _one_slot_short),
 )
-IMAGE_PREFIX_MUTANTS = (*PREFIX_MUTANTS, pool("images left out of the key", _images_unseen))
+IMAGE_PREFIX_MUTANTS = (
+    *PREFIX_MUTANTS,
+    pool("images left out of the key", _images_unseen),
+    pool("images of those before remembered", _sight_kept),
+)
 """Of a model that sees."""
