@@ -16,7 +16,7 @@ from harness.parity.again import check_again
 from harness.parity.drift import free_running
 from harness.parity.generation import Generated, check_generation, forced, generate
 from harness.parity.launches import watched
-from harness.parity.layer import check_layers, localize
+from harness.parity.layer import check_layer, check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
 from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss
 from harness.parity.op import kernels_of
@@ -119,6 +119,7 @@ class Bench:
             yield self._seen(prompt)
             yield self._layers(prompt)
             known, generated = self._reduced, self._generated
+            yield self._longest(known.inputs)
             with our_choices(self.model, self.spec.routing, known.routes):
                 yield from self._free(known, generated)
             yield self._again()
@@ -254,6 +255,13 @@ class Bench:
         stage, op = ("layer output", "residual add") if whole else ("router", "router")
         self.divergence = self.divergence or _of(check, index, stage, op)
         return checks
+
+    def _longest(self, prompt: ModelInputs) -> list[Check]:
+        """The last layer alone on the longest sequence: so many tokens may take another way through it."""
+        index, tokens = len(self.plain) - 1, prompt.tokens.numel()
+        hidden = self._shared(self.plain.layer_inputs(prompt)[index])
+        name = f"residual delta {dtype_name(self.target.dtype)}, {tokens} tokens"
+        return check_layer(self.model, self.plain, index, prompt, hidden, name)
 
     def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing. Images keep their places."""

@@ -136,12 +136,14 @@ def cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -
 
 
 def _run(kernel: Kernel, case: OpCase) -> _Run:
-    """The candidate first: it must not find the twin's result in freed memory."""
-    outputs, guards, kept = _launch(kernel, case, NANS)
-    again, _, kept_again = _launch(kernel, case, LARGE)
+    """The candidate first: it must not find the twin's result in freed memory. Where launches share memory they share
+    it here."""
+    shared = {} if kernel.workspace is None else {"workspace": kernel.workspace(case.inputs)}
+    outputs, guards, kept = _launch(kernel, case, NANS, shared)
+    again, _, kept_again = _launch(kernel, case, LARGE, shared)
     read, unsteady = 0, 0
     if _distance(outputs, again):
-        unsteady = _distance(outputs, _launch(kernel, case, NANS)[0])
+        unsteady = _distance(outputs, _launch(kernel, case, NANS, shared)[0])
         read = 0 if unsteady else _distance(outputs, again)
     plain = kernel.twin(**_cloned(case.inputs, torch.Tensor.clone))
     reference = kernel.twin(**_cloned(case.inputs, _widened))
@@ -159,11 +161,13 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
     return _Run(outputs, plain, reference, found)
 
 
-def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> tuple[Outputs, Mapping[str, Guarded], Outputs]:
+def _launch(
+    kernel: Kernel, case: OpCase, poison: Poison, shared: Mapping[str, Any]
+) -> tuple[Outputs, Mapping[str, Guarded], Outputs]:
     """(outputs as they were right after the call, guards, the tensors that the call returned)."""
     arguments, guards = place(case.inputs, poison)
     with _unwritten_memory_filled():
-        returned = dict(kernel.launch(**arguments))
+        returned = dict(kernel.launch(**arguments, **shared))
     return {name: value.clone() for name, value in returned.items()}, guards, returned
 
 
@@ -176,7 +180,7 @@ def _alone(kernel: Kernel, case: OpCase, outputs: Outputs) -> Check:
     """The last row by itself, against what it was in company."""
     rows = _rows(kernel, case)
     last = {name: case.inputs[name][-1:] for name in kernel.batch_invariant}
-    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS)[0]
+    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS, {})[0]
     judged = [name for name, y in outputs.items() if name not in kernel.mutates and y.shape[0] == rows]
     return _count(kernel, case.name, "batch", sum(mismatches(alone[n], outputs[n][-1:].clone())[0] for n in judged))
 

@@ -29,6 +29,7 @@ def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor
     bench = _Bench(model, generated, wide, plain, stepwise)
     return [
         *bench.hit(),
+        *bench.abandoned(),
         bench.decoded(),
         *bench.parted(),
         *bench.evicted(),
@@ -54,6 +55,14 @@ class _Bench:
         prefixes = self.pool(2)
         self.warm(prefixes, self.tokens[:, : self.start])
         return self.rest(prefixes, "prefix hit against cold", self.start)
+
+    def abandoned(self) -> list[Check]:
+        """Another row opened the whole of our tokens and was closed when only the prompt was computed."""
+        prefixes = self.pool(2)
+        cache, matched = self.open(prefixes, self.tokens)
+        self.model(self.tokens[:, matched : self.start], cache)
+        prefixes.close(cache)
+        return self.rest(prefixes, "prefix of a prompt closed before its end", self.start)
 
     def decoded(self) -> Check:
         """The first token comes from a hit that leaves one token to compute, the others are decoded."""

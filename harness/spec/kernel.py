@@ -73,6 +73,9 @@ class Kernel:
     none where it promises nothing. Judged on every new output whose first axis is as long."""
     inapplicable: Mapping[str, str] = field(default_factory=dict)
     """Items of the fixed menu (`harness.parity.op.ITEMS`) that its contract does not admit, each with the reason."""
+    workspace: Callable[[Mapping[str, Any]], Any] | None = None
+    """Inputs -> what the launches of one model share, given as the argument `workspace`: whatever one leaves there, the
+    next must work. None where a launch needs no such memory."""
     far: OpMenu | None = None
     """Cases whose offsets pass 2^31 elements, which only a device has the memory for."""
     launches: Callable[[], int] | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,3 +37,9 @@ class Workspace:
                 f"this launch needs {floats} partial results and {tickets} tickets, the workspace has "
                 f"{self.partials.numel()} and {self.tickets.numel()}: it would write past their end"
             )
+
+
+def ample(inputs: Mapping[str, Any]) -> Workspace:
+    """More than any case of a menu asks for, on the device of its tensors."""
+    device = next(value.device for value in inputs.values() if isinstance(value, Tensor))
+    return Workspace.allocate(2**20, 2**12, device)

@@ -140,6 +140,17 @@ def _images_unseen(prefixes: Any) -> None:
     prefixes.symbols = lambda tokens, **seen: tokens.tolist()
 
 
+def _kept_whole(prefixes: Any) -> None:
+    """What a closed row was going to hold is kept, whether it was computed or not."""
+    closed = prefixes.close
+
+    def faulty(cache: Any, generated: Any = None) -> None:
+        cache.length = cache.capacity
+        closed(cache, generated)
+
+    prefixes.close = faulty
+
+
 def _sight_kept(prefixes: Any) -> None:
     """What images said to those before stays with a cache that is opened again."""
     opened = prefixes.open
@@ -174,6 +185,7 @@ PREFIX_MUTANTS = (
     pool("blocks in use evicted", _not_held),
     pool("kept blocks given away", _free_and_kept),
     pool("one slot short after a hit", _one_slot_short),
+    pool("kept before it is computed", _kept_whole),
 )
 IMAGE_PREFIX_MUTANTS = (
     *PREFIX_MUTANTS,
