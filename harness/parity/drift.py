@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,10 @@ LEAST, MOST = 0.8, 1.25
 """The ratio of our error to the plain model's behind a layer, of a build that is right."""
 
 
+NOT_FINITE = 1e9
+"""What stands for the ratio of a stream that holds NaN or infinity."""
+
+
 def free_running(model: Any, plain: Plain, inputs: ModelInputs) -> Drift | None:
     """The first layer behind which our residual stream's error, against the wide reference, is no longer that of the
     plain model; None where it always is. Experts are those that the reference chose."""
@@ -31,7 +36,7 @@ def free_running(model: Any, plain: Plain, inputs: ModelInputs) -> Drift | None:
         noise = _rms(p, r)
         ratio = _rms(o, r) / noise if noise else 1.0
         if not LEAST <= ratio <= MOST:
-            return Drift(layer=index, ratio=ratio)
+            return Drift(layer=index, ratio=ratio if math.isfinite(ratio) else NOT_FINITE)
     return None
 
 

@@ -20,6 +20,8 @@ from harness.spec.model import ModelSpec
 from harness.spec.optimization import Receipt, Target
 
 Progress = Callable[[float, str], None]
+OPS_SHARE = 0.3
+"""Of the work of a proof."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,8 @@ def prove(
 ) -> Proof:
     """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
     began = time.perf_counter()
-    progress(0.0, "kernels against their eager twins")
-    checks = _ops(spec, stack, target, source.seed)
-    progress(0.3, "fp32 layers and logits")
+    checks = _ops(spec, stack, target, source.seed, progress)
+    progress(OPS_SHARE, "fp32 layers and logits")
     single = Bench.fp32(spec, source, stack, target, extent)
     checks += chain.from_iterable(single.in_fp32())
     found = single.divergence
@@ -62,17 +63,17 @@ def _release(target: Target) -> None:
         torch.cuda.empty_cache()
 
 
-def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int) -> list[Check]:
+def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int, progress: Progress) -> list[Check]:
     if target.kernels == "none" or target.rank:
         # Ranks launch the same kernels: one judges them.
         return []
-    drawn = seed_after_code(spec, seed)
-    return [
-        check
-        for kernel in kernels_of(spec, stack)
-        for dtype in judged_dtypes(kernel, target.dtype)
-        for check in _on_every_case(kernel, dtype, target, drawn)
-    ]
+    drawn, checks = seed_after_code(spec, seed), list[Check]()
+    kernels = kernels_of(spec, stack)
+    for done, kernel in enumerate(kernels):
+        progress(OPS_SHARE * done / len(kernels), f"kernel {kernel.name} against its eager twin")
+        for dtype in judged_dtypes(kernel, target.dtype):
+            checks += _on_every_case(kernel, dtype, target, drawn)
+    return checks
 
 
 def _on_every_case(kernel: Kernel, dtype: torch.dtype, target: Target, seed: int) -> list[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -136,15 +136,14 @@ def cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -
 
 
 def _run(kernel: Kernel, case: OpCase) -> _Run:
-    """The candidate first: it must not find the twin's result in freed memory. Where launches share memory they share
-    it here."""
-    shared = {} if kernel.workspace is None else {"workspace": kernel.workspace(case.inputs)}
-    outputs, guards, kept = _launch(kernel, case, NANS, shared)
-    again, _, kept_again = _launch(kernel, case, LARGE, shared)
+    """The candidate first: it must not find the twin's result in freed memory."""
     read, unsteady = 0, 0
-    if _distance(outputs, again):
-        unsteady = _distance(outputs, _launch(kernel, case, NANS, shared)[0])
-        read = 0 if unsteady else _distance(outputs, again)
+    with kernel.sharing(case.inputs) if kernel.sharing else nullcontext():
+        outputs, guards, kept = _launch(kernel, case, NANS)
+        again, _, kept_again = _launch(kernel, case, LARGE)
+        if _distance(outputs, again):
+            unsteady = _distance(outputs, _launch(kernel, case, NANS)[0])
+            read = 0 if unsteady else _distance(outputs, again)
     plain = kernel.twin(**_cloned(case.inputs, torch.Tensor.clone))
     reference = kernel.twin(**_cloned(case.inputs, _widened))
     changes = {name: guard.changes() for name, guard in guards.items()}
@@ -161,13 +160,11 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
     return _Run(outputs, plain, reference, found)
 
 
-def _launch(
-    kernel: Kernel, case: OpCase, poison: Poison, shared: Mapping[str, Any]
-) -> tuple[Outputs, Mapping[str, Guarded], Outputs]:
+def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> tuple[Outputs, Mapping[str, Guarded], Outputs]:
     """(outputs as they were right after the call, guards, the tensors that the call returned)."""
     arguments, guards = place(case.inputs, poison)
     with _unwritten_memory_filled():
-        returned = dict(kernel.launch(**arguments, **shared))
+        returned = dict(kernel.launch(**arguments))
     return {name: value.clone() for name, value in returned.items()}, guards, returned
 
 
@@ -180,7 +177,7 @@ def _alone(kernel: Kernel, case: OpCase, outputs: Outputs) -> Check:
     """The last row by itself, against what it was in company."""
     rows = _rows(kernel, case)
     last = {name: case.inputs[name][-1:] for name in kernel.batch_invariant}
-    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS, {})[0]
+    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS)[0]
     judged = [name for name, y in outputs.items() if name not in kernel.mutates and y.shape[0] == rows]
     return _count(kernel, case.name, "batch", sum(mismatches(alone[n], outputs[n][-1:].clone())[0] for n in judged))
 

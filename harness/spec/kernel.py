@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -73,9 +74,9 @@ class Kernel:
     none where it promises nothing. Judged on every new output whose first axis is as long."""
     inapplicable: Mapping[str, str] = field(default_factory=dict)
     """Items of the fixed menu (`harness.parity.op.ITEMS`) that its contract does not admit, each with the reason."""
-    workspace: Callable[[Mapping[str, Any]], Any] | None = None
-    """Inputs -> what the launches of one model share, given as the argument `workspace`: whatever one leaves there, the
-    next must work. None where a launch needs no such memory."""
+    sharing: Callable[[Mapping[str, Any]], AbstractContextManager[None]] | None = None
+    """Inputs -> while open, launches leave their partial results in one place, as those of one model do; None where a
+    launch leaves nothing behind."""
     far: OpMenu | None = None
     """Cases whose offsets pass 2^31 elements, which only a device has the memory for."""
     launches: Callable[[], int] | None = None

@@ -193,8 +193,7 @@ def decode_attention(
     if columns > 1 and page_tokens % shape.block_n:
         raise ValueError(f"blocks of {shape.block_n} keys would cross pages of {page_tokens}")
     size = needs(batch, heads, kv_heads, head_dim, shape.splits)
-    workspace = workspace or Workspace.allocate(*size, q.device)
-    workspace.require(*size)
+    workspace = Workspace.of(workspace, *size, q.device)
     out = torch.empty(batch, 1, heads, head_dim, dtype=q.dtype, device=q.device)
     attention_kernel[(shape.splits, kv_heads, batch)](
         q,

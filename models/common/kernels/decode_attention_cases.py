@@ -28,7 +28,7 @@ from models.common.kernels.decode_attention import (
     decode_attention,
     default_shape,
 )
-from models.common.kernels.workspace import ample
+from models.common.kernels.workspace import shared
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 INTEGERS = (
@@ -155,7 +155,7 @@ def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
 DECODE_ATTENTION = Kernel(
     name="decode_attention",
     launch=decode_attention,
-    workspace=ample,
+    sharing=shared,
     twin=paged_attention,
     menu=menu,
     cost=cost,

@@ -120,8 +120,7 @@ def _launch(
         _vector(x, weight, scales, bias, out, epilogue, shape)
         return out
     size = needs(m, n, shape, paired)
-    workspace = workspace or Workspace.allocate(*size, x.device)
-    workspace.require(*size)
+    workspace = Workspace.of(workspace, *size, x.device)
     matrix_kernel[(triton.cdiv(n, shape.block_n), shape.split_k)](
         x,
         weight,

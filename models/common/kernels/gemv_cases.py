@@ -14,7 +14,7 @@ from models.common.kernels import values
 from models.common.kernels.gemv import GemvShape, block_rows, constants, default_shape, gemv, gemv_swiglu
 from models.common.kernels.gemv_loops import matrix_kernel, vector_kernel
 from models.common.kernels.menu_items import PLAIN_ROWS, items
-from models.common.kernels.workspace import ample
+from models.common.kernels.workspace import shared
 from models.common.linear import project, project_swiglu
 
 SIZES = ((1, 320, 67), (1, 2560, 5), (2, 300, 16), (3, 320, 17), (16, 512, 31), (17, 640, 16), (64, 264, 33))
@@ -163,7 +163,7 @@ INAPPLICABLE = {**PLAIN_ROWS, "far": "no matrix of a model has 2^31 elements, an
 GEMV = Kernel(
     name="gemv",
     launch=gemv,
-    workspace=ample,
+    sharing=shared,
     twin=project,
     menu=_menu(True, 1),
     cost=cost,
@@ -175,7 +175,7 @@ GEMV = Kernel(
 GEMV_SWIGLU = Kernel(
     name="gemv_swiglu",
     launch=gemv_swiglu,
-    workspace=ample,
+    sharing=shared,
     twin=project_swiglu,
     menu=_menu(False, 2),
     cost=swiglu_cost,

@@ -25,7 +25,7 @@ from models.common.kernels.int4_loops import int4_matrix_kernel, int4_vector_ker
 from models.common.kernels.menu_items import PLAIN_ROWS, items
 from models.common.kernels.quantized_gemv import constants, default_shape, gemv_int4
 from models.common.kernels.types import pointer
-from models.common.kernels.workspace import ample
+from models.common.kernels.workspace import shared
 from models.common.quantized import FP8, INT4, INT8, Scheme, project_scaled, project_unpacked
 
 SIZES = ((1, 320, 67), (1, 2560, 5), (2, 300, 16), (3, 128, 33), (16, 608, 31), (17, 127, 16))
@@ -142,7 +142,7 @@ def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
     return Kernel(
         name=name,
         launch=gemv_scaled,
-        workspace=ample,
+        sharing=shared,
         twin=project_scaled,
         menu=_menu(scheme),
         cost=cost,
@@ -158,7 +158,7 @@ GEMV_FP8 = _byte_kernel("gemv_fp8", FP8, "*fp8e4nv")
 GEMV_INT4 = Kernel(
     name="gemv_int4",
     launch=gemv_int4,
-    workspace=ample,
+    sharing=shared,
     twin=project_unpacked,
     menu=_menu(INT4),
     cost=cost,

@@ -73,8 +73,7 @@ def route(
     if correction.dtype != torch.float32 or not correction.is_contiguous():
         raise ValueError("the correction must be float32 and contiguous: rounded, it would choose other experts")
     size = needs(tokens, experts)
-    workspace = workspace or Workspace.allocate(*size, x.device)
-    workspace.require(*size)
+    workspace = Workspace.of(workspace, *size, x.device)
     ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
     weights = torch.empty(tokens, chosen, dtype=torch.float32, device=x.device)
     fixed = constants(weight)

@@ -14,7 +14,7 @@ from models.common.kernels import router_loops, sigmoid_router, values
 from models.common.kernels.menu_items import NO_SOFTMAX, items
 from models.common.kernels.softmax_router_cases import DRAWN, INAPPLICABLE, all_alike
 from models.common.kernels.types import pointer
-from models.common.kernels.workspace import ample
+from models.common.kernels.workspace import shared
 from models.common.routers import sigmoid_choice
 
 GAP = 2e-4
@@ -103,7 +103,7 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
 SIGMOID_ROUTER = Kernel(
     name="sigmoid_router",
     launch=sigmoid_router.route,
-    workspace=ample,
+    sharing=shared,
     twin=sigmoid_choice,
     menu=menu,
     cost=cost,

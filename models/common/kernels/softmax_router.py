@@ -70,8 +70,7 @@ def route(x: Tensor, weight: Tensor, chosen: int, workspace: Workspace | None = 
     (tokens, k), experts = x.shape, weight.shape[0]
     check(x, weight, chosen)
     size = needs(tokens, experts)
-    workspace = workspace or Workspace.allocate(*size, x.device)
-    workspace.require(*size)
+    workspace = Workspace.of(workspace, *size, x.device)
     ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
     weights = torch.empty(tokens, chosen, dtype=x.dtype, device=x.device)
     fixed = constants(weight)

@@ -15,7 +15,7 @@ from models.common.faults import given
 from models.common.kernels import router_loops, softmax_router, values
 from models.common.kernels.menu_items import NO_MASK, UNIT_ROWS, items
 from models.common.kernels.types import pointer
-from models.common.kernels.workspace import ample
+from models.common.kernels.workspace import shared
 from models.common.routers import softmax_choice
 
 GAP = 0.06
@@ -110,7 +110,7 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
 SOFTMAX_ROUTER = Kernel(
     name="softmax_router",
     launch=softmax_router.route,
-    workspace=ample,
+    sharing=shared,
     twin=softmax_choice,
     menu=menu,
     cost=cost,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,13 @@ class Workspace:
             torch.zeros(max(tickets, 1), dtype=torch.int32, device=device),
         )
 
+    @classmethod
+    def of(cls, given: Workspace | None, floats: int, tickets: int, device: torch.device) -> Workspace:
+        """What a launch was given or shares with others, and one of its own otherwise. Raises as `require` does."""
+        found = given or _shared.get() or cls.allocate(floats, tickets, device)
+        found.require(floats, tickets)
+        return found
+
     def require(self, floats: int, tickets: int) -> None:
         """Raises ValueError when a launch would write past either buffer."""
         if floats > self.partials.numel() or tickets > self.tickets.numel():
@@ -39,7 +48,16 @@ class Workspace:
             )
 
 
-def ample(inputs: Mapping[str, Any]) -> Workspace:
-    """More than any case of a menu asks for, on the device of its tensors."""
+_shared: ContextVar[Workspace | None] = ContextVar("shared workspace", default=None)
+
+
+@contextmanager
+def shared(inputs: Mapping[str, Any]) -> Iterator[None]:
+    """While open, launches that are given no workspace take one and the same, ample for any case of a menu, on the
+    device of `inputs`."""
     device = next(value.device for value in inputs.values() if isinstance(value, Tensor))
-    return Workspace.allocate(2**20, 2**12, device)
+    token = _shared.set(Workspace.allocate(2**20, 2**12, device))
+    try:
+        yield
+    finally:
+        _shared.reset(token)
