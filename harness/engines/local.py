@@ -195,7 +195,8 @@ class LocalEngine:
             return fragment.ended("killed", sent, f"{name}: killed from outside, often {why}", end.tail)
         written = fragment.read(left) if left.exists() else None
         if written is None or (end.code != 0 and written.status == "passed"):
-            return fragment.ended("crashed", _how(end.code), f"{name}: {_last_line(end.tail)}", end.tail)
+            at = f", at `{told.last}`" if told.last else ""
+            return fragment.ended("crashed", _how(end.code), f"{name}{at}: {_last_line(end.tail)}", end.tail)
         return written
 
 

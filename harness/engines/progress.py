@@ -39,10 +39,13 @@ class Told:
     def __init__(self, shared: Shared, case: Case) -> None:
         self._to = shared
         self._before = f"{case.label()}: " if shared.named else ""
+        self.last = ""
+        """What the part that runs last said that it does; nothing before it said anything."""
         with shared.lock:
             shared.progress.begin(case)
 
     def part(self, name: str) -> None:
+        self.last = ""
         with self._to.lock:
             self._to.progress.part(self._before + name)
 
@@ -50,6 +53,7 @@ class Told:
         """A line of the worker's output."""
         match = PROGRESS.match(line)
         if match:
+            self.last = match[2]
             with self._to.lock:
                 self._to.progress.say(min(1.0, float(match[1])), self._before + match[2])
 

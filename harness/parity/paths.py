@@ -53,7 +53,7 @@ def check_paths(
     decoded = _all(wide[:, start - 1 : -1], stepwise)
     checks = [
         _check("chunked prefill", _chunked(model, generated.inputs), whole),
-        _check("left-padded batch", _padded(model, generated.inputs), whole),
+        _check("left-padded batch", _padded(model, generated.inputs, start), whole),
         _check("one row alone", _prefill(model, generated.inputs.row(0)), _all(wide[:1], plain[:1])),
         _company(model, generated.first(COMPANY_TOKENS), wide, stepwise),
     ]
@@ -118,13 +118,15 @@ def _chunked(model: Any, inputs: ModelInputs) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _padded(model: Any, inputs: ModelInputs) -> Tensor:
-    """Row b gets batch - b tokens of left padding and everything else is shifted; the padding's logits are left out."""
+def _padded(model: Any, inputs: ModelInputs, prompt_tokens: int) -> Tensor:
+    """Row b gets batch - b tokens of left padding and everything else is shifted; the padding's logits are left out.
+    The cache is told of the prompt alone, the call runs past it."""
     tokens = inputs.tokens
     batch, length = tokens.shape
     starts = [batch - row for row in range(batch)]
     padded = torch.zeros(batch, length + batch, dtype=tokens.dtype, device=tokens.device)
     for row, start in enumerate(starts):
         padded[row, start : start + length] = tokens[row]
-    logits = model(padded, prepared(model, inputs.continued(padded), length + batch, starts))
+    told = inputs.continued(padded[:, : prompt_tokens + batch])
+    logits = model(padded, prepared(model, told, length + batch, starts))
     return torch.stack([logits[row, start : start + length] for row, start in enumerate(starts)])
