@@ -106,7 +106,7 @@ def test_a_gpu_case_sees_its_own_gpu_and_is_never_interpreted(run, make_case):
         ("crash", "crashed", "prove parity: RuntimeError: the kernel went wrong"),
         ("quiet_exit", "crashed", "it said nothing and left no fragment"),
         ("segfault", "crashed", "it said nothing"),
-        ("segfault_in_a_kernel", "crashed", "prove parity, at `kernel moe_down against its eager twin`: it said nothing"),
+        ("segfault_in_a_kernel", "crashed", "prove parity, at `kernel moe_down against its eager twin`: "),
         ("late_crash", "crashed", "prove parity"),
         ("killed", "killed", "killed from outside"),
         ("garbage", "crashed", "the worker's fragment cannot be trusted"),
