@@ -51,6 +51,9 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
             yield OpCase("peaky", {"x": peaked, "weight": weight, "chosen": chosen})
             yield OpCase("misaligned", {"x": values.misaligned(x), "weight": weight, "chosen": chosen})
             yield OpCase("sliced", {"x": values.sliced(x), "weight": weight, "chosen": chosen})
+            low = weight - 0.08
+            below = apart(tokens, low, chosen, generator, partial(values.normal, offset=1.0))
+            yield OpCase("every score below zero", {"x": below, "weight": low, "chosen": chosen})
             equal = weight.clone()
             equal[1::2] = equal[0::2]
             some = apart(2, equal[0::2].contiguous(), chosen // 2, generator)
