@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.checks import Check
+from harness.parity.generation import fed
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.prefix import PAGE_TOKENS
 from harness.parity.rules import worst
@@ -40,7 +41,7 @@ def _used(model: Any, tokens: Tensor) -> Tensor:
     for _ in range(2):
         model(torch.zeros_like(tokens)[:, :-DECODED], cache, keep=1)
         cache.rewind(0)
-    return _told(model, tokens, cache, 0)
+    return fed(model, tokens, cache, 0, tokens.shape[1] - DECODED, model.decode)
 
 
 def _reopened(model: Any, tokens: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def _reopened(model: Any, tokens: Tensor) -> Tensor:
         model(prompt[:, matched:-DECODED], cache, keep=1)
         prefixes.close(cache)
     cache, matched = prefixes.open(tokens, length)
-    ours = _told(model, tokens, cache, matched)
+    ours = fed(model, tokens, cache, matched, length - DECODED, model.decode)
     prefixes.close(cache)
     return ours
 
@@ -64,11 +65,3 @@ def _others(tokens: Tensor, shared: int) -> Iterator[Tensor]:
     for token in (0, 1):
         end = torch.full_like(tokens[:, shared:], token)
         yield torch.cat((tokens[:, :shared], end), dim=1)
-
-
-def _told(model: Any, tokens: Tensor, cache: Any, held: int) -> Tensor:
-    """The prompt behind the `held` tokens of it that the cache holds, then the last tokens one by one."""
-    steps = [model(tokens[:, held:-DECODED], cache, keep=1)[:, -1]]
-    for step in range(tokens.shape[1] - DECODED, tokens.shape[1] - 1):
-        steps.append(model.decode(tokens[:, step : step + 1], cache).clone())
-    return torch.stack(steps, dim=1)

@@ -96,9 +96,15 @@ def _endless(model: Any) -> Iterator[None]:
 
 def forced(model: Any, generated: Generated, decode: Any) -> Tensor:
     """Our logits [B, new, vocab] when every step is fed the reference's token."""
-    tokens, start = generated.tokens, generated.prompt_tokens
+    tokens = generated.tokens
     cache = prepared(model, generated.prompt, tokens.shape[1])
-    steps = [model(tokens[:, :start], cache, keep=1)[:, -1]]
+    return fed(model, tokens, cache, 0, generated.prompt_tokens, decode)
+
+
+def fed(model: Any, tokens: Tensor, cache: Any, held: int, start: int, decode: Any) -> Tensor:
+    """Our logits [B, T - start, vocab] when tokens [B, T] come up to `start` at once and then one by one. The cache
+    holds the first `held` of them."""
+    steps = [model(tokens[:, held:start], cache, keep=1)[:, -1]]
     for step in range(start, tokens.shape[1] - 1):
         steps.append(decode(tokens[:, step : step + 1], cache).clone())
     return torch.stack(steps, dim=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.checks import Check
 from harness.inputs import reopened
 from harness.parity.exact import differs
-from harness.parity.generation import Generated
+from harness.parity.generation import Generated, fed
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.rules import worst
 
@@ -70,13 +70,11 @@ class _Bench:
         prompt = self.tokens[:, : self.start]
         self.warm(prefixes, prompt)
         cache, matched = self.open(prefixes, prompt)
-        steps = [self.model(prompt[:, matched:], cache, keep=1)[:, -1]]
         end = min(self.start + DECODED, self.length - 1)
-        for step in range(self.start, end):
-            steps.append(self.model.decode(self.tokens[:, step : step + 1], cache).clone())
+        steps = fed(self.model, self.tokens[:, : end + 1], cache, matched, self.start, self.model.decode)
         prefixes.close(cache)
-        wide, plain = self.wide[:, self.start - 1 : end], self.stepwise[:, : len(steps)]
-        return _judge("decode after a prefix hit", torch.stack(steps, 1), wide, plain)
+        wide, plain = self.wide[:, self.start - 1 : end], self.stepwise[:, : steps.shape[1]]
+        return _judge("decode after a prefix hit", steps, wide, plain)
 
     def parted(self) -> list[Check]:
         """Cached rows agree with ours up to the middle of a block: theirs must stay what they were."""

@@ -280,3 +280,28 @@ def test_a_failure_tells_along_which_axis_which_indices_are_wrong() -> None:
     checks = judge(wrong, plain.double(), plain, level="layer", subject="layer 0", name="made")
     assert span(checks).split(" ", 2)[::2] == ["axis=1", "(4 of 40 wrong, 8 to 11)"]
     assert span(judge(plain, plain.double(), plain, level="layer", subject="layer 0", name="made")) == ""
+
+
+@pytest.mark.parametrize(
+    ("reference", "plain", "candidate", "wrong"),
+    [
+        (-65518.5, -torch.inf, -torch.inf, 0),
+        (65521.0, 65504.0, 65504.0, 0),
+        (-65518.5, -torch.inf, torch.inf, 1),
+        (-65518.5, -65504.0, -torch.inf, 1),
+        (60000.0, torch.inf, torch.inf, 1),
+        (65521.0, 65504.0, 3.0, 1),
+        (1.0, torch.nan, torch.nan, 1),
+    ],
+)
+def test_overflow_is_forgiven_beside_the_largest_number_alone_and_as_plain_code_has_it(
+    reference, plain, candidate, wrong
+):
+    values = torch.linspace(-1, 1, 64, dtype=torch.float64)
+
+    def beside(x, dtype=torch.float16):
+        return torch.cat((values, torch.tensor([x], dtype=torch.float64))).to(dtype)
+
+    found = judge(beside(candidate), beside(reference, torch.float64), beside(plain), level="op", subject="k", name="o")
+    (mask,) = (check for check in found if check.rule == "mask")
+    assert mask.error == wrong
