@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.case import Case
 from harness.engines.fragment import Fragment
 from harness.errors import RecordError, UserError
+from harness.extent import extent_of
 from harness.record import Environment, StandingProof
 from harness.run_file import read_file
 
@@ -52,8 +53,9 @@ def read(path: Path, environment: Environment) -> Proofs:
 
 
 def _proven(case: Case) -> str:
-    """What a proof depends on: everything but how the case is timed."""
-    return case.model_dump_json(exclude={"timing", "arms", "deadline_s"})
+    """What a proof depends on: everything but how the case is timed, and of its workload what the proof is fed."""
+    asked = case.model_dump_json(exclude={"timing", "arms", "deadline_s", "workload"})
+    return f"{asked} {extent_of(case)} {case.workload.dtype}"
 
 
 def _code(environment: Environment) -> tuple[str, str]:

@@ -18,11 +18,11 @@ from harness.aot import compile_elsewhere
 from harness.case import Case
 from harness.engines.fragment import REPRODUCER, Fragment
 from harness.errors import UserError
+from harness.extent import extent_of
 from harness.kill_matrix import KillMatrix
 from harness.measure import Timing, time_case
 from harness.mutants.part import Trial, judge_ranks, kill_matrix
 from harness.parity.backends import exact_convolutions
-from harness.parity.bench import Extent
 from harness.parity.capture import capture
 from harness.parity.gate import Proof, prove
 from harness.precompile import precompile
@@ -30,10 +30,6 @@ from harness.provenance import provenance
 from harness.record import Failure, ReceiptNote
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import KernelMode, Target
-
-CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
-GPU_PROMPT_BUDGET = 4096
-"""Prompt tokens of a proof over all rows: enough for several key blocks, small enough for logits in float32."""
 
 
 def target_of(case: Case, part: str, rank: int, world: int) -> Target:
@@ -44,23 +40,15 @@ def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
 
 
-def extent_of(case: Case, target: Target) -> Extent:
-    if target.kernels == "interpreted":
-        return CPU_EXTENT
-    batch = case.workload.batch
-    room = max(32, GPU_PROMPT_BUDGET // batch)
-    return Extent(batch, min(case.workload.prompt_tokens, room, 1024))
-
-
 def run_prove(case: Case, spec: ModelSpec, source: build.Source, target: Target, out: Path) -> Fragment:
     """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
-    proof = prove(spec, source, case.optimizations, target, extent_of(case, target), say)
+    proof = prove(spec, source, case.optimizations, target, extent_of(case), say)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
-        extent = extent_of(case, target)
+        extent = extent_of(case)
         saved = capture(spec, source, case.size, case.optimizations, target, extent, proof.parity)
         if saved is not None:
             saved.save(out.with_name(f"{out.stem}{REPRODUCER}"))
@@ -101,7 +89,7 @@ def run_mutants(case: Case, argv: list[str], world: int) -> Fragment:
 
 
 def _trial(case: Case, target: Target) -> Trial:
-    return Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case, target))
+    return Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case))
 
 
 def _blocks(most: int) -> Callable[[int, float], None]:

@@ -41,6 +41,13 @@ def _writes_beside(_: dict[str, Tensor], inputs: Mapping[str, Any], kernel: Kern
     beside(_first(inputs, kernel)).fill_(3.0)
 
 
+def _writes_past(outputs: dict[str, Tensor], _: Mapping[str, Any], __: Kernel, fresh: list[str]) -> None:
+    """Into memory that is someone else's where nothing guards the answer: an answer made anew here is guarded."""
+    y = torch.empty_like(outputs[fresh[0]]).copy_(outputs[fresh[0]])
+    beside(y).fill_(3.0)
+    outputs[fresh[0]] = y
+
+
 def _reads_beside(outputs: dict[str, Tensor], inputs: Mapping[str, Any], kernel: Kernel, fresh: list[str]) -> None:
     outputs[fresh[0]].view(-1)[-1:] += 0 * beside(_first(inputs, kernel))
 
@@ -151,6 +158,7 @@ def _contiguous(launch: Launch, kernel: Kernel, fresh: list[str]) -> Launch:
 DEEDS: tuple[tuple[str, str, Callable[..., Launch]], ...] = (
     ("input mutated", "memory", _around(_mutates)),
     ("writes out of bounds", "memory", _around(_writes_beside)),
+    ("writes past its answer", "memory", _around(_writes_past)),
     ("reads out of bounds", "memory", _around(_reads_beside)),
     ("reads out of bounds, ignoring NaN", "memory", _around(_reads_quietly)),
     ("answer in an input's memory", "memory", _around(_aliased)),

@@ -11,10 +11,11 @@ import torch
 
 from harness import build
 from harness.errors import HarnessError
+from harness.extent import Extent
 from harness.inputs import prepared
 from harness.kill_matrix import MODEL, MutantOutcome
 from harness.mutants.verdict import Seen, first_seen
-from harness.parity.bench import Bench, Extent
+from harness.parity.bench import Bench
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.rules import relative_frobenius
 from harness.spec.model import ModelSpec

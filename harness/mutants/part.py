@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness import build, registry
+from harness.extent import Extent
 from harness.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
 from harness.parity.backends import exact_convolutions
-from harness.parity.bench import Extent
 from harness.parity.op import judged_dtypes, kernels_of, seed_after_code
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness import build, inputs
 from harness.checks import Check, Divergence, Drift
+from harness.extent import Extent
 from harness.parity.again import check_again
 from harness.parity.drift import free_running
 from harness.parity.generation import Generated, check_generation, forced, generate
@@ -23,6 +24,7 @@ from harness.parity.op import kernels_of
 from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
 from harness.parity.prefix import check_prefixes
+from harness.parity.rotary import check_rotary
 from harness.parity.routing import Routes, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
@@ -38,15 +40,6 @@ FP32_STEPS = 4
 """Tokens at the end of the fp32 prompt, at most, that are also decoded one by one."""
 IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much is fed to the proof."""
-
-    batch: int
-    prompt_tokens: int
-    new_tokens: int = 64
 
 
 @dataclass(frozen=True)
@@ -101,6 +94,7 @@ class Bench:
         whole prompts and of single steps."""
         known = self._single
         yield self._seen(known.inputs)
+        yield self._turns(known.inputs)
         yield self._layers(known.inputs)
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
         start = _end_of_text(known.inputs, FP32_STEPS)
@@ -117,6 +111,7 @@ class Bench:
         with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
             prompt = self.prompt("target")
             yield self._seen(prompt)
+            yield self._turns(prompt)
             yield self._layers(prompt)
             known, generated = self._reduced, self._generated
             yield self._longest(known.inputs)
@@ -218,6 +213,11 @@ class Bench:
         if vision is None:
             return []
         checks = check_vision(self.model, self.plain, vision, vision.parts(self.source.config), prompt)
+        self.divergence = self.divergence or first_broken(checks)
+        return checks
+
+    def _turns(self, prompt: ModelInputs) -> list[Check]:
+        checks = [check_rotary(self.model, self.plain, prompt, self.source.seed)]
         self.divergence = self.divergence or first_broken(checks)
         return checks
 

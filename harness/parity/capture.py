@@ -12,7 +12,8 @@ from torch import Tensor
 
 from harness import build
 from harness.checks import Check, Parity
-from harness.parity.bench import Bench, Extent
+from harness.extent import Extent
+from harness.parity.bench import Bench
 from harness.parity.layer import run_layer
 from harness.parity.op import cases, kernels_of, seed_after_code
 from harness.parity.reproducer import Asked, Layout, Reproducer

@@ -12,7 +12,8 @@ import torch
 
 from harness import build
 from harness.checks import Check, NotJudged, Parity
-from harness.parity.bench import Bench, Extent, dtype_name, first_broken
+from harness.extent import Extent
+from harness.parity.bench import Bench, dtype_name, first_broken
 from harness.parity.loss import unjudged_loss
 from harness.parity.op import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
 from harness.spec.kernel import Kernel

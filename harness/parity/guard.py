@@ -1,13 +1,15 @@
-"""Inputs in the middle of poisoned memory: what a kernel reads or writes beside its tensors shows."""
+"""Tensors in the middle of poisoned memory: what a kernel reads or writes beside its inputs, and beside what it makes
+itself, shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import HarnessError
 from harness.parity.exact import bits
@@ -77,6 +79,48 @@ class Guarded:
         inside = int(mine.count_nonzero())
         mine.fill_(False)
         return inside, int(changed.count_nonzero())
+
+
+class Made(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While open, every tensor made empty or of one value is a guarded one: outputs and workspaces of a kernel."""
+
+    _makers = frozenset(
+        {
+            torch.ops.aten.empty.memory_format,
+            torch.ops.aten.empty_strided.default,
+            torch.ops.aten.empty_like.default,
+            torch.ops.aten.new_empty.default,
+            torch.ops.aten.new_empty_strided.default,
+            torch.ops.aten.zeros.default,
+            torch.ops.aten.zeros_like.default,
+            torch.ops.aten.new_zeros.default,
+            torch.ops.aten.full.default,
+            torch.ops.aten.full_like.default,
+            torch.ops.aten.new_full.default,
+        }
+    )
+
+    def __init__(self, poison: Poison) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.poison = poison
+        self.guards: list[Guarded] = []
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func not in self._makers or not out.numel() or out.device.type == "meta":
+            return out
+        self.guards.append(Guarded(out, self.poison))
+        return self.guards[-1].tensor
+
+    def overrun(self, outputs: Mapping[str, Tensor]) -> Iterator[tuple[str, int]]:
+        """What was written beside a tensor, as far as any was: the name of the output that lies in it, or its shape,
+        and how many elements."""
+        for guard in self.guards:
+            if outside := guard.changes()[1]:
+                names = [name for name, output in outputs.items() if guard.owns(output)]
+                yield names[0] if names else f"workspace {tuple(guard.tensor.shape)}", outside
 
 
 def place(inputs: Mapping[str, Any], poison: Poison) -> tuple[dict[str, Any], dict[str, Guarded]]:

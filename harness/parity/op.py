@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.checks import Check
 from harness.errors import HarnessError
 from harness.parity.exact import mismatches
-from harness.parity.guard import LARGE, NANS, Guarded, Poison, place
+from harness.parity.guard import LARGE, NANS, Guarded, Made, Poison, place
 from harness.parity.rules import judge, worst
 from harness.provenance import kernel_sources
 from harness.spec.kernel import Kernel, OpCase
@@ -63,11 +63,11 @@ def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
     """Judge `kernel` on its whole menu: one check per case and output (the worst rule), one per case and guard, and
     two about the judgment itself.
 
-    Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave, `halo write`
-    and `halo read` beside an input, `determinism` between two calls on equal inputs, `memory` an output that is an
-    input, an earlier output, or not laid out densely where the twin's is; where a kernel promises it, `batch` the
-    elements of the last row that differ when it is alone, in the first case of several. The first case is drawn again
-    from another seed, so that a result remembered by shape shows.
+    Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave, `halo write` and
+    `halo read` beside an input, an output or a workspace, `determinism` between two calls on equal inputs, `memory` an
+    output that is an input, an earlier output, or not laid out densely where the twin's is; where a kernel promises it,
+    `batch` the elements of the last row that differ when it is alone, in the first case of several. The first case is
+    drawn again from another seed, so that a result remembered by shape shows.
 
     `sensitivity` counts which of an all-zeros and a shuffled output no case would have rejected; `reference` counts
     outputs whose float64 reference never left float32, and so could not judge it.
@@ -139,17 +139,18 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
     """The candidate first: it must not find the twin's result in freed memory."""
     read, unsteady = 0, 0
     with kernel.sharing(case.inputs) if kernel.sharing else nullcontext():
-        outputs, guards, kept = _launch(kernel, case, NANS)
-        again, _, kept_again = _launch(kernel, case, LARGE)
-        if _distance(outputs, again):
-            unsteady = _distance(outputs, _launch(kernel, case, NANS)[0])
-            read = 0 if unsteady else _distance(outputs, again)
+        first, second = _launch(kernel, case, NANS), _launch(kernel, case, LARGE)
+        if _distance(first.outputs, second.outputs):
+            unsteady = _distance(first.outputs, _launch(kernel, case, NANS).outputs)
+            read = 0 if unsteady else _distance(first.outputs, second.outputs)
     plain = kernel.twin(**_cloned(case.inputs, torch.Tensor.clone))
     reference = kernel.twin(**_cloned(case.inputs, _widened))
-    changes = {name: guard.changes() for name, guard in guards.items()}
+    changes = {name: guard.changes() for name, guard in first.guards.items()}
     written = [name for name, (inside, _) in changes.items() if inside and name not in kernel.mutates]
     halo = {name: outside for name, (_, outside) in changes.items() if outside}
-    misplaced = [*_misplaced(kernel, kept, guards, plain), *_reused(kernel, kept, kept_again)]
+    # Two poisons: what was written may look like one of them.
+    halo |= {**second.overrun, **first.overrun}
+    misplaced = [*_misplaced(kernel, first, plain), *_reused(kernel, first.returned, second.returned)]
     found = (
         _count(kernel, case.name, "inputs", sum(changes[name][0] for name in written), ", ".join(written)),
         _count(kernel, case.name, "halo write", sum(halo.values()), ", ".join(halo)),
@@ -157,15 +158,30 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
         _count(kernel, case.name, "determinism", unsteady),
         _count(kernel, case.name, "memory", len(misplaced), ", ".join(misplaced)),
     )
-    return _Run(outputs, plain, reference, found)
+    return _Run(first.outputs, plain, reference, found)
 
 
-def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> tuple[Outputs, Mapping[str, Guarded], Outputs]:
-    """(outputs as they were right after the call, guards, the tensors that the call returned)."""
+@dataclass(frozen=True)
+class _Call:
+    """One launch in guarded memory."""
+
+    outputs: Outputs
+    """As they were right after the call."""
+    returned: Outputs
+    """The tensors themselves."""
+    guards: Mapping[str, Guarded]
+    """By input."""
+    overrun: Mapping[str, int]
+    """Elements written beside what the launch made itself."""
+
+
+def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> _Call:
     arguments, guards = place(case.inputs, poison)
-    with _unwritten_memory_filled():
+    made = Made(poison)
+    with _unwritten_memory_filled(), made:
         returned = dict(kernel.launch(**arguments))
-    return {name: value.clone() for name, value in returned.items()}, guards, returned
+    outputs = {name: value.clone() for name, value in returned.items()}
+    return _Call(outputs, returned, guards, dict(made.overrun(returned)))
 
 
 def _rows(kernel: Kernel, case: OpCase) -> int:
@@ -177,7 +193,7 @@ def _alone(kernel: Kernel, case: OpCase, outputs: Outputs) -> Check:
     """The last row by itself, against what it was in company."""
     rows = _rows(kernel, case)
     last = {name: case.inputs[name][-1:] for name in kernel.batch_invariant}
-    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS)[0]
+    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS).outputs
     judged = [name for name, y in outputs.items() if name not in kernel.mutates and y.shape[0] == rows]
     return _count(kernel, case.name, "batch", sum(mismatches(alone[n], outputs[n][-1:].clone())[0] for n in judged))
 
@@ -222,13 +238,13 @@ def _distance(one: Outputs, other: Outputs) -> int:
     return count
 
 
-def _misplaced(kernel: Kernel, returned: Outputs, guards: Mapping[str, Guarded], plain: Outputs) -> Iterator[str]:
-    for name, value in returned.items():
+def _misplaced(kernel: Kernel, call: _Call, plain: Outputs) -> Iterator[str]:
+    for name, value in call.returned.items():
         if name in kernel.mutates:
-            if name not in guards or not guards[name].holds(value):
+            if name not in call.guards or not call.guards[name].holds(value):
                 yield f"{name} is not the input that was to be written"
             continue
-        for source, guard in guards.items():
+        for source, guard in call.guards.items():
             if guard.owns(value):
                 yield f"{name} is a view of the input {source}"
         if name in plain and plain[name].is_contiguous() and not value.is_contiguous():

@@ -107,6 +107,12 @@ class Plain:
         batch, tokens = inputs.tokens.shape
         return torch.arange(tokens, device=inputs.tokens.device).expand(batch, -1)
 
+    def turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions [B, T], or [axes, B, T] where the model sees -> its rotary table's cos, sin [B, T, rotated]."""
+        stream = torch.empty(0, dtype=self.model.dtype, device=positions.device)
+        cos, sin = self.core.rotary_emb(stream, positions)
+        return cos, sin
+
     def tower(self) -> Any:
         return self.model.get_submodule(self._vision().tower)
 

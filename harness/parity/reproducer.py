@@ -21,7 +21,8 @@ from harness import build
 from harness.case import Frozen
 from harness.checks import Check
 from harness.errors import UserError
-from harness.parity.bench import Bench, Extent
+from harness.extent import Extent
+from harness.parity.bench import Bench
 from harness.parity.layer import check_layer
 from harness.parity.op import check_kernel, kernels_of
 from harness.parity.vision import check_vision

@@ -11,7 +11,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from harness import build, inputs
 from harness.errors import WeightsError
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.pictures import Pictures, picture
 from harness.spec.optimization import Target

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness import proofs
+from harness.case import Plan
 from harness.errors import UserError
 from harness.record import Environment, StandingProof
-from harness.run_file import read_file
+from harness.run_file import RunWriter, read_file
 
 HERE = Path(__file__).parent
 ASKED = ("-m", "+model=qwen3_4b_instruct_2507", "optimization=rotary", "report=[]", "seed=1,7")
@@ -66,6 +67,31 @@ def test_a_case_is_timed_with_the_proof_that_stands_and_a_failed_one_is_proven_a
     (digest,) = (digest for digest, record in zip(held.hashes, held.records, strict=True) if record.case.seed == 1)
     assert after[1].proof == StandingProof(run=held.run, content=digest), "by the hash of its content, not by a path"
     assert after[7].proof is None, "proven here"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "workload", "stands"),
+    [
+        ("cpu", {"batch": 32}, True),
+        ("h200", {"prompt_tokens": 32768, "name": "long_context"}, True),
+        ("h200", {"new_tokens": 0, "shared_prefix_tokens": 900}, True),
+        ("h200", {"batch": 32}, False),
+        ("h200", {"prompt_tokens": 512}, False),
+        ("h200", {"dtype": "float16"}, False),
+    ],
+)
+def test_a_proof_stands_for_every_workload_of_which_it_is_fed_the_same(
+    proven: Path, here: Environment, tmp_path: Path, hardware: str, workload: dict[str, object], stands: bool
+) -> None:
+    record = next(record for record in read_file(proven).records if record.status == "passed")
+    shape = record.case.workload.model_copy(update={"prompt_tokens": 1024, "batch": 1, "dtype": "bfloat16"})
+    case = record.case.model_copy(update={"hardware": hardware, "workload": shape})
+    moved = record.model_copy(update={"case": case, "key": case.key})
+    plan = Plan(cases=(case,), skipped=())
+    with RunWriter(tmp_path / "moved.jsonl", "moved", plan, None) as writer:
+        writer.append(moved.model_copy(update={"run": "moved", "plan": plan.hash}))
+    other = case.model_copy(update={"workload": shape.model_copy(update=workload)})
+    assert (proofs.read(tmp_path / "moved.jsonl", here).of(other) is not None) is stands
 
 
 def test_a_timed_run_is_no_proof_of_another(proven: Path, here: Environment, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness import build, registry, replay, worker
+from harness import build, extent, registry, replay, worker
 from harness.case import Case, TimingSettings, WorkloadShape
 from harness.checks import Parity
 from harness.engines.fragment import REPRODUCER, Fragment
+from harness.extent import Extent
 from harness.mutants.models import pristine
-from harness.parity.bench import Bench, Extent
+from harness.parity.bench import Bench
 from harness.parity.capture import capture
 from harness.parity.reproducer import Reproducer
 from harness.spec.model import ModelSpec
@@ -57,7 +58,7 @@ def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     )
     (folder / "case.json").write_text(case.model_dump_json())
     monkeypatch.setattr(worker.registry, "load", lambda _: wrong)
-    monkeypatch.setattr(worker, "CPU_EXTENT", Extent(2, 16, 2))
+    monkeypatch.setattr(extent, "CPU_EXTENT", Extent(2, 16, 2))
     assert worker.main([str(folder / "case.json"), "prove", str(folder / "out.json")]) == 0
     return Fragment.model_validate_json((folder / "out.json").read_text()), wrong
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from harness import build, inputs, registry
 from harness.errors import WeightsError
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target

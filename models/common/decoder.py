@@ -30,8 +30,9 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers, final norm and head over a cache. `cache_factory` makes empty caches in one of the layouts of
-    `caches` and may be replaced; `max_positions` is what the model was trained for."""
+    """Embedding, layers, final norm and head over a cache. `rotary` makes (cos, sin) of positions, `cache_factory`
+    empty caches in one of the layouts of `caches` and may be replaced; `max_positions` is what the model was trained
+    for."""
 
     def __init__(
         self,

@@ -52,6 +52,9 @@ class RotaryTable(nn.Module):
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [B, T] integer -> cos, sin [B, T, size] in the model's dtype."""
-        angles = positions.unsqueeze(-1).float() * self.inv_freq
+        return self.turned(positions.unsqueeze(-1).float() * self.inv_freq)
+
+    def turned(self, angles: Tensor) -> tuple[Tensor, Tensor]:
+        """angles [B, T, size / 2] float32 -> cos, sin [B, T, size] in the model's dtype."""
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(self.dtype), angles.sin().to(self.dtype)

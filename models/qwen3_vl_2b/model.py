@@ -119,7 +119,7 @@ class Qwen3VL(Decoder):
     def _turns(self, slots: Slots, glimpse: Glimpse | None) -> tuple[Tensor, Tensor]:
         """cos, sin [B, T, head_dim]. Past the prompt all axes are equal, and one stands for three."""
         if glimpse is not None:
-            return self.rotary.three(glimpse.positions)
+            return self.rotary(glimpse.positions)
         return self.rotary(slots.positions() + slots.offsets.long().unsqueeze(1))
 
     def layer(self, index: int, hidden: Tensor, cache: KVCache) -> Tensor:
@@ -127,7 +127,7 @@ class Qwen3VL(Decoder):
         are added behind it, by `compute`."""
         positions = None if cache.sight is None else cache.sight.positions(cache)
         slots = cache.extend(hidden.shape[1])
-        cos, sin = self._turns(slots, None) if positions is None else self.rotary.three(positions)
+        cos, sin = self._turns(slots, None) if positions is None else self.rotary(positions)
         delta, residual = self.layers[index](None, hidden, cos, sin, cache.layers[index], slots)
         return residual + delta
 

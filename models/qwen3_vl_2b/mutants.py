@@ -33,12 +33,15 @@ def _late(place: Any, _: Any, __: Any) -> Any:
 def _axes(change: Any, name: str) -> Mutant:
     """The language model's keys and queries are turned by other positions [3, B, T]."""
 
-    def plant(model: Any) -> tuple[str, ...]:
-        three = model.rotary.three
-        model.rotary.three = lambda positions: three(change(positions))
-        return ("rotary.three",)
+    return on("rotary", inputs(lambda p: (change(p) if p.dim() == 3 else p,)), name, "position")
 
-    return Mutant(name, "position", plant)
+
+def _turns_by_time(model: Any) -> tuple[str, ...]:
+    """The slowest frequency that belongs to the width turns by time: no short prompt shows it."""
+    axis = model.rotary.axis.clone()
+    axis[(axis == 2).nonzero()[-1]] = 0
+    model.rotary.axis = axis
+    return ("rotary.axis",)
 
 
 def _one_segment(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> tuple[Any, ...]:
@@ -67,6 +70,7 @@ VISION_MUTANTS: tuple[Mutant, ...] = (
     method("place", _late, "text behind images one position too far", "position"),
     _axes(lambda p: p[[0, 2, 1]], "height and width exchanged"),
     _axes(lambda p: p[:1].expand_as(p), "time on every axis"),
+    Mutant("slowest frequency of the width turned by time", "rotary", _turns_by_time),
     on("tower.embedding", inputs(_nearest), "tower: nearest position in the place of four", "vision"),
     on("tower.rotary", inputs(_exchanged), "tower: rows and columns exchanged", "rotary"),
     on("tower.blocks.0.attention.attend", inputs(_one_segment), "tower: images attend to each other", "mask"),

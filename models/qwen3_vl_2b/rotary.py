@@ -18,18 +18,19 @@ from models.qwen3_vl_2b.config import TextGeometry
 
 
 class AxisRotary(RotaryTable):
-    """Positions -> (cos, sin) [B, T, head_dim], from one axis or from three."""
+    """Positions on one axis or on three -> (cos, sin) [B, T, head_dim]."""
 
     def __init__(self, g: TextGeometry, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(g.rope_theta, g.head_dim, dtype, device)
         self.axis: Tensor
         self.register_buffer("axis", axis_of_frequency(g.sections).to(self.inv_freq.device), persistent=False)
 
-    def three(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """positions [3, B, T] integer (time, height, width) -> cos, sin [B, T, head_dim] in the model's dtype."""
-        angles = positions[self.axis].permute(1, 2, 0).float() * self.inv_freq
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions [B, T] of text, or [3, B, T] (time, height, width), integer -> cos, sin [B, T, head_dim] in the
+        model's dtype."""
+        if positions.dim() == 2:
+            return super().forward(positions)
+        return self.turned(positions[self.axis].permute(1, 2, 0).float() * self.inv_freq)
 
 
 def axis_of_frequency(sections: tuple[int, int, int]) -> Tensor:

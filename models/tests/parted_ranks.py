@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from harness import build, registry
-from harness.parity.bench import Bench, Extent
+from harness.extent import Extent
+from harness.parity.bench import Bench
 from harness.ranks import Rank, join, leave
 from harness.spec.optimization import Target
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from harness import build, registry
 from harness.checks import Check
+from harness.extent import Extent
 from harness.mutants.models import planted, pristine
 from harness.parity.again import REOPENED, USED, check_again
-from harness.parity.bench import Bench, Extent
+from harness.parity.bench import Bench
 from harness.parity.routing import our_choices
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target

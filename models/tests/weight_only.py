@@ -10,7 +10,7 @@ from torch import nn
 
 from harness import build
 from harness.checks import Parity
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.rounding import rounded
 from harness.spec.model import ModelSpec

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from harness import build, registry
-from harness.parity.bench import Bench, Extent
+from harness.extent import Extent
+from harness.parity.bench import Bench
 from harness.parity.launches import watched
 from harness.parity.op import check_kernel
 from harness.spec.kernel import Cost, Kernel, OpCase

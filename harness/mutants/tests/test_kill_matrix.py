@@ -14,11 +14,11 @@ from torch import Tensor
 from harness import build, registry
 from harness.checks import Check, Parity
 from harness.errors import HarnessError, RecordError
+from harness.extent import Extent
 from harness.kill_matrix import KillMatrix, MutantOutcome, SignOffEvidence
 from harness.mutants.faults import every
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, mutants_of
-from harness.parity.bench import Extent
 from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target

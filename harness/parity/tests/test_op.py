@@ -122,6 +122,35 @@ def test_a_write_beside_an_input(offset):
     assert failures(kernel(launch)) == {"halo write": "x"}
 
 
+@pytest.mark.parametrize("make", [torch.empty_like, torch.zeros_like, lambda x: x.new_empty(x.shape)])
+def test_a_write_past_an_output(make):
+    def launch(x):
+        y = make(x.contiguous()).copy_(blocked(x)["y"])
+        y.as_strided((2,), (1,), y.storage_offset() + y.numel()).zero_()
+        return {"y": y}
+
+    assert failures(kernel(launch)) == {"halo write": "y"}
+
+
+def test_a_write_past_a_workspace():
+    def launch(x):
+        work = torch.zeros(5, dtype=torch.int32, device=x.device)
+        work.as_strided((1,), (1,), work.storage_offset() + 5).fill_(1)
+        return blocked(x)
+
+    assert failures(kernel(launch)) == {"halo write": "workspace (5,)"}
+
+
+def test_what_lies_beside_an_output_shows_in_it():
+    def launch(x):
+        y = torch.empty_like(x.contiguous()).copy_(blocked(x)["y"])
+        beside = y.as_strided((1,), (1,), y.storage_offset() + y.numel())
+        y.view(-1)[-1:] = torch.maximum(y.view(-1)[-1:], beside.nan_to_num(-torch.inf))
+        return {"y": y}
+
+    assert "halo read" in failures(kernel(launch))
+
+
 def test_a_write_into_the_gap_between_rows():
     def sliced(dtype, device, generator):
         yield OpCase("sliced", {"x": torch.randn(3, 12, generator=generator).to(dtype)[:, :8]})

@@ -12,7 +12,7 @@ from harness.spec.mutant import Mutant
 from models.common.kv_cache import LayerCache, Slots
 from models.common.mutants.plant import at, held, inputs, on, output, replaced
 
-RELATIVE = "rotary attention depends on differences of positions, and all of a row's move alike"
+RELATIVE = "attention depends on the angle between a query and a key, and both are turned alike"
 
 
 def _identity(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,14 +183,16 @@ ROTARY_MUTANTS = (
     at("attention.rotary", _query_alone, "last layer: rotary on the query alone", "rotary", last=True),
     at("attention.rotary", _angles(lambda cos, sin: (cos, -sin)), "rotated the other way", "rotary"),
     at("attention.rotary", _angles(lambda cos, sin: (sin, cos)), "cos and sin exchanged", "rotary"),
+    at("attention.rotary", _angles(lambda cos, sin: (-cos, -sin)), "turned half a turn further", "rotary", RELATIVE),
     at("attention.rotary", _angles(_half), "half of the channels rotated", "rotary"),
     at("attention.rotary", _angles(_interleaved), "interleaved pairs rotated", "rotary"),
-    on("rotary", _position(lambda p: p + 1), "every position one too large", "position", RELATIVE),
+    on("rotary", _position(lambda p: p + 1), "every position one too large", "position"),
     on("rotary", _position(_decoding_ahead), "position one too large while decoding", "position"),
     on("rotary", _position(lambda p: p // 2), "positions of pairs", "position"),
     _frequencies(("rotary base ten times too large", lambda f: f ** (1 + 0.15))),
     _frequencies(("frequencies one percent too large", lambda f: f * 1.01)),
     _frequencies(("frequencies rounded to bfloat16", lambda f: f.bfloat16().float())),
+    _frequencies(("slowest frequency stands still", lambda f: torch.cat((f[:-1], 0 * f[-1:])))),
 )
 ATTEND_MUTANTS = (
     held("attention.attend", _scaled(1.01), "attention scale off by 1 %", "scale"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness import build
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.parity.generation import generate
 from harness.parity.plain import Plain

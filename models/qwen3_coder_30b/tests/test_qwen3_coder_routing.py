@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness import build
 from harness.checks import Divergence
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.spec.config import HFConfig
 from harness.spec.optimization import Target

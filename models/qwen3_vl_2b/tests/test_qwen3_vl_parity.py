@@ -12,7 +12,7 @@ from harness import build, inputs
 from harness.arms.arm import Shape, last_tokens
 from harness.arms.candidate import Candidate
 from harness.arms.menu import PEERS
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.parity.rules import relative_frobenius
 from harness.spec.inputs import ModelInputs
@@ -106,18 +106,18 @@ def test_a_prompt_that_ends_just_behind_an_image_is_decoded_from_there() -> None
 
 def contiguous_axes(patch: Any) -> None:
     """Frequencies turn by time, then height, then width, in three runs."""
-    before = AxisRotary.three
+    before = AxisRotary.forward
 
-    def three(self: AxisRotary, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self: AxisRotary, positions: Tensor) -> tuple[Tensor, Tensor]:
         self.axis = self.axis.sort().values
         return before(self, positions)
 
-    patch.setattr(AxisRotary, "three", three)
+    patch.setattr(AxisRotary, "forward", forward)
 
 
 def one_axis(patch: Any) -> None:
-    before = AxisRotary.three
-    patch.setattr(AxisRotary, "three", lambda self, positions: before(self, positions[:1].expand(3, -1, -1)))
+    before = AxisRotary.forward
+    patch.setattr(AxisRotary, "forward", lambda self, p: before(self, p if p.dim() == 2 else p[0]))
 
 
 def deep_feature_lost(patch: Any) -> None:

@@ -79,10 +79,10 @@ def test_frequencies_turn_by_interleaved_axes(hf: torch.nn.Module) -> None:
     positions = places(inputs, padding, G).positions
     theirs = hf.model.language_model.rotary_emb(torch.zeros(1), positions)  # type: ignore[union-attr, operator]
     rotary = AxisRotary(G.text, torch.float32, CPU)
-    for ours, reference in zip(rotary.three(positions), theirs, strict=True):
+    for ours, reference in zip(rotary(positions), theirs, strict=True):
         assert torch.equal(ours, reference)
     text = torch.arange(9).view(1, 9)
-    for ours, reference in zip(rotary(text), rotary.three(text.expand(3, 1, 9)), strict=True):
+    for ours, reference in zip(rotary(text), rotary(text.expand(3, 1, 9)), strict=True):
         assert torch.equal(ours, reference)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import build, inputs
-from harness.parity.bench import Extent
+from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target

@@ -1,0 +1,36 @@
+"""From which layer on a model that runs freely errs, whatever its error is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness import build, registry
+from harness.extent import Extent
+from harness.parity.bench import Bench
+from harness.spec.optimization import Target
+
+TARGET = Target(torch.device("cpu"), torch.float16, "none")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    spec = registry.load("qwen3_4b_instruct_2507")
+    return Bench(spec, build.Source.of(spec, "tiny", 0, None), (), TARGET, Extent(2, 16, 2))
+
+
+def test_a_right_build_does_not_drift(bench: Bench) -> None:
+    assert bench.drift() is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3.0])
+def test_the_layer_is_named_from_which_it_errs(bench: Bench, value: float) -> None:
+    down = bench.model.layers[1].mlp.down_proj
+    weight = down.weight.clone()
+    weight[0, 0] = value
+    # A parameter of its own: the reference reads the memory of the old one.
+    down.weight = torch.nn.Parameter(weight, requires_grad=False)
+    found = bench.drift()
+    assert found is not None
+    assert found.layer == 1
+    assert found.ratio > 1.25
