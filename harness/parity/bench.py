@@ -25,7 +25,7 @@ from harness.parity.paths import check_paths
 from harness.parity.plain import Plain
 from harness.parity.prefix import check_prefixes
 from harness.parity.rotary import check_rotary
-from harness.parity.routing import Routes, judge_flips, our_choices
+from harness.parity.routing import Routes, check_router, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.ranks import earliest, shared
@@ -257,11 +257,16 @@ class Bench:
         return checks
 
     def _longest(self, prompt: ModelInputs) -> list[Check]:
-        """The last layer alone on the longest sequence: so many tokens may take another way through it."""
+        """The last layer alone on the longest sequence, and its router by itself: so many tokens may take another way
+        through them."""
         index, tokens = len(self.plain) - 1, prompt.tokens.numel()
         hidden = self._shared(self.plain.layer_inputs(prompt)[index])
         name = f"residual delta {dtype_name(self.target.dtype)}, {tokens} tokens"
-        return check_layer(self.model, self.plain, index, prompt, hidden, name)
+        checks = check_layer(self.model, self.plain, index, prompt, hidden, name)
+        routed = self.plain.router_input(index, prompt, hidden)
+        if routed is not None and self.spec.routing is not None:
+            checks += check_router(self.model, routed[0], self.spec.routing, index, self._shared(routed[1]))
+        return checks
 
     def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:
         """The reference must react to its input, or agreeing with it says nothing. Images keep their places."""

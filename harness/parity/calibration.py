@@ -16,9 +16,9 @@ from harness.checks import Check, Level
 from harness.parity.backends import attention, explicit_products, masked
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.op import check_kernel
-from harness.parity.plain import Plain, wider
+from harness.parity.plain import Plain
 from harness.parity.routing import RankedRoute, reference_choice
-from harness.parity.rules import judge
+from harness.parity.rules import judge, wider
 from harness.spec.inputs import ModelInputs
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec

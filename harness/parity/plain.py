@@ -12,18 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.parity.routing import RankedRoute, Routes, reference_choice
+from harness.parity.routing import RankedRoute, Routes, gate_of, reference_choice
+from harness.parity.rules import wider
 from harness.spec.inputs import Features, ModelInputs
 from harness.spec.model import Routing
 from harness.spec.vision import Vision
 
 CAPTURED = "captured_sdpa"
 Trace = dict[str, Tensor]
-
-
-def wider(dtype: torch.dtype) -> torch.dtype:
-    """The type that references are computed in: float64 for float32, float32 for the half types."""
-    return torch.float64 if dtype == torch.float32 else torch.float32
 
 
 class Plain:
@@ -106,6 +102,21 @@ class Plain:
             return self.vision.positions(self.model, inputs)[0]
         batch, tokens = inputs.tokens.shape
         return torch.arange(tokens, device=inputs.tokens.device).expand(batch, -1)
+
+    def router_input(self, index: int, inputs: ModelInputs, hidden: Tensor) -> tuple[nn.Module, Tensor] | None:
+        """The router of layer `index`, and what it is given [N, H] where the layer is given `hidden` [B, T, H]; None of
+        a dense layer."""
+        run = self.layer(index, inputs)
+        gate = gate_of(run.layer, self.routing.reference) if self.routing else None
+        if gate is None:
+            return None
+        given: list[Tensor] = []
+        handle = gate.register_forward_pre_hook(lambda _, args: given.append(args[0].flatten(0, -2).clone()))
+        try:
+            run(hidden)
+        finally:
+            handle.remove()
+        return gate, given[0]
 
     def turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [B, T], or [axes, B, T] where the model sees -> its rotary table's cos, sin [B, T, rotated]."""

@@ -6,6 +6,7 @@ into ours.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,10 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.checks import Check
-from harness.parity.rules import judge, worst
+from harness.errors import HarnessError
+from harness.parity.rules import judge, relative_frobenius, wider, worst
 from harness.spec.model import Routing
 
 FLIP_FACTOR, FLIP_DEVIATIONS = 1.25, 3.0
+ROUTER_FLOOR, ROUTER_FACTOR = 1e-5, 3.0
+"""Relative error of a router's weights on the same input: what float32 sums in another order stay far below, and how
+many times the plain router's own."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +140,8 @@ def _remove(handles: list[Any]) -> None:
 def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int, dtype: str) -> list[Check]:
     """Experts chosen on the same layer input: another set than the reference's only where the reference's own gap is
     within twice the plain model's error; and the weights, by the op rules, where all three chose alike."""
-    chosen = wide.ids.shape[-1]
-    best = wide.ranks.topk(chosen + 1, dim=-1).values
-    gap = best[..., -2] - best[..., -1]
     allowed = 2 * (plain.ranks.to(wide.ranks.dtype) - wide.ranks).abs().amax(-1)
-    same, plain_same = _alike(ours.ids, wide.ids), _alike(plain.ids, wide.ids)
-    illegal = ~same & (gap > allowed)
+    illegal, same = _illegal(ours.ids, wide, allowed)
     places = illegal.nonzero()
     subject = f"layer {layer}"
     checks = [
@@ -155,12 +156,62 @@ def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int,
             where=f"row {int(places[0, 0])}, token {int(places[0, 1])}" if len(places) else "",
         )
     ]
-    common = same & plain_same
+    common = same & _alike(plain.ids, wide.ids)
     if bool(common.any()):
         o, p, r = (_by_id(route)[common] for route in (ours, plain, wide))
         name = f"expert weights {dtype}"
         checks.append(worst(judge(o.to(p.dtype), r, p, level="layer", subject=subject, name=name)))
     return checks
+
+
+def check_router(model: Any, gate: nn.Module, routing: Routing, index: int, x: Tensor) -> list[Check]:
+    """Our router of layer `index` by itself, on the very input x [N, H] of the reference's `gate`: what it computes in
+    float32 must be so whatever the model's dtype, which the noise of a whole layer would hide."""
+    ours_gate = gate_of(model.layers[index], routing.ours)
+    if ours_gate is None:
+        raise HarnessError(f"layer {index} of the reference chooses experts and ours has no {routing.ours}")
+    wide_gate = copy.deepcopy(gate).to(wider(x.dtype))
+    plain, wide = _chosen(gate, routing, x), _chosen(wide_gate, routing, x.to(wider(x.dtype)))
+    ids, weights = ours_gate(x)
+    noise = (plain.ranks.to(wide.ranks.dtype) - wide.ranks).abs().amax(-1)
+    illegal, common = _illegal(ids, wide, 2 * noise + ROUTER_FLOOR * wide.ranks.abs().amax(-1))
+    common &= _alike(plain.ids, wide.ids)
+    o, p, r = (_by_id(route)[common] for route in (Route(ids, weights), plain, wide))
+    error, spread = relative_frobenius(o, r), relative_frobenius(p, r)
+    subject, dtype = f"router of layer {index}", str(x.dtype).removeprefix("torch.")
+    return [
+        Check(
+            level="layer",
+            subject=subject,
+            name=f"chosen experts {dtype}",
+            rule="routing",
+            error=int(illegal.sum()),
+            noise=0,
+            limit=0,
+        ),
+        Check(
+            level="layer",
+            subject=subject,
+            name=f"expert weights {dtype}",
+            rule="relative Frobenius",
+            error=min(error, 1e9),
+            noise=spread,
+            limit=max(ROUTER_FLOOR, ROUTER_FACTOR * spread),
+        ),
+    ]
+
+
+def _chosen(gate: nn.Module, routing: Routing, x: Tensor) -> RankedRoute:
+    logits, weights, ids = gate(x)
+    return RankedRoute(ids, weights, routing.ranks(gate, logits))
+
+
+def _illegal(ids: Tensor, wide: RankedRoute, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Where `ids` are another set than the wide reference's though its gap is more than `allowed`; where they are the
+    same one."""
+    best = wide.ranks.topk(wide.ids.shape[-1] + 1, dim=-1).values
+    same = _alike(ids, wide.ids)
+    return ~same & (best[..., -2] - best[..., -1] > allowed), same
 
 
 def judge_flips(ours: Routes, plain: Routes, wide: Routes) -> Check:
@@ -183,7 +234,7 @@ def judge_flips(ours: Routes, plain: Routes, wide: Routes) -> Check:
 
 
 def _alike(ids: Tensor, others: Tensor) -> Tensor:
-    """[B, T] whether both sets are equal."""
+    """Of each token, whether both sets are equal."""
     return (ids.sort(-1).values == others.sort(-1).values).all(-1)
 
 
