@@ -81,7 +81,7 @@ class Suspects:
     def _distance(self, mutant: Mutant) -> float:
         """How far an equivalent fault moves the logits in float32. HarnessError past the limit of two right builds."""
         bench, right = self.benches[0], self.right[0]
-        prompt = bench.prompt("fp32")
+        prompt = bench.oracle.prompt("fp32")
         length = prompt.tokens.shape[1]
         mine, others = (
             model(prompt.tokens, prepared(model, prompt, length))

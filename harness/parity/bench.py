@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,21 +14,21 @@ from harness.checks import Check, Divergence, Drift
 from harness.extent import Extent
 from harness.parity.again import check_again
 from harness.parity.drift import free_running
-from harness.parity.generation import Generated, check_generation, forced, generate
+from harness.parity.generation import Generated, check_generation, forced
 from harness.parity.launches import watched
 from harness.parity.layer import check_layer, check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
-from harness.parity.loss import LOSS_ROWS, LOSS_TOKENS, judge_loss
+from harness.parity.loss import judge_loss
 from harness.parity.op import kernels_of
+from harness.parity.oracle import Known, Oracle
 from harness.parity.paths import check_paths
-from harness.parity.plain import Plain
 from harness.parity.prefix import check_prefixes
 from harness.parity.rotary import check_rotary
 from harness.parity.routing import Routes, check_router, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
-from harness.ranks import earliest, shared
-from harness.rounding import lossy, rounded
+from harness.ranks import earliest
+from harness.rounding import lossy
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -38,36 +37,21 @@ FP32_ROWS = 2
 """A fault that mixes rows needs another one to show."""
 FP32_STEPS = 4
 """Tokens at the end of the fp32 prompt, at most, that are also decoded one by one."""
-IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
-"""Most images that a row of a prompt shows, by what the prompt is for."""
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the reference says to tokens [B, T]: logits [B, T, vocab] in the wide type, the experts it chose then, and
-    the plain model's logits with those experts."""
-
-    inputs: ModelInputs
-    wide: Tensor
-    routes: Routes
-    plain: Tensor
 
 
 class Bench:
-    """The reference and the candidate side by side, in one dtype. What the reference says is computed once, so that
-    another `model` may take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where
-    several ranks hold the model each must go through all of them: one that stopped early would be waited for."""
+    """The reference and the candidate side by side, in one dtype. The oracle answers once, so that another `model` may
+    take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where several ranks hold
+    the model each must go through all of them: one that stopped early would be waited for."""
 
     def __init__(
         self, spec: ModelSpec, source: build.Source, stack: Sequence[str], target: Target, extent: Extent
     ) -> None:
         self.spec, self.source, self.stack, self.target, self.extent = spec, source, stack, target, extent
-        hf = build.reference(spec, source, target.dtype, target.device)
-        self.unrounded, self.plain = (
-            Plain(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
-        )
+        self.oracle = Oracle(spec, source, stack, target, extent)
+        self.plain = self.oracle.plain
         self.model: Any
-        self.model, self.receipts = build.candidate(spec, source, hf, stack, target)
+        self.model, self.receipts = build.candidate(spec, source, self.oracle.unrounded.model, stack, target)
         self.divergence: Divergence | None = None
         self.lonely = False
         """Whether the other bench has one row, whose neighbors' pages it could not mistake for its own."""
@@ -80,19 +64,10 @@ class Bench:
         bench.lonely = extent.batch == 1
         return bench
 
-    def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
-        """Prompts of as many images as `purpose` allows, one less in each next row, down to none and from there
-        again."""
-        most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
-        shown = [(most - row) % (most + 1) for row in range(batch)]
-        tokens, source = self.extent.prompt_tokens, self.source
-        drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text, source.pictures)
-        return drawn.to(self.target.device, self.target.dtype)
-
     def in_fp32(self) -> Iterator[list[Check]]:
         """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise), of
         whole prompts and of single steps."""
-        known = self._single
+        known = self.oracle.single
         yield self._seen(known.inputs)
         yield self._turns(known.inputs)
         yield self._layers(known.inputs)
@@ -109,11 +84,11 @@ class Bench:
         lossy stack costs."""
         counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
         with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
-            prompt = self.prompt("target")
+            prompt = self.oracle.prompt("target")
             yield self._seen(prompt)
             yield self._turns(prompt)
             yield self._layers(prompt)
-            known, generated = self._reduced, self._generated
+            known, generated = self.oracle.whole, self.oracle.generated
             yield self._longest(known.inputs)
             with our_choices(self.model, self.spec.routing, known.routes):
                 yield from self._free(known, generated)
@@ -123,21 +98,21 @@ class Bench:
 
     def drift(self) -> Drift | None:
         """The free-running trace; of one process, for others would have to be asked for it together."""
-        return None if self.target.world > 1 else free_running(self.model, self.plain, self.prompt("target"))
+        return None if self.target.world > 1 else free_running(self.model, self.plain, self.oracle.prompt("target"))
 
-    def _logits(self, known: _Known) -> Check:
+    def _logits(self, known: Known) -> Check:
         with our_choices(self.model, self.spec.routing, known.routes):
             ours = self._ours(known.inputs)
         batch, tokens = known.inputs.tokens.shape
         return _close(ours, known.plain, known.wide, f"{batch} x {tokens} tokens")
 
-    def _steps(self, known: _Known, end: Generated) -> Check:
+    def _steps(self, known: Known, end: Generated) -> Check:
         """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
         ours = forced(self.model, end, self.model.decode)
         name = f"{len(ours)} x {end.new_tokens} tokens, one by one"
         return _close(ours, end.logits, known.wide[:, end.prompt_tokens - 1 : -1], name)
 
-    def _free(self, known: _Known, generated: Generated) -> Iterator[list[Check]]:
+    def _free(self, known: Known, generated: Generated) -> Iterator[list[Check]]:
         wide, plain = known.wide, known.plain
         reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
         last = slice(self.extent.prompt_tokens - 1, -1)
@@ -154,51 +129,15 @@ class Bench:
         """Of a build that keeps something of a prompt for its like."""
         if "compute" not in vars(self.model):
             return []
-        known = self._words
+        known = self.oracle.words
         with our_choices(self.model, self.spec.routing, known.routes):
             return check_again(self.model, known.inputs.tokens, known.wide, known.plain)
-
-    @cached_property
-    def _generated(self) -> Generated:
-        return self._generate(self.plain, self.prompt("target"), self.extent.new_tokens)
-
-    @cached_property
-    def _single(self) -> _Known:
-        return self._know(self.prompt("fp32"))
-
-    @cached_property
-    def _reduced(self) -> _Known:
-        return self._know(self._generated.inputs)
-
-    @cached_property
-    def _words(self) -> _Known:
-        """A prompt without images: what a model sees is never replayed."""
-        return self._reduced if self.spec.vision is None else self._know(self.prompt("again"))
-
-    def _know(self, prompt: ModelInputs) -> _Known:
-        wide, routes = self.plain.wide_logits(prompt)
-        routes = routes.mapped(self._shared)
-        return _Known(prompt, self._shared(wide), routes, self._shared(self.plain.logits(prompt, routes)))
-
-    def _generate(self, plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
-        made = generate(plain, prompt, new_tokens)
-        told = made.inputs.continued(self._shared(made.tokens))
-        return replace(made, inputs=told, logits=self._shared(made.logits))
-
-    def _shared(self, found: Tensor) -> Tensor:
-        return shared(self.target, found)
-
-    @cached_property
-    def _text(self) -> tuple[ModelInputs, Tensor]:
-        """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
-        text = self._generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
-        return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
 
     def _loss(self) -> list[Check]:
         """What a lossy stack costs, on text that the unrounded model says itself."""
         if self.source.directory is None or not lossy(self.spec, self.stack):
             return []
-        text, theirs = self._text
+        text, theirs = self.oracle.text
         start = self.extent.prompt_tokens
         ours, said = self._ours(text)[:, start - 1 : -1], text.tokens[:, start:]
         return judge_loss(self.spec, self.stack, ours, theirs, said, self.source.seed)
@@ -239,7 +178,7 @@ class Bench:
         return [judge_flips(ours, plain, wide)]
 
     def _layers(self, prompt: ModelInputs) -> list[Check]:
-        hidden = [self._shared(stream) for stream in self.plain.layer_inputs(prompt)]
+        hidden = self.oracle.layer_inputs(prompt)
         layers = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {dtype_name(self.target.dtype)}")
         checks = [check for layer in layers for check in layer]
         broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)
@@ -260,12 +199,12 @@ class Bench:
         """The last layer alone on the longest sequence, and its router by itself: so many tokens may take another way
         through them."""
         index, tokens = len(self.plain) - 1, prompt.tokens.numel()
-        hidden = self._shared(self.plain.layer_inputs(prompt)[index])
+        hidden = self.oracle.layer_inputs(prompt)[index]
         name = f"residual delta {dtype_name(self.target.dtype)}, {tokens} tokens"
         checks = check_layer(self.model, self.plain, index, prompt, hidden, name)
-        routed = self.plain.router_input(index, prompt, hidden)
+        routed = self.oracle.router_input(index, prompt, hidden)
         if routed is not None and self.spec.routing is not None:
-            checks += check_router(self.model, routed[0], self.spec.routing, index, self._shared(routed[1]))
+            checks += check_router(self.model, routed[0], self.spec.routing, index, routed[1])
         return checks
 
     def _moves(self, prompt: ModelInputs, theirs: Tensor) -> Check:

@@ -135,7 +135,7 @@ def _benches(check: Check, target: Target) -> Iterator[tuple[Callable[..., Bench
 
 def _capture_prompt(bench: Bench, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
     """The prompt of a layer with the layer's input, or of a stage before the layers."""
-    prompt, layer = bench.prompt(purpose), check.subject.removeprefix("layer ")
+    prompt, layer = bench.oracle.prompt(purpose), check.subject.removeprefix("layer ")
     answers: dict[str, Tensor] = {}
     if layer.isdecimal():
         prompt, answers = _of_layer(bench, int(layer), prompt)

@@ -59,7 +59,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 
 @torch.no_grad()
 def judged(bench: Bench, model: torch.nn.Module) -> dict[str, Check]:
-    prompt = bench.prompt("again")
+    prompt = bench.oracle.prompt("again")
     wide, routes = bench.plain.wide_logits(prompt)
     with our_choices(model, bench.spec.routing, routes):
         checks = check_again(model, prompt.tokens, wide, bench.plain.logits(prompt, routes))
