@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor, nn
 
 from harness.spec.model import ModelSpec
@@ -31,6 +32,20 @@ def rounded(spec: ModelSpec, hf: nn.Module, stack: Iterable[str]) -> nn.Module:
             path, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(path), leaf, nn.Parameter(made, requires_grad=False))
     return model
+
+
+def displaced(spec: ModelSpec, hf: nn.Module, made: nn.Module, stack: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Of every parameter of `hf` that `made`, its rounded copy, holds rounded: its name, and how far the element that
+    moved farthest moved, in units of what its rounding may move it."""
+    after = dict(_named(made))
+    for name, before in _named(hf):
+        bounds = [each.bound(spec.rename(name), before) for each in _roundings(spec, stack)]
+        room = [bound for bound in bounds if bound is not None]
+        if not room:
+            continue
+        moved = (after[name].float() - before.float()).abs()
+        # Nothing that stays is 0 / 0; what may not move at all and did is infinitely far.
+        yield name, float((moved / torch.stack(room).sum(0)).nan_to_num(0.0, torch.inf).max())
 
 
 def saved_bytes(spec: ModelSpec, hf: nn.Module, stack: Iterable[str]) -> int:

@@ -18,7 +18,7 @@ from harness.parity.generation import Generated, check_generation, forced
 from harness.parity.launches import watched
 from harness.parity.layer import check_layer, check_layers, localize
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
-from harness.parity.loss import judge_loss
+from harness.parity.loss import check_rounding, judge_loss
 from harness.parity.op import kernels_of
 from harness.parity.oracle import Known, Oracle
 from harness.parity.paths import check_paths
@@ -68,6 +68,7 @@ class Bench:
         """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise), of
         whole prompts and of single steps."""
         known = self.oracle.single
+        yield self._held()
         yield self._seen(known.inputs)
         yield self._turns(known.inputs)
         yield self._layers(known.inputs)
@@ -85,6 +86,7 @@ class Bench:
         counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
         with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
             prompt = self.oracle.prompt("target")
+            yield self._held()
             yield self._seen(prompt)
             yield self._turns(prompt)
             yield self._layers(prompt)
@@ -151,7 +153,14 @@ class Bench:
         vision = self.spec.vision
         if vision is None:
             return []
-        checks = check_vision(self.model, self.plain, vision, vision.parts(self.source.config), prompt)
+        parts = vision.parts(self.source.config)
+        checks = check_vision(self.model, self.plain, vision, parts, prompt, self.oracle.sights())
+        self.divergence = self.divergence or first_broken(checks)
+        return checks
+
+    def _held(self) -> list[Check]:
+        """Where the stack rounds weights: those that it is judged with."""
+        checks = check_rounding(self.spec, self.oracle.unrounded.model, self.plain.model, self.stack)
         self.divergence = self.divergence or first_broken(checks)
         return checks
 

@@ -17,6 +17,7 @@ from harness.parity.bench import Bench
 from harness.parity.layer import run_layer
 from harness.parity.op import cases, kernels_of, seed_after_code
 from harness.parity.reproducer import Asked, Layout, Reproducer
+from harness.parity.vision import POSITIONS
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -49,7 +50,7 @@ def capture(
     for check in parity.failures():
         if check.level == "op":
             return _capture_op(spec, about, stack, target, seed_after_code(spec, source.seed), check)
-        if check.level == "layer":
+        if _of_one_prompt(spec, source, check):
             found = (
                 _capture_prompt(make(spec, source, stack, target, extent), purpose, about, check)
                 for make, purpose in _benches(check, target)
@@ -57,6 +58,20 @@ def capture(
             return next((saved for saved in found if saved is not None and _fails(saved, spec)), None)
     whole = (_whole(about, check, dtype, extent) for check in parity.failures()[:1] for dtype in _types(target))
     return next((saved for saved in whole if _fails(saved, spec)), None)
+
+
+def _of_one_prompt(spec: ModelSpec, source: build.Source, check: Check) -> bool:
+    """Whether a layer, or a stage before the layers, is judged on nothing but a prompt and what the layer is given."""
+    if check.level != "layer":
+        return False
+    before = (POSITIONS, *(part.name for part in spec.vision.parts(source.config))) if spec.vision else ()
+    return check.subject in before or _layer(check) is not None
+
+
+def _layer(check: Check) -> int | None:
+    """The number of the layer that was judged as a whole."""
+    number = check.subject.removeprefix("layer ")
+    return int(number) if number.isdecimal() else None
 
 
 def _types(target: Target) -> dict[torch.dtype, None]:
@@ -135,19 +150,21 @@ def _benches(check: Check, target: Target) -> Iterator[tuple[Callable[..., Bench
 
 def _capture_prompt(bench: Bench, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
     """The prompt of a layer with the layer's input, or of a stage before the layers."""
-    prompt, layer = bench.oracle.prompt(purpose), check.subject.removeprefix("layer ")
+    layer = _layer(check)
+    of_prompt = layer is not None or check.subject == POSITIONS
+    prompt = bench.oracle.prompt(purpose) if of_prompt else bench.oracle.sights()
     answers: dict[str, Tensor] = {}
-    if layer.isdecimal():
-        prompt, answers = _of_layer(bench, int(layer), prompt)
+    if layer is not None:
+        prompt, answers = _of_layer(bench, layer, prompt)
     answers["input.tokens"] = prompt.tokens.clone()
     if prompt.pixels is not None:
         answers["input.pixels"] = prompt.pixels.clone()
         if _bytes(prompt.pixels) > MOST_BYTES:
             return None
     asked = Asked(
-        kind="layer" if layer.isdecimal() else "vision",
+        kind="vision" if layer is None else "layer",
         dtype=_name(bench.target.dtype),
-        subject=layer,
+        subject=check.subject if layer is None else str(layer),
         case="",
         layouts={},
         values={},

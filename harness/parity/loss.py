@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.checks import Check, NotJudged
-from harness.rounding import lossy
+from harness.errors import HarnessError
+from harness.rounding import displaced, lossy
 from harness.spec.model import ModelSpec
 
 KL_LIMIT = {"near_lossless": 1e-3, "four_bit": 0.03}
 FLIP_LIMIT = {"near_lossless": 0.01, "four_bit": 0.08}
 """Share of tokens whose first choice may change."""
 LOSS_ROWS, LOSS_TOKENS = 4, 256
+ROUNDED_TWICE = 1e-3
+"""Of a step: the bound and the scale that it is held against are float32 themselves."""
 RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 
@@ -25,6 +28,28 @@ def unjudged_loss(spec: ModelSpec, stack: Sequence[str], real_weights: bool) -> 
         return ()
     reason = "not judged: needs real weights"
     return tuple(NotJudged(level="logits", subject=f"loss of {name}", reason=reason) for name in lossy(spec, stack))
+
+
+def check_rounding(spec: ModelSpec, unrounded: nn.Module, held: nn.Module, stack: Sequence[str]) -> list[Check]:
+    """That no weight of `held` is farther from the one it was rounded from than the nearest code can be."""
+    if not lossy(spec, stack):
+        return []
+    found = list(displaced(spec, unrounded, held, stack))
+    if not found:
+        raise HarnessError(f"{', '.join(lossy(spec, stack))} rounds no weight of {spec.name}: nothing could be lossy")
+    name, farthest = max(found, key=lambda pair: pair[1])
+    return [
+        Check(
+            level="layer",
+            subject="rounded weights",
+            name=f"{len(found)} matrices",
+            rule="nearest code",
+            error=min(farthest, 1e9),
+            noise=0,
+            limit=1 + ROUNDED_TWICE,
+            where=name,
+        )
+    ]
 
 
 def judge_loss(

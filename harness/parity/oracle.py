@@ -23,6 +23,8 @@ from harness.spec.optimization import Target
 
 IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
+TOWER_TOKENS, TOWER_IMAGES = 64, 2
+"""Of what the tower is judged on, at least: images of more than one block of patches."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Oracle:
         shown = [(most - row) % (most + 1) for row in range(batch)]
         tokens, source = self.extent.prompt_tokens, self.source
         drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text, source.pictures)
+        return drawn.to(self.target.device, self.target.dtype)
+
+    def sights(self) -> ModelInputs:
+        """One row whose images the tower is judged on."""
+        tokens = max(TOWER_TOKENS, self.extent.prompt_tokens)
+        seed, pictures = self.source.seed, self.source.pictures
+        drawn = inputs.draw(self.spec, self.source.config, tokens, [TOWER_IMAGES], seed, "tower", pictures=pictures)
         return drawn.to(self.target.device, self.target.dtype)
 
     def layer_inputs(self, prompt: ModelInputs) -> list[Tensor]:

@@ -77,11 +77,14 @@ class _Bench:
         return _judge("decode after a prefix hit", steps, wide, plain)
 
     def parted(self) -> list[Check]:
-        """Cached rows agree with ours up to the middle of a block: theirs must stay what they were."""
+        """Cached rows agree with ours up to the middle of a block: theirs must stay what they were. Of several rows the
+        first is cached whole, and all reuse what the others find."""
         prefixes = self.pool(3)
         cut = self.length - PAGE_TOKENS // 2 - 2
         cut += cut % PAGE_TOKENS == 0
         others = torch.cat((self.tokens[:, :cut], self.other(1)[:, cut:]), dim=1)
+        if self.batch > 1:
+            others[0] = self.tokens[0]
         self.warm(prefixes, others)
         return [self.moved(prefixes, others), *self.rest(prefixes, "rows that part inside a block", cut)]
 
@@ -102,11 +105,14 @@ class _Bench:
         return self.rest(prefixes, "prefix after eviction", None)
 
     def held(self) -> list[Check]:
-        """While our rows are open, others fill the rest of the pool twice: nothing of ours may go."""
+        """While our rows are open, others fill the rest of the pool twice: nothing of ours may go. What is cached ends
+        inside a block, which nobody holds and which goes first; the block before it is held, and older than theirs."""
         prefixes = self.pool(2)
-        self.warm(prefixes, self.tokens[:, : self.start])
+        cut = self.start + PAGE_TOKENS // 2
+        cut += cut % PAGE_TOKENS == 0
+        self.warm(prefixes, self.tokens[:, :cut])
         others = (self.other(1), self.other(2))
-        return self.rest(prefixes, "prefix held while others are evicted", self.start, others)
+        return self.rest(prefixes, "prefix held while others are evicted", cut, others)
 
     def repainted(self) -> list[Check]:
         """The same tokens are cached with other pixels: what lies before the first image may be reused, no more."""

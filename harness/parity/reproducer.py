@@ -146,7 +146,7 @@ def _run_vision(bench: Bench, prompt: ModelInputs, asked: Asked) -> list[Check]:
     vision = bench.spec.vision
     if vision is None:
         raise UserError(f"{asked.model} does not see any more, and {asked.subject} was saved")
-    checks = check_vision(bench.model, bench.plain, vision, vision.parts(bench.source.config), prompt)
+    checks = check_vision(bench.model, bench.plain, vision, vision.parts(bench.source.config), prompt, prompt)
     return [check for check in checks if (check.level, check.subject) == (asked.check.level, asked.subject)]
 
 

@@ -20,14 +20,27 @@ from harness.parity.rules import judge, relative_frobenius, wider, worst
 from harness.spec.inputs import ModelInputs
 from harness.spec.vision import Part, Vision
 
+POSITIONS = "positions"
+"""What a check of them is about."""
 
-def check_vision(model: Any, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
-    """Positions as exact integers; every part of the tower by the op rules, on the plain tower's own input to it; that
-    the logits move when the images do."""
+
+def check_vision(
+    model: Any, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs, sights: ModelInputs
+) -> list[Check]:
+    """Positions of the prompt `inputs` as exact integers, and that its logits move when the images do; every part of
+    the tower on the images of `sights`, as `check_tower`."""
+    if inputs.pixels is None:
+        raise HarnessError("the vision stages need a prompt with images: on text alone they would pass unseen")
+    seen = [_positions(model, plain, vision, inputs), _moves(model, inputs, inputs.pixels)]
+    return [*seen, *check_tower(model, plain, parts, sights)]
+
+
+def check_tower(model: Any, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
+    """Every part of the tower by the op rules, on the plain tower's own input to it."""
     pixels = inputs.pixels
     if pixels is None:
-        raise HarnessError("the vision stages need a prompt with images: on text alone they would pass unseen")
-    checks = [_positions(model, plain, vision, inputs), _moves(model, inputs, pixels)]
+        raise HarnessError("a tower is judged on images, and there are none")
+    checks: list[Check] = []
     calls = _calls(plain.tower(), plain, parts, inputs)
     wide_tower = plain.wide_tower()
     wide_start = _calls(wide_tower, plain, parts, inputs.to(inputs.tokens.device, wider(plain.model.dtype)))
@@ -66,7 +79,7 @@ def _positions(model: Any, plain: Plain, vision: Vision, inputs: ModelInputs) ->
     theirs, deltas = vision.positions(plain.model, inputs)
     wrong = int((ours != theirs).sum()) + int((offsets != deltas).sum())
     name = f"{_extent(inputs)}, {str(plain.model.dtype).removeprefix('torch.')}"
-    return _count("layer", "positions", name, "exact", wrong)
+    return _count("layer", POSITIONS, name, "exact", wrong)
 
 
 def _moves(model: Any, inputs: ModelInputs, pixels: Tensor) -> Check:

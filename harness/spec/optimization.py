@@ -50,6 +50,8 @@ class Rounding:
     """The value that the changed build computes with, in the same dtype; the very tensor where it is left alone."""
     held_bytes: Callable[[str, Tensor], int]
     """What the changed build holds in its place, in bytes."""
+    bound: Callable[[str, Tensor], Tensor | None]
+    """How far each of its elements may move, at most; None where it is left alone."""
 
 
 @dataclass(frozen=True)

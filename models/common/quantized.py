@@ -43,6 +43,9 @@ class Scheme:
     dequantize: Callable[[Codes, int, torch.dtype], Tensor]
     bytes: Callable[[int, int], int]
     """N, K -> bytes of the codes, scales and zero points together."""
+    bound: Callable[[Tensor], Tensor]
+    """A matrix [N, K] -> [N, K] float32: how far the nearest codes may be from its values, at most. It follows from
+    the numbers of the scheme and not from the codes, so that wrong ones are seen."""
 
     def rounded(self, weight: Tensor) -> Tensor:
         """What a matrix [N, K] becomes, in its own dtype."""
@@ -117,6 +120,25 @@ def project_unpacked(
     return {"out": F.linear(x, unpacked(codes, scales, zeros, x.shape[1], x.dtype), bias)}
 
 
+def int8_bound(weight: Tensor) -> Tensor:
+    """Half of a step that is less than twice as wide as 127 of them to the largest weight would be."""
+    return (weight.float().abs().amax(1, keepdim=True) / INT8_MAX).expand(weight.shape)
+
+
+def fp8_bound(weight: Tensor) -> Tensor:
+    """Half of the last of three binary places; of the smallest numbers, half of their spacing of 2^-9."""
+    values = weight.float().abs()
+    return torch.maximum(values / 16, values.amax(1, keepdim=True) / FP8_MAX * 1.125 * 2**-10)
+
+
+def int4_bound(weight: Tensor) -> Tensor:
+    """A step that is at most an eighth wider than a fifteenth of its group's range: half of one is rounded away, and
+    half by the zero point."""
+    padded = F.pad(weight.float(), (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    spread = padded.amax(2).clamp(min=0) - padded.amin(2).clamp(max=0)
+    return (spread / INT4_MAX * 1.125).repeat_interleave(GROUP, 1)[:, : weight.shape[1]]
+
+
 def channel_bytes(n: int, k: int) -> int:
     """A byte a weight and a scale of four a row."""
     return n * (k + 4)
@@ -134,6 +156,6 @@ def _finite(weight: Tensor) -> Tensor:
     return values
 
 
-INT8 = Scheme("int8", quantize_int8, dequantize_channels, channel_bytes)
-FP8 = Scheme("fp8", quantize_fp8, dequantize_channels, channel_bytes)
-INT4 = Scheme("int4", quantize_int4, dequantize_groups, group_bytes)
+INT8 = Scheme("int8", quantize_int8, dequantize_channels, channel_bytes, int8_bound)
+FP8 = Scheme("fp8", quantize_fp8, dequantize_channels, channel_bytes, fp8_bound)
+INT4 = Scheme("int4", quantize_int4, dequantize_groups, group_bytes, int4_bound)

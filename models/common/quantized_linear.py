@@ -126,7 +126,11 @@ def rounding(choice: Choice) -> Rounding:
         scheme = choice.of_parameter(name)
         return value.nbytes if scheme is None else scheme.bytes(*value.shape)
 
-    return Rounding(weight, held_bytes)
+    def bound(name: str, value: Tensor) -> Tensor | None:
+        scheme = choice.of_parameter(name)
+        return None if scheme is None else scheme.bound(value)
+
+    return Rounding(weight, held_bytes, bound)
 
 
 def weight_only(

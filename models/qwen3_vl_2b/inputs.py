@@ -40,7 +40,8 @@ def _grids(tokens: int, count: int, g: Geometry) -> list[Grid]:
     merge = g.vision.merge
     made = []
     for index in range(count):
-        room = int(IMAGE_SHARE * tokens) // count - 2
+        # Each image larger than the one before it: what is cut for the first would not do for the last.
+        room = int(IMAGE_SHARE * tokens) * (index + 1) // (count * (count + 1) // 2) - 2
         if room < 2:
             raise InputError(f"{count} images and their marks do not fit into {tokens} tokens")
         height = max(1, min(room, round(math.sqrt(room * ASPECTS[index % len(ASPECTS)]))))

@@ -52,6 +52,15 @@ def _case(
     }
 
 
+def _block_ends(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> dict[str, Any]:
+    """Chunks whose first query stands two places, one and none before the end of a block of keys, and one behind it."""
+    pages = 256
+    block = prefill_attention.default_shape(pages, 1, dtype.itemsize).block_n
+    inputs = _case(4, 3, pages - 3, 2, 1, pages, (0,) * 4, dtype, device, generator)
+    pasts = torch.tensor([block - 2, block - 1, block, block + 1], dtype=torch.int32, device=device)
+    return {**inputs, "lengths": pasts + 3}
+
+
 def _stale(inputs: dict[str, Any]) -> dict[str, Any]:
     """The same with NaN in every slot that no query sees; one page a row."""
     slot = torch.arange(inputs["k_pages"].shape[2], device=inputs["q"].device)
@@ -70,6 +79,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("left padding", _case(2, 33, 0, 2, 1, 64, (0, 21), *draw))
     yield OpCase("padding in the past", _case(2, 9, 40, 2, 1, 16, (17, 3), *draw))
     yield OpCase("padding past a block", _case(2, 70, 80, 2, 1, 160, (70, 3), *draw))
+    yield OpCase("chunks that begin beside a block's end", _block_ends(*draw))
     yield OpCase("stale memory", _stale(_case(2, 5, 60, 2, 1, 96, (9, 40), *draw)))
     yield OpCase("sliced q, of a packed projection", packed_query(_case(2, 11, 4, 4, 2, 16, (0, 5), *draw)))
     tokens, past = values.length(2, 40, device, generator), values.length(0, 40, device, generator)

@@ -87,3 +87,20 @@ def test_coarse_scales_are_never_below_what_was_asked() -> None:
     asked = torch.tensor([0.0, 1.0, 1.01, 0.75, 3e-6])
     assert coarse(asked, 1).tolist() == [1.0, 1.0, 2.0, 1.0, 2.0**-18]
     assert coarse(asked, 4)[:4].tolist() == [1.0, 1.0, 1.125, 0.75]
+
+
+def largest_move(scheme: Scheme) -> float:
+    """In units of the bound, over rows whose largest weight is anywhere between two powers of two."""
+    drawn = torch.randn(2000, 256, generator=torch.Generator().manual_seed(1))
+    drawn = drawn / drawn.abs().amax(1, keepdim=True) * torch.linspace(1, 2, 2000)[:, None]
+    return float(((scheme.rounded(drawn) - drawn).abs() / scheme.bound(drawn)).max())
+
+
+@SCHEMES
+def test_no_weight_moves_farther_than_the_nearest_code_can_be(scheme: Scheme) -> None:
+    assert 0.4 < largest_move(scheme) <= 1.0001
+
+
+def test_a_code_that_wraps_around_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.common.quantized.INT8_MAX", 128)
+    assert largest_move(INT8) > 100
