@@ -108,7 +108,7 @@ class _Bench:
         """While our rows are open, others fill the rest of the pool twice: nothing of ours may go. What is cached ends
         inside a block, which nobody holds and which goes first; the block before it is held, and older than theirs."""
         prefixes = self.pool(2)
-        cut = self.start + PAGE_TOKENS // 2
+        cut = (self.start + self.length) // 2
         cut += cut % PAGE_TOKENS == 0
         self.warm(prefixes, self.tokens[:, :cut])
         others = (self.other(1), self.other(2))
