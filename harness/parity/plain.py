@@ -87,9 +87,15 @@ class Plain:
 
     def wide_layer(self, index: int, inputs: ModelInputs) -> LayerRun:
         layer, wide_type = self.core.layers[index], wider(self.model.dtype)
-        # Widened parameters stand in for the copies that deepcopy would make: experts fill much of a device.
-        widened = {id(p): nn.Parameter(p.to(wide_type), requires_grad=False) for p in layer.parameters()}
-        wide = copy.deepcopy(layer, widened).to(wide_type)
+        # A bank of experts fills much of a device: its matrices are widened one at a time, when they are read.
+        held = {id(p): _Bank(p, wide_type) for p in layer.parameters() if p.dim() == 3}
+        widened = {id(p): nn.Parameter(p.to(wide_type), requires_grad=False) for p in layer.parameters() if p.dim() < 3}
+        wide = copy.deepcopy(layer, {**widened, **held})
+        for module in wide.modules():
+            for name in [name for name, p in module._parameters.items() if isinstance(p, _Bank)]:
+                bank = module._parameters.pop(name)
+                vars(module)[name] = bank
+        wide = wide.to(wide_type)
         # Grouped matrix products know no float64. A copied layer has a config of its own.
         for module in wide.modules():
             if hasattr(getattr(module, "config", None), "_experts_implementation"):
@@ -145,6 +151,17 @@ class Plain:
         if self.vision is None:
             raise HarnessError("images were given to a model whose spec declares no vision: nothing could judge them")
         return self.vision
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Matrices [E, N, K] of which one at a time is asked for, and given in another type."""
+
+    matrices: Tensor
+    dtype: torch.dtype
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.matrices[index].to(self.dtype)
 
 
 def _kept(routes: Routes, index: int) -> Callable[[RankedRoute], None]:

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from models.common.linear import sums
+
 
 class Summed(nn.Module):
     """The sum over the ranks of what a module gives each. A bias is added once, after it."""
@@ -18,9 +20,24 @@ class Summed(nn.Module):
             partial.register_parameter("bias", None)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        out = self.partial(*inputs).contiguous()
+        out = self.parts(*inputs).contiguous()
         dist.all_reduce(out)
-        return out if self.bias is None else out + self.bias
+        return (out if self.bias is None else out + self.bias).to(inputs[0].dtype)
+
+    def parts(self, *inputs: Tensor) -> Tensor:
+        """What this rank adds."""
+        out: Tensor = self.partial(*inputs)
+        return out
+
+
+class SummedProduct(Summed):
+    """Of a row-cut projection. The ranks' parts are added in float32 and rounded once, as one product would be: where
+    large parts cancel, the rounding of each would be most of what is left."""
+
+    def parts(self, x: Tensor) -> Tensor:
+        partial = self.partial
+        out: Tensor = sums(x, partial.weight) if isinstance(partial, nn.Linear) else partial.sums(x)
+        return out
 
 
 class Gathered(nn.Module):

@@ -10,15 +10,25 @@ from models.common.mlp import SplitGateUp, swiglu
 from models.common.swap import swap
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> dict[str, Tensor]:
-    """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]}."""
-    return {"out": F.linear(x, weight, bias)}
+def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, rounded: bool = True) -> dict[str, Tensor]:
+    """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]} in their dtype; as `sums` where it is not to be rounded."""
+    return {"out": F.linear(x, weight, bias) if rounded else sums(x, weight)}
 
 
 def project_swiglu(x: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """weight [2 I, K], gate rows first -> {"out": silu(gate) * up [M, I]}."""
     gate, up = F.linear(x, weight).chunk(2, -1)
     return swiglu(gate, up)
+
+
+def sums(x: Tensor, weight: Tensor) -> Tensor:
+    """x [..., K], weight [N, K] -> [..., N] float32, or wider where they are: their product before it is rounded."""
+    if x.dtype in (torch.float32, torch.float64):
+        return F.linear(x, weight)
+    if not x.is_cuda:
+        return F.linear(x.float(), weight.float())
+    flat = x.reshape(-1, x.shape[-1])
+    return torch.mm(flat, weight.t(), out_dtype=torch.float32).view(*x.shape[:-1], -1)
 
 
 def linear(in_size: int, out_size: int, bias: bool, dtype: torch.dtype, device: torch.device) -> nn.Linear:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.common.linear import project
+
 GROUP = 128
 """Input channels that share a scale and a zero point in four bits."""
 HALF = GROUP // 2
@@ -108,16 +110,18 @@ def unpacked(codes: Tensor, scales: Tensor, zeros: Tensor, k: int, dtype: torch.
     return values.flatten(1)[:, :k].to(dtype)
 
 
-def project_scaled(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None = None) -> dict[str, Tensor]:
-    """x [M, K] times the dequantized weight -> {"out": [M, N]}."""
-    return {"out": F.linear(x, scaled(codes, scales, x.dtype), bias)}
+def project_scaled(
+    x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None = None, rounded: bool = True
+) -> dict[str, Tensor]:
+    """As linear.project with the dequantized weight."""
+    return project(x, scaled(codes, scales, x.dtype), bias, rounded)
 
 
 def project_unpacked(
-    x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None = None
+    x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None = None, rounded: bool = True
 ) -> dict[str, Tensor]:
     """As project_scaled, for four bits."""
-    return {"out": F.linear(x, unpacked(codes, scales, zeros, x.shape[1], x.dtype), bias)}
+    return project(x, unpacked(codes, scales, zeros, x.shape[1], x.dtype), bias, rounded)
 
 
 def int8_bound(weight: Tensor) -> Tensor:

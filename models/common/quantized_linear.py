@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.spec.kernel import Kernel
@@ -17,7 +16,7 @@ from models.common.kernels.early import offers
 from models.common.kernels.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs
 from models.common.kernels.quantized_gemv import gemv_int4
 from models.common.kernels.workspace import Workspace
-from models.common.linear import PackedLinear, SplitQKV, pack_neighbors
+from models.common.linear import PackedLinear, SplitQKV, pack_neighbors, project
 from models.common.mlp import SplitGateUp
 from models.common.quantized import Codes, Scheme
 
@@ -40,24 +39,31 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., K] -> [..., N]."""
+        return self._product(x, self.bias, True)
+
+    def sums(self, x: Tensor) -> Tensor:
+        """As forward without the bias, in float32 or wider: not yet rounded."""
+        return self._product(x, None, False)
+
+    def _product(self, x: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
         flat = x.reshape(-1, self.inputs)
-        out = self._few(flat) if flat.shape[0] <= self.rows else self._many(flat)
-        return out.view(*x.shape[:-1], -1)
+        product = self._few if flat.shape[0] <= self.rows else self._many
+        return product(flat, bias, rounded).view(*x.shape[:-1], -1)
 
-    def _few(self, x: Tensor) -> Tensor:
+    def _few(self, x: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
         if self.zeros is not None:
-            return gemv_int4(x, self.codes, self.scales, self.zeros, self.bias)["out"]
+            return gemv_int4(x, self.codes, self.scales, self.zeros, bias, rounded=rounded)["out"]
         shape = byte_shape(x.shape[0], self.codes.shape[0], self.inputs, x.device)
-        return gemv_scaled(x, self.codes, self.scales, self.bias, shape, self.workspace)["out"]
+        return gemv_scaled(x, self.codes, self.scales, bias, shape, self.workspace, rounded)["out"]
 
-    def _many(self, x: Tensor) -> Tensor:
+    def _many(self, x: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
         step = max(1, CHUNK_BYTES // (self.inputs * x.element_size()))
         parts = []
         for start in range(0, self.codes.shape[0], step):
             rows = slice(start, start + step)
             held = Codes(self.codes[rows], self.scales[rows], None if self.zeros is None else self.zeros[rows])
             weight = self.scheme.dequantize(held, self.inputs, x.dtype)
-            parts.append(F.linear(x, weight, None if self.bias is None else self.bias[rows]))
+            parts.append(project(x, weight, None if bias is None else bias[rows], rounded)["out"])
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

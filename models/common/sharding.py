@@ -17,7 +17,7 @@ from torch import nn
 
 from harness.errors import ConfigError, UnevenShares
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.joins import Gathered, Summed, VocabularyEmbedding
+from models.common.joins import Gathered, Summed, SummedProduct, VocabularyEmbedding
 from models.common.mutants.ranks import RANK_MUTANTS
 from models.common.weights import Shard
 
@@ -104,7 +104,7 @@ def column(pieces: Pieces) -> Placement:
 
 def row(pieces: Pieces) -> Placement:
     """Some input channels of a linear layer on each rank; outputs are summed over the ranks, then the bias added."""
-    return Placement(pieces, {"weight": (1, 1)}, Summed)
+    return Placement(pieces, {"weight": (1, 1)}, SummedProduct)
 
 
 def experts(pieces: Pieces) -> Placement:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.common.kernels.gemv import MAX_ROWS, GemvShape, default_shape, gemv, gemv_swiglu, needs
 from models.common.kernels.workspace import Workspace
-from models.common.linear import PackedLinear
+from models.common.linear import PackedLinear, sums
 from models.common.mlp import SwiGLU
 from models.common.swap import swap
 
@@ -51,6 +51,10 @@ class SkinnyLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., K] -> [..., N]; through the kernel up to `rows` activation rows."""
         return _project(x, self.weight, self.bias, self.rows, self.workspace, self.shapes)
+
+    def sums(self, x: Tensor) -> Tensor:
+        """As forward without the bias, in float32 or wider: not yet rounded."""
+        return _project(x, self.weight, None, self.rows, self.workspace, self.shapes, rounded=False)
 
 
 class SkinnyPacked(nn.Module):
@@ -103,12 +107,20 @@ class SkinnySwiGLU(nn.Module):
         return self.down_proj(self.gated(x))
 
 
-def _project(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, workspace: Workspace, shapes: Shapes) -> Tensor:
+def _project(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rows: int,
+    workspace: Workspace,
+    shapes: Shapes,
+    rounded: bool = True,
+) -> Tensor:
     flat = _flat(x)
     if flat.shape[0] > rows:
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias) if rounded else sums(x, weight)
     shape = shapes(flat.shape[0], weight.shape[0], flat.shape[1], flat.element_size(), False)
-    return gemv(flat, weight, bias, shape, workspace)["out"].view(*x.shape[:-1], -1)
+    return gemv(flat, weight, bias, shape, workspace, rounded)["out"].view(*x.shape[:-1], -1)
 
 
 def stream(model: nn.Module, rows: int, shapes: Shapes) -> tuple[str, ...]:

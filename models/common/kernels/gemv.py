@@ -73,9 +73,12 @@ def gemv(
     bias: Tensor | None = None,
     shape: GemvShape | None = None,
     workspace: Workspace | None = None,
+    rounded: bool = True,
 ) -> dict[str, Tensor]:
-    """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]}, M <= 64. Without a workspace a split sum allocates one."""
-    return {"out": _launch(x, weight, weight.shape[0], "none" if bias is None else "bias", bias, shape, workspace)}
+    """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]}, M <= 64, in float32 where it is not to be rounded. A split
+    sum allocates a workspace where it is given none."""
+    epilogue = "none" if bias is None else "bias"
+    return {"out": _launch(x, weight, weight.shape[0], epilogue, bias, shape, workspace, rounded=rounded)}
 
 
 def gemv_swiglu(
@@ -92,10 +95,12 @@ def gemv_scaled(
     bias: Tensor | None = None,
     shape: GemvShape | None = None,
     workspace: Workspace | None = None,
+    rounded: bool = True,
 ) -> dict[str, Tensor]:
-    """codes [N, K] int8 or float8_e4m3fn, scales [N] float32, the weight their product -> {"out": [M, N]}."""
+    """codes [N, K] int8 or float8_e4m3fn, scales [N] float32, the weight their product -> {"out": [M, N]}, in float32
+    where it is not to be rounded."""
     epilogue = "none" if bias is None else "bias"
-    return {"out": _launch(x, codes, codes.shape[0], epilogue, bias, shape, workspace, scales)}
+    return {"out": _launch(x, codes, codes.shape[0], epilogue, bias, shape, workspace, scales, rounded)}
 
 
 def _launch(
@@ -107,6 +112,7 @@ def _launch(
     shape: GemvShape | None,
     workspace: Workspace | None,
     scales: Tensor | None = None,
+    rounded: bool = True,
 ) -> Tensor:
     m, k = x.shape
     _check(x, weight, m, scales)
@@ -115,7 +121,7 @@ def _launch(
     paired = epilogue == "swiglu"
     shape = shape or default_shape(m, n, k, weight.element_size(), paired)
     _check_prefetch(weight, n, k, shape)
-    out = torch.empty(m, n, dtype=x.dtype, device=x.device)
+    out = torch.empty(m, n, dtype=x.dtype if rounded else torch.float32, device=x.device)
     if m == 1:
         _vector(x, weight, scales, bias, out, epilogue, shape)
         return out

@@ -60,6 +60,8 @@ def _menu(biased: bool, pairs: int) -> Any:
         inputs = {"x": values.normal((m, k), dtype, device, generator)}
         inputs["weight"] = _weight(pairs * n, k, dtype, device, generator)
         if biased:
+            yield OpCase("not rounded", {**inputs, "rounded": False})
+            yield OpCase("one row, not rounded", {**inputs, "x": inputs["x"][:1], "rounded": False})
             inputs["bias"] = values.normal((n,), dtype, device, generator)
         yield OpCase("drawn shape", inputs)
         two = {"x": values.normal((2, 64), dtype, device, generator)}

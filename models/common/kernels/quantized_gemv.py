@@ -43,13 +43,15 @@ def gemv_int4(
     zeros: Tensor,
     bias: Tensor | None = None,
     shape: Int4Shape | None = None,
+    rounded: bool = True,
 ) -> dict[str, Tensor]:
     """x [M, K], M <= 64; codes [N, groups * 64] uint8 packed as `quantized.Codes`, scales [N, groups] float32, zeros
-    [N, groups] uint8, bias [N] -> {"out": [M, N]}. Raises ValueError for anything laid out otherwise."""
+    [N, groups] uint8, bias [N] -> {"out": [M, N]}, in float32 where it is not to be rounded. Raises ValueError for
+    anything laid out otherwise."""
     (m, k), n, groups = x.shape, codes.shape[0], scales.shape[1]
     _check(x, codes, scales, zeros, bias)
     shape = shape or default_shape(m, n)
-    out = torch.empty(m, n, dtype=x.dtype, device=x.device)
+    out = torch.empty(m, n, dtype=x.dtype if rounded else torch.float32, device=x.device)
     inputs = (x, codes, scales, zeros, bias, out)
     common: dict[str, Any] = constants(m, shape, bias is not None) | early_start(x) | {"num_warps": shape.num_warps}
     grid = (triton.cdiv(n, shape.block_n),)

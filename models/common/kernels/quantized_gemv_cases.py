@@ -81,7 +81,10 @@ def _menu(scheme: Scheme) -> Callable[[torch.dtype, torch.device, torch.Generato
                 yield OpCase("misaligned", {**inputs, "x": values.misaligned(rows)})
         m, k, n = (values.length(low, high, device, generator) for low, high in ((2, 20), (64, 600), (3, 50)))
         weight = values.normal((n, k), *draw, scale=k**-0.5)
-        yield OpCase("drawn shape", {"x": values.normal((m, k), *draw), **codes_of(scheme, weight)})
+        drawn = {"x": values.normal((m, k), *draw), **codes_of(scheme, weight)}
+        yield OpCase("drawn shape", drawn)
+        yield OpCase("not rounded", {**drawn, "rounded": False})
+        yield OpCase("one row, not rounded", {**drawn, "x": drawn["x"][:1], "rounded": False})
         weight = values.normal((8, 128), *draw, scale=128**-0.5)
         case = {"x": values.normal((2, 128), *draw), **codes_of(scheme, weight)}
         yield from items(case, ("x",), generator, "small", "offset")
