@@ -36,7 +36,7 @@ class SummedProduct(Summed):
 
     def parts(self, x: Tensor) -> Tensor:
         partial = self.partial
-        out: Tensor = sums(x, partial.weight) if isinstance(partial, nn.Linear) else partial.sums(x)
+        out: Tensor = sums(x, partial.weight) if isinstance(partial, nn.Linear) else partial(x, rounded=False)
         return out
 
 

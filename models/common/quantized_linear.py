@@ -37,16 +37,9 @@ class QuantizedLinear(nn.Module):
         self.bias, self.inputs = layer.bias, layer.weight.shape[1]
         self.scheme, self.rows, self.workspace = scheme, rows, workspace
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., K] -> [..., N]."""
-        return self._product(x, self.bias, True)
-
-    def sums(self, x: Tensor) -> Tensor:
-        """As forward without the bias, in float32 or wider: not yet rounded."""
-        return self._product(x, None, False)
-
-    def _product(self, x: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
-        flat = x.reshape(-1, self.inputs)
+    def forward(self, x: Tensor, rounded: bool = True) -> Tensor:
+        """x [..., K] -> [..., N]; as `linear.sums` where it is not to be rounded."""
+        flat, bias = x.reshape(-1, self.inputs), self.bias if rounded else None
         product = self._few if flat.shape[0] <= self.rows else self._many
         return product(flat, bias, rounded).view(*x.shape[:-1], -1)
 

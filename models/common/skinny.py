@@ -48,13 +48,11 @@ class SkinnyLinear(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
         self.rows, self.workspace, self.shapes = _checked(rows), workspace, shapes
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., K] -> [..., N]; through the kernel up to `rows` activation rows."""
-        return _project(x, self.weight, self.bias, self.rows, self.workspace, self.shapes)
-
-    def sums(self, x: Tensor) -> Tensor:
-        """As forward without the bias, in float32 or wider: not yet rounded."""
-        return _project(x, self.weight, None, self.rows, self.workspace, self.shapes, rounded=False)
+    def forward(self, x: Tensor, rounded: bool = True) -> Tensor:
+        """x [..., K] -> [..., N]; through the kernel up to `rows` activation rows. As `linear.sums` where it is not to
+        be rounded."""
+        bias = self.bias if rounded else None
+        return _project(x, self.weight, bias, self.rows, self.workspace, self.shapes, rounded)
 
 
 class SkinnyPacked(nn.Module):
