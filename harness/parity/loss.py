@@ -16,8 +16,8 @@ KL_LIMIT = {"near_lossless": 1e-3, "four_bit": 0.03}
 FLIP_LIMIT = {"near_lossless": 0.01, "four_bit": 0.08}
 """Share of tokens whose first choice may change."""
 LOSS_ROWS, LOSS_TOKENS = 4, 256
-ROUNDED_TWICE = 1e-3
-"""Of a step: the bound and the scale that it is held against are float32 themselves."""
+NEAREST = 1.25
+"""Of the bound: the nearest code reaches it, the one beside that is twice as far."""
 RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 
@@ -46,7 +46,7 @@ def check_rounding(spec: ModelSpec, unrounded: nn.Module, held: nn.Module, stack
             rule="nearest code",
             error=min(farthest, 1e9),
             noise=0,
-            limit=1 + ROUNDED_TWICE,
+            limit=NEAREST,
             where=name,
         )
     ]

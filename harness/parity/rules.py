@@ -17,9 +17,9 @@ dtype):
   rows, which round alike: 3 false alarms of 60 before, none after. Left in bfloat16: 1, attention of a single query on
   outlier inputs, whose 32 outputs share one rounding of one probability.
 
-A third came from two right answers that proofs on an H200 refused: a slice of 20 elements in which one outlier rules, and
-the eight weights of one token's experts, which err together. The fewer elements a slice has, the larger is the share of
-the overall noise that it is granted: 0.5 + 2 / sqrt(m) of it, and not half.
+A third came from two right answers that proofs on an H200 refused: a slice of 20 elements in which one outlier rules,
+and the eight weights of one token's experts, which err together. The fewer elements a slice has, the larger is the
+share of the overall noise that it is granted: 0.5 + 2 / sqrt(m) of it, and not half.
 """
 
 from __future__ import annotations
