@@ -10,12 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import stdev
-from typing import TYPE_CHECKING
 
+from harness.compare.verdict import Verdict
 from harness.timing import stats
-
-if TYPE_CHECKING:
-    from harness.compare.estimate import Verdict
 
 PROCESSES = 3
 """Fewer cannot tell an odd process from a usual one: from so many on, a verdict asks that they agree."""

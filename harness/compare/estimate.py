@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from harness.compare.agreement import dissent, standard_error
+from harness.compare.verdict import Verdict, decided
 from harness.timing import stats
-
-Verdict = Literal["faster", "slower", "same", "inconclusive", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def of_interval(interval: stats.Interval, margin: float) -> Estimate:
         minimum_detectable_effect=math.expm1(
             stats.detectable_shift(interval.half_width, edge, confidence=interval.confidence)
         ),
-        verdict=_verdict(interval.low, interval.high, edge),
+        verdict=decided(interval.low, interval.high, edge),
     )
 
 
@@ -86,7 +84,7 @@ def allowing(found: Estimate, controls: Sequence[Estimate | None], margin: float
     if verdict != "inconclusive":
         edge = math.log1p(margin)
         low, high = (math.log(end) if 0 < end < math.inf else end for end in (found.low, found.high))
-        verdict = _verdict(low - apart, high + apart, edge)
+        verdict = decided(low - apart, high + apart, edge)
     off = f"is undecided: it may be off by up to {math.expm1(apart):.1%}, which the verdict allows for"
     doubt = f"the A/A pair {off if math.isfinite(apart) else 'has too few samples for an interval'}"
     return replace(found, verdict=verdict, reasons=(*found.reasons, doubt))
@@ -96,11 +94,3 @@ def _far_end(control: Estimate) -> float:
     if not 0 < control.low <= control.high < math.inf:
         return math.inf
     return max(abs(math.log(control.low)), abs(math.log(control.high)))
-
-
-def _verdict(low: float, high: float, edge: float) -> Verdict:
-    if low > edge:
-        return "faster"
-    if high < -edge:
-        return "slower"
-    return "same" if -edge <= low and high <= edge else "inconclusive"

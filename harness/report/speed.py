@@ -14,7 +14,8 @@ from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 
 if TYPE_CHECKING:
     from harness.compare.arms import ArmComparison, PhaseComparison
-    from harness.compare.estimate import Estimate, Verdict
+    from harness.compare.estimate import Estimate
+    from harness.compare.verdict import Verdict
 
 ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable change#", "Verdict")
 FIELDS: dict[Phase, tuple[str, str]] = {

@@ -13,7 +13,7 @@ from harness.report.cells import Banner, Tone
 
 if TYPE_CHECKING:
     from harness.compare.arms import ArmComparison, PhaseComparison
-    from harness.compare.estimate import Verdict
+    from harness.compare.verdict import Verdict
 
 WORST_FIRST = ("REFUSED", "INVALID", "SLOWER", "INCONCLUSIVE", "PASSED", "PARITY ONLY")
 TONES: dict[str, Tone] = {
