@@ -21,6 +21,7 @@ from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import COLD, PrefixHit
 from harness.case import Case
 from harness.errors import HarnessError
+from harness.parity.op import kernels_of
 from harness.parity.plain import Plain
 from harness.ranks import agreed, meet, summed
 from harness.recheck import Outputs, WrongAfterwards
@@ -71,10 +72,17 @@ class Timing:
 
 @torch.no_grad()
 def time_case(
-    case: Case, spec: ModelSpec, source: build.Source, target: Target, process: int, progress: Progress
+    case: Case,
+    spec: ModelSpec,
+    source: build.Source,
+    target: Target,
+    process: int,
+    kernels: bool,
+    progress: Progress,
 ) -> Timing:
-    """Measure prefill, and decode when the workload asks for new tokens; nothing where no part of the stack has a speed
-    on the target. Raises HarnessError when the outputs that were timed are wrong afterwards."""
+    """Measure prefill, and decode when the workload asks for new tokens, then `kernels` one by one where they run
+    compiled; nothing where no part of the stack has a speed on the target. Raises HarnessError when the outputs that
+    were timed are wrong afterwards."""
     timing = Timing()
     left_out = native.untimed(spec, case.optimizations, target)
     stack = tuple(name for name in case.optimizations if name not in left_out)
@@ -111,10 +119,9 @@ def time_case(
     if process == case.timing.processes - 1:
         # In the last process, after all arms were timed: a profiler may leave something behind that slows what follows.
         bench.count(timing)
-    if process == 0 and target.rank == 0 and target.kernels == "compiled":
+    if kernels and target.rank == 0 and target.kernels == "compiled":
         bench.close()
-        kernels = {k.name: k for name in stack for k in spec.menu[name].kernels}
-        for kernel in kernels.values():
+        for kernel in kernels_of(spec, stack):
             try:
                 timing.kernels += time_kernels((kernel,), target.dtype, target.device, case.seed)
             except KernelDisagreement as error:

@@ -1,6 +1,6 @@
 """One part of one case in one fresh process: a case in, a fragment of its record out.
 
-python -m harness.worker CASE.json prove|time|mutants OUT.json [--process N] [--world N]
+python -m harness.worker CASE.json prove|time|mutants OUT.json [--process N] [--kernels] [--world N]
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ def run_prove(case: Case, spec: ModelSpec, source: build.Source, target: Target,
     )
 
 
-def run_time(case: Case, spec: ModelSpec, source: build.Source, target: Target, process: int) -> Fragment:
-    timing: Timing = time_case(case, spec, source, target, process, _blocks(case.timing.max_blocks))
+def run_time(
+    case: Case, spec: ModelSpec, source: build.Source, target: Target, process: int, kernels: bool
+) -> Fragment:
+    timing: Timing = time_case(case, spec, source, target, process, kernels, _blocks(case.timing.max_blocks))
     return Fragment(
         status="passed",
         arms=tuple(timing.arms),
@@ -135,6 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("part", choices=("prove", "time", "mutants"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--process", type=int, default=0)
+    parser.add_argument("--kernels", action="store_true", help="time each kernel by itself, too")
     parser.add_argument("--world", type=int, help="processes that hold the model; by default as the hardware says")
     parser.add_argument("--rank", type=int, help="set by the worker for the ranks that it starts")
     parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")
@@ -165,7 +168,7 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
     elif options.part == "prove":
         done = run_prove(case, spec, source, target, options.out)
     else:
-        done = run_time(case, spec, source, target, options.process)
+        done = run_time(case, spec, source, target, options.process, options.kernels)
     if world:
         ranks.leave()
     return done

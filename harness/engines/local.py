@@ -49,7 +49,8 @@ class LocalEngine:
     proof's reproducer is kept in `folder`. With `mutants` the gate of every case that passes is judged too, on planted
     faults. Of a case among `proofs` that one stands. `weights_bytes` is what a proof holds by case key: cases share a
     CPU only where its memory would hold as many of them as there are workers. A case that has waited `wait_s` for its
-    devices is lost."""
+    devices is lost. The kernels of a build are timed with the first case of it: no workload changes what they are
+    timed on."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class LocalEngine:
         self._weights_bytes = weights_bytes
         self._wait_s = wait_s
         self._stop = Stop()
+        self._first: dict[str, str] = {}
         self.interrupted = False
 
     def records(self, cases: Sequence[Case]) -> Iterator[Record]:
@@ -158,7 +160,9 @@ class LocalEngine:
             for index in range(case.timing.processes):
                 if parts[-1].status != "passed":
                     return
-                parts.append(self._part(case, asked, ["time", str(index)], visible, deadline, told))
+                first = not index and self._first.setdefault(_build(case), case.key) == case.key
+                part = ["time", str(index), *(["kernels"] if first else [])]
+                parts.append(self._part(case, asked, part, visible, deadline, told))
             if self._mutants and parts[-1].status == "passed":
                 parts.append(self._part(case, asked, ["mutants"], visible, deadline, told))
 
@@ -177,7 +181,7 @@ class LocalEngine:
         command = [sys.executable, "-m", self._worker, str(asked), part[0], str(left)]
         name = "prove parity" if part[0] == "prove" else "plant faults"
         if part[0] == "time":
-            command += ["--process", part[1]]
+            command += ["--process", part[1], *(f"--{more}" for more in part[2:])]
             name = f"time, process {int(part[1]) + 1} of {case.timing.processes}"
         told.part(name)
         interpret = part[0] in ("prove", "mutants") and not visible
@@ -198,6 +202,11 @@ class LocalEngine:
             at = f", at `{told.last}`" if told.last else ""
             return fragment.ended("crashed", _how(end.code), f"{name}{at}: {_last_line(end.tail)}", end.tail)
         return written
+
+
+def _build(case: Case) -> str:
+    """What the kernels of a case and the shapes that they are timed on follow from."""
+    return "/".join((case.model, case.size, case.stack(), case.hardware, case.workload.dtype, str(case.seed)))
 
 
 def _caches(case: Case, folder: Path) -> dict[str, str]:

@@ -91,14 +91,14 @@ def prove(how: str, out: Path) -> None:
         os.abort()
 
 
-def measure(how: str, process: int, out: Path) -> None:
+def measure(how: str, process: int, out: Path, more: list[str]) -> None:
     if how == "crash_while_timing" and process == 1:
         raise MemoryError
     series = Series(arm="candidate", phase="decode", process=process, samples_ms=(1.0,), blocks=(0,))
     seen = f"TRITON_INTERPRET={os.environ.get('TRITON_INTERPRET')}"
     checked = parity(3.0) if how == "wrong_after_timing" else parity(1.5)
     status = "passed" if checked.passed else "failed"
-    Fragment(status=status, parity=checked, series=(series,), timing_notes=(seen,)).write(out)
+    Fragment(status=status, parity=checked, series=(series,), timing_notes=(seen, *more)).write(out)
 
 
 if __name__ == "__main__":
@@ -109,4 +109,4 @@ if __name__ == "__main__":
         prove(manner, left)
     else:
         assert sys.argv[4] == "--process"
-        measure(manner, int(sys.argv[5]), left)
+        measure(manner, int(sys.argv[5]), left, sys.argv[6:])

@@ -88,10 +88,18 @@ def test_a_case_that_passes_is_proven_interpreted_and_timed_natively_in_fresh_pr
     assert record.status == "passed"
     assert [series.process for series in record.series] == [0, 1]
     assert record.receipts[0].notes == ("TRITON_INTERPRET=1", "CUDA_VISIBLE_DEVICES=")
-    assert record.timing_notes == ("TRITON_INTERPRET=None",)
+    assert record.timing_notes == ("TRITON_INTERPRET=None", "--kernels")
     assert len(record.parity.checks) == 3
     assert heard.parts == ["prove parity", "time, process 1 of 2", "time, process 2 of 2"]
     assert heard.said == [(0.5, "half way")]
+
+
+def test_the_kernels_of_a_build_are_timed_with_the_first_case_of_it(run, make_case):
+    first = two_processes(make_case(optimizations=("fine",)))
+    longer = first.workload.model_copy(update={"prompt_tokens": 4096})
+    again, other = first.model_copy(update={"workload": longer}), first.model_copy(update={"size": "slice"})
+    found = run(first, again, other)
+    assert ["--kernels" in record.timing_notes for record in found] == [True, False, True]
 
 
 def test_a_gpu_case_sees_its_own_gpu_and_is_never_interpreted(run, make_case):
