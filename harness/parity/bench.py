@@ -25,7 +25,7 @@ from harness.parity.paths import check_paths
 from harness.parity.prefix import check_prefixes
 from harness.parity.rotary import check_rotary
 from harness.parity.routing import Routes, check_router, judge_flips, our_choices
-from harness.parity.rules import relative_frobenius, worst
+from harness.parity.rules import dtype_name, relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.ranks import earliest
 from harness.rounding import lossy
@@ -262,11 +262,6 @@ def _of(check: Check, layer: int | None, stage: str, op: str) -> Divergence:
     return Divergence(
         layer=layer, stage=stage, op=op, rule=check.rule, where=check.where, error=check.error, limit=check.limit
     )
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`bfloat16` for torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
 
 
 def _end_of_text(inputs: ModelInputs, most: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.checks import Check, Divergence
 from harness.parity.plain import LayerRun, Plain, Trace, captured_attention
 from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
-from harness.parity.rules import judge, span, wider, worst
+from harness.parity.rules import dtype_name, judge, span, wider, worst
 from harness.parity.stages import flat, traced
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Stage
@@ -49,7 +49,7 @@ def check_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidde
     checks = [worst(judge(ours, reference, theirs, level="layer", subject=f"layer {index}", name=name))]
     if replay is None:
         return checks
-    dtype = str(hidden.dtype).removeprefix("torch.")
+    dtype = dtype_name(hidden.dtype)
     return [*judge_choice(ours_chosen[index], chosen["plain"], replay, index, dtype), *checks]
 
 

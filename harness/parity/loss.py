@@ -17,7 +17,7 @@ FLIP_LIMIT = {"near_lossless": 0.01, "four_bit": 0.08}
 """Share of tokens whose first choice may change."""
 LOSS_ROWS, LOSS_TOKENS = 4, 256
 NEAREST = 1.25
-"""Of the bound: the nearest code reaches it, the one beside that is twice as far."""
+"""Of the bound, which the nearest code may reach."""
 RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.checks import Check
 from harness.parity.plain import Plain
+from harness.parity.rules import dtype_name
 from harness.spec.inputs import ModelInputs
 
 UNITS = 4.0
@@ -24,7 +25,7 @@ def check_rotary(model: Any, plain: Plain, inputs: ModelInputs, seed: int) -> Ch
     positions = torch.randint(0, last, here.shape, generator=torch.Generator().manual_seed(seed)).to(here.device)
     positions[..., -1] = last
     ours, theirs = model.rotary(positions), plain.turns(positions)
-    name = f"{'x'.join(map(str, here.shape))} positions up to {last}, {str(theirs[0].dtype).removeprefix('torch.')}"
+    name = f"{'x'.join(map(str, here.shape))} positions up to {last}, {dtype_name(theirs[0].dtype)}"
     if any(o.shape != t.shape for o, t in zip(ours, theirs, strict=True)):
         return _check(name, float("inf"), f"shape {tuple(ours[0].shape)}, not {tuple(theirs[0].shape)}")
     unit = _unit(plain, positions, theirs[0].dtype)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.checks import Check
 from harness.errors import HarnessError
-from harness.parity.rules import judge, relative_frobenius, wider, worst
+from harness.parity.rules import dtype_name, judge, relative_frobenius, wider, worst
 from harness.spec.model import Routing
 
 FLIP_FACTOR, FLIP_DEVIATIONS = 1.25, 3.0
@@ -178,7 +178,7 @@ def check_router(model: Any, gate: nn.Module, routing: Routing, index: int, x: T
     common &= _alike(plain.ids, wide.ids)
     o, p, r = (_by_id(route)[common] for route in (Route(ids, weights), plain, wide))
     error, spread = relative_frobenius(o, r), relative_frobenius(p, r)
-    subject, dtype = f"router of layer {index}", str(x.dtype).removeprefix("torch.")
+    subject, dtype = f"router of layer {index}", dtype_name(x.dtype)
     return [
         Check(
             level="layer",

@@ -121,6 +121,11 @@ def wider(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float32 else torch.float32
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
+
+
 def worst(checks: Sequence[Check]) -> Check:
     """The check that used most of its limit: the one to record when all pass, the first to read when one fails."""
     return max(checks, key=lambda check: check.usage)

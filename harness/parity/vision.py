@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.inputs import prepared
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.plain import Plain
-from harness.parity.rules import judge, relative_frobenius, wider, worst
+from harness.parity.rules import dtype_name, judge, relative_frobenius, wider, worst
 from harness.spec.inputs import ModelInputs
 from harness.spec.vision import Part, Vision
 
@@ -78,7 +78,7 @@ def _positions(model: Any, plain: Plain, vision: Vision, inputs: ModelInputs) ->
     ours, offsets = model.positions(cache), cache.offsets.long()
     theirs, deltas = vision.positions(plain.model, inputs)
     wrong = int((ours != theirs).sum()) + int((offsets != deltas).sum())
-    name = f"{_extent(inputs)}, {str(plain.model.dtype).removeprefix('torch.')}"
+    name = f"{_extent(inputs)}, {dtype_name(plain.model.dtype)}"
     return _count("layer", POSITIONS, name, "exact", wrong)
 
 
@@ -100,7 +100,7 @@ def _judge_part(part: Part, ours: Tensor, call: _Call, wide: Tensor) -> list[Che
         base = call.given.to(wide.dtype)
         ours, theirs = ((out.to(base.dtype) - base).to(out.dtype) for out in (ours, theirs))
         wide = wide - base
-    return judge(ours, wide, theirs, level="layer", subject=part.name, name=f"{part.op} {_dtype(theirs)}")
+    return judge(ours, wide, theirs, level="layer", subject=part.name, name=f"{part.op} {dtype_name(theirs.dtype)}")
 
 
 @dataclass
@@ -161,7 +161,3 @@ def _count(level: Level, subject: str, name: str, rule: str, wrong: int) -> Chec
 def _extent(inputs: ModelInputs) -> str:
     shown = "+".join(str(len(row)) for row in inputs.grids)
     return f"{inputs.tokens.shape[0]} x {inputs.tokens.shape[1]} tokens, {shown} images"
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
