@@ -12,7 +12,7 @@ from models.common.swap import swap
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, rounded: bool = True) -> dict[str, Tensor]:
     """x [M, K], weight [N, K], bias [N] -> {"out": [M, N]} in their dtype; as `sums` where it is not to be rounded."""
-    return {"out": F.linear(x, weight, bias) if rounded else sums(x, weight)}
+    return {"out": F.linear(x, weight, bias) if rounded else sums(x, weight, bias)}
 
 
 def project_swiglu(x: Tensor, weight: Tensor) -> dict[str, Tensor]:
@@ -21,14 +21,14 @@ def project_swiglu(x: Tensor, weight: Tensor) -> dict[str, Tensor]:
     return swiglu(gate, up)
 
 
-def sums(x: Tensor, weight: Tensor) -> Tensor:
-    """x [..., K], weight [N, K] -> [..., N] float32, or wider where they are: their product before it is rounded."""
+def sums(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [..., K], weight [N, K], bias [N] -> [..., N] float32, or wider where they are: what `F.linear` would round."""
     if x.dtype in (torch.float32, torch.float64):
-        return F.linear(x, weight)
+        return F.linear(x, weight, bias)
     if not x.is_cuda:
-        return F.linear(x.float(), weight.float())
-    flat = x.reshape(-1, x.shape[-1])
-    return torch.mm(flat, weight.t(), out_dtype=torch.float32).view(*x.shape[:-1], -1)
+        return F.linear(x.float(), weight.float(), None if bias is None else bias.float())
+    out = torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32).view(*x.shape[:-1], -1)
+    return out if bias is None else out + bias
 
 
 def linear(in_size: int, out_size: int, bias: bool, dtype: torch.dtype, device: torch.device) -> nn.Linear:

@@ -39,24 +39,24 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor, rounded: bool = True) -> Tensor:
         """x [..., K] -> [..., N]; as `linear.sums` where it is not to be rounded."""
-        flat, bias = x.reshape(-1, self.inputs), self.bias if rounded else None
+        flat = x.reshape(-1, self.inputs)
         product = self._few if flat.shape[0] <= self.rows else self._many
-        return product(flat, bias, rounded).view(*x.shape[:-1], -1)
+        return product(flat, rounded).view(*x.shape[:-1], -1)
 
-    def _few(self, x: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
+    def _few(self, x: Tensor, rounded: bool) -> Tensor:
         if self.zeros is not None:
-            return gemv_int4(x, self.codes, self.scales, self.zeros, bias, rounded=rounded)["out"]
+            return gemv_int4(x, self.codes, self.scales, self.zeros, self.bias, rounded=rounded)["out"]
         shape = byte_shape(x.shape[0], self.codes.shape[0], self.inputs, x.device)
-        return gemv_scaled(x, self.codes, self.scales, bias, shape, self.workspace, rounded)["out"]
+        return gemv_scaled(x, self.codes, self.scales, self.bias, shape, self.workspace, rounded)["out"]
 
-    def _many(self, x: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
+    def _many(self, x: Tensor, rounded: bool) -> Tensor:
         step = max(1, CHUNK_BYTES // (self.inputs * x.element_size()))
         parts = []
         for start in range(0, self.codes.shape[0], step):
             rows = slice(start, start + step)
             held = Codes(self.codes[rows], self.scales[rows], None if self.zeros is None else self.zeros[rows])
             weight = self.scheme.dequantize(held, self.inputs, x.dtype)
-            parts.append(project(x, weight, None if bias is None else bias[rows], rounded)["out"])
+            parts.append(project(x, weight, None if self.bias is None else self.bias[rows], rounded)["out"])
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

@@ -51,8 +51,7 @@ class SkinnyLinear(nn.Module):
     def forward(self, x: Tensor, rounded: bool = True) -> Tensor:
         """x [..., K] -> [..., N]; through the kernel up to `rows` activation rows. As `linear.sums` where it is not to
         be rounded."""
-        bias = self.bias if rounded else None
-        return _project(x, self.weight, bias, self.rows, self.workspace, self.shapes, rounded)
+        return _project(x, self.weight, self.bias, self.rows, self.workspace, self.shapes, rounded)
 
 
 class SkinnyPacked(nn.Module):
@@ -116,7 +115,7 @@ def _project(
 ) -> Tensor:
     flat = _flat(x)
     if flat.shape[0] > rows:
-        return F.linear(x, weight, bias) if rounded else sums(x, weight)
+        return F.linear(x, weight, bias) if rounded else sums(x, weight, bias)
     shape = shapes(flat.shape[0], weight.shape[0], flat.shape[1], flat.element_size(), False)
     return gemv(flat, weight, bias, shape, workspace, rounded)["out"].view(*x.shape[:-1], -1)
 

@@ -38,8 +38,8 @@ def _sum(reduce: Callable[[Tensor], Tensor]) -> Callable[[Any], Join]:
 
     def make(join: Any) -> Join:
         def faulty(*inputs: Tensor) -> Tensor:
-            out = reduce(join.partial(*inputs).contiguous())
-            return out if join.bias is None else out + join.bias
+            out = reduce(join.parts(*inputs).contiguous())
+            return (out if join.bias is None else out + join.bias).to(inputs[0].dtype)
 
         return faulty
 
@@ -69,7 +69,7 @@ def _read_too_early(x: Tensor) -> Tensor:
 def _bias_of_every_rank(join: Any) -> Join | None:
     if join.bias is None:
         return None
-    return lambda *inputs: _reduced(join.partial(*inputs).contiguous() + join.bias)
+    return lambda *inputs: _reduced(join.parts(*inputs).contiguous() + join.bias).to(inputs[0].dtype)
 
 
 def _stale(join: Any) -> Join:

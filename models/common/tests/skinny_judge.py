@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.common.linear import PackedLinear, linear
+from models.common.linear import PackedLinear, linear, sums
 from models.common.mlp import Gate
 from models.common.skinny import SkinnyGated, SkinnyLinear, SkinnyPacked, gemv_workspace
 
@@ -35,6 +35,8 @@ def main() -> None:
     plain, packed = made(WIDTH, True), PackedLinear([made(32, False), made(16, False)])
     gates = PackedLinear([made(WIDTH, False), made(WIDTH, False)])
     workspace = gemv_workspace([plain.weight, packed.weight, gates.weight], ROWS)
+    half = made(WIDTH, True).half()
+    halved = SkinnyLinear(half, ROWS, workspace)
     skinny = SkinnyPacked(packed, ROWS, workspace)
     gated = SkinnyGated(gates, Gate(), ROWS, workspace)
     said: dict[str, object] = {"shared": SkinnyLinear(plain, ROWS, workspace).weight is plain.weight}
@@ -43,6 +45,7 @@ def main() -> None:
         said[f"linear {name}"] = compare([SkinnyLinear(plain, ROWS, workspace)(x)], [plain(x)])
         said[f"packed {name}"] = compare(skinny(x), packed(x))
         said[f"gated {name}"] = compare([gated(x)], [Gate()(*gates(x))])
+        said[f"unrounded {name}"] = compare([halved(x.half(), rounded=False)], [sums(x.half(), half.weight, half.bias)])
     print(json.dumps(said))
 
 

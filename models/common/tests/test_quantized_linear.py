@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from harness.spec.optimization import Target
+from models.common.kernels.workspace import Workspace
 from models.common.linear import PackedLinear, SplitQKV, linear
-from models.common.quantized import INT4, INT8
+from models.common.quantized import INT4, INT8, Scheme
 from models.common.quantized_linear import Choice, QuantizedLinear, QuantizedPacked, quantize, rounding
 
 CPU = torch.device("cpu")
@@ -40,6 +41,16 @@ def test_neighbors_that_keep_their_weights_are_packed_unrounded() -> None:
     built = model()
     quantize(built, Choice({"o_proj": INT8}, 16), TARGET)
     assert type(built["qkv"].packed) is PackedLinear
+
+
+@pytest.mark.parametrize("scheme", [INT8, INT4])
+def test_an_unrounded_product_has_its_bias_and_the_range_of_float32(scheme: Scheme) -> None:
+    layer = linear(128, 8, True, torch.float16, CPU)
+    nn.init.constant_(layer.weight, 120.0)
+    nn.init.constant_(layer.bias, -3.0)
+    held = QuantizedLinear(layer, scheme, 0, Workspace.allocate(0, 0, CPU))
+    out = held(torch.full((2, 128), 64.0, dtype=torch.float16), rounded=False)
+    torch.testing.assert_close(out, torch.full((2, 8), 120.0 * 64 * 128 - 3))
 
 
 @pytest.mark.parametrize(
