@@ -42,6 +42,7 @@ KERNEL_TESTS = {
     "test_moe_kernels.py": ("moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine"),
     "test_tower_kernels.py": ("layer_norm", "add_layer_norm", "rotate_pair", "segment_attention"),
     "test_cluster_attention.py": ("cluster_attention",),
+    "test_one_shot_all_reduce.py": ("one_shot_all_reduce",),
 }  # fmt: skip
 """A test file of the kernels -> those that it judges."""
 
@@ -72,7 +73,7 @@ COMPONENTS = (
         "tensor parallelism",
         ("{model}/tensor_parallel.py",),
         ("{model}/tests/test_*_tensor_parallel.py", f"{SHARED}/test_sharding.py"),
-        optimizations=("tensor_parallel",),
+        optimizations=("tensor_parallel", "one_shot_all_reduce"),
     ),
     Component(
         "KV cache", ("{model}/kv_cache.py",), (PARITY, f"{SHARED}/test_kv_cache.py"), optimizations=("kv_cache",)

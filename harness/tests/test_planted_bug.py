@@ -17,8 +17,8 @@ PLANTS = {
         DENSE,
         "tensor_parallel",
         "models/common/joins.py",
-        "        dist.all_reduce(out)\n        return (out if self.bias",
-        "        return (out if self.bias",
+        "            return self.all_reduce(part, dtype)",
+        "            return part.to(dtype)",
         "layer 0, output (o projection)",
     ),
     "every rank keeps the first share": (

@@ -9,20 +9,41 @@ from torch import Tensor, nn
 from models.common.linear import sums
 
 
+def sum_parts(parts: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """parts [world, M, N] -> {"out": [world, M, N] in `dtype`, or wider where they are}: on every rank their sum in the
+    order of the ranks, in float32 and rounded once."""
+    wide = torch.float64 if parts.dtype == torch.float64 else torch.float32
+    total = parts[0].to(wide)
+    for part in parts[1:]:
+        total = total + part
+    return {"out": total.to(wide if wide == torch.float64 else dtype).repeat(len(parts), 1, 1)}
+
+
+class AllReduce(nn.Module):
+    """The sum over the ranks of what each gives, by the library of their backend."""
+
+    def forward(self, part: Tensor, dtype: torch.dtype) -> Tensor:
+        """part [..., N] -> [..., N] in `dtype`, the same on every rank. `part` may be overwritten."""
+        part = part.contiguous()
+        dist.all_reduce(part)
+        return part.to(dtype)
+
+
 class Summed(nn.Module):
     """The sum over the ranks of what a module gives each. A bias is added once, after it."""
 
     def __init__(self, partial: nn.Module) -> None:
         super().__init__()
-        self.partial = partial
+        self.partial, self.all_reduce = partial, AllReduce()
         self.bias = getattr(partial, "bias", None)
         if self.bias is not None:
             partial.register_parameter("bias", None)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        out = self.parts(*inputs).contiguous()
-        dist.all_reduce(out)
-        return (out if self.bias is None else out + self.bias).to(inputs[0].dtype)
+        part, dtype = self.parts(*inputs), inputs[0].dtype
+        if self.bias is None:
+            return self.all_reduce(part, dtype)
+        return (self.all_reduce(part, part.dtype) + self.bias).to(dtype)
 
     def parts(self, *inputs: Tensor) -> Tensor:
         """What this rank adds."""
@@ -59,7 +80,7 @@ class VocabularyEmbedding(nn.Module):
 
     def __init__(self, part: nn.Embedding) -> None:
         super().__init__()
-        self.part = part
+        self.part, self.all_reduce = part, AllReduce()
         self.first = part.weight.shard.ranges[0].start
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -67,5 +88,4 @@ class VocabularyEmbedding(nn.Module):
         local = tokens - self.first
         absent = (local < 0) | (local >= self.part.weight.shape[0])
         out = self.part(local.masked_fill(absent, 0)).masked_fill_(absent.unsqueeze(-1), 0)
-        dist.all_reduce(out)
-        return out
+        return self.all_reduce(out, out.dtype)

@@ -14,11 +14,12 @@ from models.glm_4_7.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.glm_4_7.moe import EXPERTS
 from models.glm_4_7.prefix_cache import PREFIX_CACHING
 from models.glm_4_7.rotary import ROTARY
-from models.glm_4_7.tensor_parallel import TENSOR_PARALLEL
+from models.glm_4_7.tensor_parallel import ONE_SHOT_ALL_REDUCE, TENSOR_PARALLEL
 
 MENU = Menu(
     items=(
         TENSOR_PARALLEL,
+        ONE_SHOT_ALL_REDUCE,
         KV_CACHE,
         KV_CACHE_PAGED,
         PREFIX_CACHING,

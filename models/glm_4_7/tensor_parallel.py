@@ -4,6 +4,7 @@ norms and routers whole."""
 from __future__ import annotations
 
 from models.common.decoder import Decoder
+from models.common.one_shot import one_shot_all_reduce
 from models.common.sharding import (
     Pieces,
     Plan,
@@ -15,6 +16,9 @@ from models.common.sharding import (
     tensor_parallel,
     vocabulary,
 )
+
+WORDS = 1 << 16
+"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
 
 
 def plan(model: Decoder) -> Plan:
@@ -45,3 +49,4 @@ def plan(model: Decoder) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)

@@ -13,11 +13,12 @@ from models.qwen3_4b_instruct_2507.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.qwen3_4b_instruct_2507.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.qwen3_4b_instruct_2507.prefix_cache import PREFIX_CACHING
 from models.qwen3_4b_instruct_2507.rotary import ROTARY
-from models.qwen3_4b_instruct_2507.tensor_parallel import TENSOR_PARALLEL
+from models.qwen3_4b_instruct_2507.tensor_parallel import ONE_SHOT_ALL_REDUCE, TENSOR_PARALLEL
 
 MENU = Menu(
     items=(
         TENSOR_PARALLEL,
+        ONE_SHOT_ALL_REDUCE,
         KV_CACHE,
         KV_CACHE_PAGED,
         PREFIX_CACHING,

@@ -14,11 +14,12 @@ from models.qwen3_coder_30b.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEA
 from models.qwen3_coder_30b.moe import EXPERTS
 from models.qwen3_coder_30b.prefix_cache import PREFIX_CACHING
 from models.qwen3_coder_30b.rotary import ROTARY
-from models.qwen3_coder_30b.tensor_parallel import TENSOR_PARALLEL
+from models.qwen3_coder_30b.tensor_parallel import ONE_SHOT_ALL_REDUCE, TENSOR_PARALLEL
 
 MENU = Menu(
     items=(
         TENSOR_PARALLEL,
+        ONE_SHOT_ALL_REDUCE,
         KV_CACHE,
         KV_CACHE_PAGED,
         PREFIX_CACHING,

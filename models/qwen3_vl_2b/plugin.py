@@ -13,11 +13,12 @@ from models.qwen3_vl_2b.kv_cache import KV_CACHE, KV_CACHE_PAGED
 from models.qwen3_vl_2b.linear import LINEAR, LINEAR_FP8, LINEAR_INT4, LINEAR_INT8
 from models.qwen3_vl_2b.prefix_cache import PREFIX_CACHING
 from models.qwen3_vl_2b.rotary import ROTARY
-from models.qwen3_vl_2b.tensor_parallel import TENSOR_PARALLEL
+from models.qwen3_vl_2b.tensor_parallel import ONE_SHOT_ALL_REDUCE, TENSOR_PARALLEL
 
 MENU = Menu(
     items=(
         TENSOR_PARALLEL,
+        ONE_SHOT_ALL_REDUCE,
         KV_CACHE,
         KV_CACHE_PAGED,
         PREFIX_CACHING,

@@ -4,8 +4,12 @@ a block."""
 
 from __future__ import annotations
 
+from models.common.one_shot import one_shot_all_reduce
 from models.common.sharding import Pieces, Plan, SharedPieces, column, gathered, row, tensor_parallel, vocabulary
 from models.qwen3_vl_2b.model import Qwen3VL
+
+WORDS = 1 << 16
+"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
 
 
 def plan(model: Qwen3VL) -> Plan:
@@ -29,3 +33,4 @@ def plan(model: Qwen3VL) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)

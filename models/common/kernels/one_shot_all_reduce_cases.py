@@ -1,0 +1,72 @@
+"""The one-launch sum over ranks as the harness knows it: input menu, cost, faults. All ranks are in one launch here,
+which runs the code that one rank on each device runs, the exchange included. nvcc compiles it, not Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.spec.kernel import Cost, Kernel, OpCase
+from models.common.faults import given
+from models.common.joins import sum_parts
+from models.common.kernels import one_shot_all_reduce, values
+from models.common.kernels.menu_items import NO_ATTENTION, items
+
+
+def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    def parts(world: int, rows: int, columns: int, of: torch.dtype = dtype) -> dict[str, Any]:
+        return {"parts": values.normal((world, rows, columns), of, device, generator), "dtype": dtype}
+
+    yield OpCase("two ranks", parts(2, 2, 96))
+    yield OpCase("four ranks, an odd row", parts(4, 1, 33))
+    yield OpCase("eight ranks", parts(8, 3, 40))
+    yield OpCase("parts in float32", parts(4, 2, 72, torch.float32))
+    yield OpCase("more than one word a thread", parts(2, 8, 2100))
+    rows, columns = values.length(1, 6, device, generator), values.length(16, 200, device, generator)
+    yield OpCase("drawn shape", parts(2, rows, columns))
+    case = parts(2, 3, 48)
+    torn = case["parts"].clone()
+    torn[1, 2] = float("nan")
+    yield OpCase("nan row of one rank", {**case, "parts": torn})
+    changed = ("small", "offset", "outliers", "subnormal", "ties", "constant")
+    yield from items(case, ("parts",), generator, *changed, "transposed", "sliced", "expanded", "misaligned")
+    yield from items(case, ("parts",), generator, "near-max", most=0.45)
+
+
+def cost(parts: Tensor, dtype: torch.dtype) -> Cost:
+    """Every part read once and every rank's sum written; what inboxes take is not counted."""
+    return Cost(parts.numel() * (parts.element_size() + dtype.itemsize), parts.numel() * (parts.shape[0] - 1))
+
+
+def _without(rank: int) -> Any:
+    def change(inputs: Any) -> dict[str, Tensor]:
+        parts = inputs["parts"].clone()
+        parts[rank] = 0
+        return {"parts": parts}
+
+    return change
+
+
+def _first_for_all(inputs: Any) -> dict[str, Tensor]:
+    return {"parts": inputs["parts"][:1].expand_as(inputs["parts"])}
+
+
+ONE_SHOT_ALL_REDUCE = Kernel(
+    name="one_shot_all_reduce",
+    launch=one_shot_all_reduce.launch,
+    twin=sum_parts,
+    menu=menu,
+    cost=cost,
+    compilations=lambda dtype: (),
+    sharing=one_shot_all_reduce.shared,
+    inapplicable={**NO_ATTENTION, "far": "an inbox is of few words: what is larger goes another way"},
+    mutants=(
+        given("first rank's part dropped", "collective", _without(0)),
+        given("last rank's part dropped", "collective", _without(-1)),
+        given("first rank's part for every rank's", "collective", _first_for_all),
+    ),
+    launches=one_shot_all_reduce.launches,
+)

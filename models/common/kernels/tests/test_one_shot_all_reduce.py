@@ -1,0 +1,73 @@
+"""The one-launch sum over ranks: what it refuses anywhere, its twin, and on a GPU that it is right."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.parity.op import check_kernel
+from models.common.joins import sum_parts
+from models.common.kernels import one_shot_all_reduce
+from models.common.kernels.one_shot_all_reduce import TYPES, Inbox
+from models.common.kernels.one_shot_all_reduce_cases import ONE_SHOT_ALL_REDUCE
+
+CPU = torch.device("cpu")
+SOURCE = Path(one_shot_all_reduce.__file__).with_suffix(".cu")
+PARTS = torch.zeros(2, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"parts": PARTS.half(), "dtype": torch.bfloat16}, "not this kernel.s"),
+        ({"parts": PARTS.double(), "dtype": torch.float64}, "not this kernel.s"),
+        ({"parts": torch.zeros(2, 8, 3).transpose(1, 2)}, "side by side"),
+        ({"inbox": Inbox.alone(4, 24, CPU)}, "parts of 2 ranks, an inbox of 4"),
+        ({"inbox": Inbox.alone(2, 23, CPU)}, "a part of 24 words, an inbox of 23"),
+    ],
+    ids=["two half types", "float64", "strided rows", "ranks missing", "no room"],
+)
+def test_a_call_that_would_be_wrong_or_never_end_is_refused_before_anything_is_compiled(
+    changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        one_shot_all_reduce.launch(**{"parts": PARTS, "dtype": torch.float32, **changes})
+
+
+def test_an_odd_number_of_halves_takes_a_word_more() -> None:
+    assert [one_shot_all_reduce.words_of(torch.zeros(1, n).half()) for n in (1, 2, 3)] == [1, 1, 2]
+    assert one_shot_all_reduce.words_of(torch.zeros(2, 3)) == 6
+
+
+def test_the_twin_rounds_once_and_gives_every_rank_the_same() -> None:
+    parts = torch.tensor([[[1.0]], [[2.0**-8]], [[2.0**-8]]])
+    assert sum_parts(parts, torch.bfloat16)["out"].tolist() == [[[1 + 2.0**-7]]] * 3
+    assert sum_parts(parts.double(), torch.bfloat16)["out"].dtype == torch.float64
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here: the kernel is compiled where there is one")
+def test_nvcc_compiles_it_without_spilling_a_register(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["nvcc", "-O3", "-std=c++17", "-arch=sm_90", "-Xptxas", "-v", "-cubin", str(SOURCE), "-o", str(tmp_path / "x")],
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stderr.count("0 bytes spill stores, 0 bytes spill loads") == 5, made.stderr
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or shutil.which("nvcc") is None,
+    reason="needs a GPU and nvcc; the records of tensor parallel on two H200s hold its checks",
+)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_it_is_right_on_its_whole_menu(dtype: torch.dtype) -> None:
+    checks = check_kernel(ONE_SHOT_ALL_REDUCE, dtype, torch.device("cuda"), 0)
+    failed = [f"{check.name}: {check.rule} {check.error} > {check.limit}" for check in checks if not check.passed]
+    assert len(checks) > 20
+    assert not failed, failed
