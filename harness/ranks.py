@@ -30,6 +30,7 @@ from torch import Tensor
 from harness.case import Case
 from harness.engines import fragment
 from harness.engines.fragment import Fragment
+from harness.engines.process import Ended, tail
 from harness.place import CPU_RANKS
 from harness.record import Failure
 from harness.spec.model import ModelSpec
@@ -171,10 +172,13 @@ class _Process:
     def __init__(self, worker: str, arguments: Sequence[str], place: Rank) -> None:
         self.place = place
         self.left = place.meeting.with_name(f"rank-{place.rank}.json")
+        self.said = place.meeting.with_name(f"rank-{place.rank}.stderr")
         case, part, _, *options = arguments
         command = [sys.executable, "-m", worker, case, part, str(self.left), *options]
         command += ["--rank", str(place.rank), "--world", str(place.world), "--meeting", str(place.meeting)]
-        self.process = subprocess.Popen(command, stdout=None if place.rank == 0 else subprocess.DEVNULL)
+        with self.said.open("wb") as errors:
+            told = None if place.rank == 0 else subprocess.DEVNULL
+            self.process = subprocess.Popen(command, stdout=told, stderr=errors)
 
     def failed(self) -> bool:
         """Whether it ended otherwise than by leaving a fragment that was judged."""
@@ -187,9 +191,14 @@ class _Process:
         not even say so comes first."""
         return self.left.stat().st_mtime if self.left.exists() else 0.0
 
+    def ended(self) -> Ended:
+        with self.said.open("rb") as errors:
+            return Ended(self.process.returncode, tail(errors))
+
     def fragment(self) -> Fragment:
         if not self.left.exists():
-            return fragment.ended("crashed", f"exit code {self.process.returncode}", "it left no fragment")
+            end = self.ended()
+            return fragment.ended("crashed", end.how, end.last_line or "it said nothing and left no fragment", end.tail)
         return fragment.read(self.left)
 
     def blamed(self) -> Fragment:
@@ -197,7 +206,9 @@ class _Process:
         if self.process.returncode == -signal.SIGKILL:
             return fragment.ended("killed", "SIGKILL", f"{who}: killed from outside, often for want of memory")
         found = self.fragment()
-        error = found.error or Failure(kind="Exit", message=f"exit code {self.process.returncode}")
+        end = self.ended()
+        after = f"{end.how} once its answer was there: {end.last_line or 'it said nothing'}"
+        error = found.error or Failure(kind="Exit", message=after, traceback=end.tail)
         named = error.model_copy(update={"message": f"{who}: {error.message}"})
         return found.model_copy(update={"status": "crashed" if found.error is None else found.status, "error": named})
 

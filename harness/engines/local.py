@@ -200,7 +200,8 @@ class LocalEngine:
         written = fragment.read(left) if left.exists() else None
         if written is None or (end.code != 0 and written.status == "passed"):
             at = f", at `{told.last}`" if told.last else ""
-            return fragment.ended("crashed", _how(end.code), f"{name}{at}: {_last_line(end.tail)}", end.tail)
+            last = end.last_line or "it said nothing and left no fragment"
+            return fragment.ended("crashed", end.how, f"{name}{at}: {last}", end.tail)
         return written
 
 
@@ -222,12 +223,3 @@ def _environment(visible: tuple[str, ...], interpret: bool) -> dict[str, str]:
     paths = os.pathsep.join(path for path in (str(ROOT), inherited.get("PYTHONPATH")) if path)
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(visible), "PYTHONPATH": paths}
     return inherited | chosen | ({"TRITON_INTERPRET": "1"} if interpret else {})
-
-
-def _how(code: int) -> str:
-    return f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
-
-
-def _last_line(tail: str) -> str:
-    lines = [line for line in tail.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing and left no fragment"

@@ -60,6 +60,18 @@ class Ended:
     tail: str
     """The end of what it wrote to stderr."""
 
+    @property
+    def how(self) -> str:
+        """The exit code or the signal, in words."""
+        code = self.code or 0
+        return f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
+
+    @property
+    def last_line(self) -> str | None:
+        """Of what it wrote to stderr; None where that is nothing."""
+        lines = [line for line in self.tail.splitlines() if line.strip()]
+        return lines[-1] if lines else None
+
 
 def run(
     command: Sequence[str], environment: Mapping[str, str], limit_s: float, listen: Callable[[str], None], stop: Stop
@@ -82,7 +94,7 @@ def run(
             _kill_group(child)
             child.stdout.close()
             code = child.wait()
-        return Ended(code if within else None, _tail(errors))
+        return Ended(code if within else None, tail(errors))
 
 
 def _follow(
@@ -141,7 +153,8 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _tail(errors: IO[bytes]) -> str:
+def tail(errors: IO[bytes]) -> str:
+    """The end of what a process wrote there."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - TAIL_BYTES))
     return errors.read().decode(errors="replace")

@@ -21,6 +21,8 @@ def end(how: str, out: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "quiet_exit":
         sys.exit(3)
+    if how == "last_words":
+        sys.exit("no device left")
     if how == "raises":
         Fragment(status="crashed", error=Failure(kind="RuntimeError", message="the heads went wrong")).write(out)
         return
@@ -34,6 +36,9 @@ def end(how: str, out: Path) -> None:
     check = Check(level="op", subject=out.stem, name="out", rule="max", error=wrong, noise=1.0, limit=2.0)
     parity = Parity(checks=(check,))
     Fragment(status="passed" if parity.passed else "failed", parity=parity).write(out)
+    if how == "aborts":
+        print("the driver is gone", file=sys.stderr, flush=True)
+        os.abort()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def test_a_broken_parity_on_any_rank_is_the_answer(run: Callable[..., Fragment],
     ("how", "status", "message"),
     [
         ("raises", "crashed", "rank 1 of 2: the heads went wrong"),
-        ("quiet_exit", "crashed", "rank 1 of 2: it left no fragment"),
+        ("quiet_exit", "crashed", "rank 1 of 2: it said nothing and left no fragment"),
+        ("last_words", "crashed", "rank 1 of 2: no device left"),
+        ("aborts", "crashed", "rank 1 of 2: signal 6 (Aborted) once its answer was there: the driver is gone"),
         ("killed", "killed", "rank 1 of 2: killed from outside"),
     ],
 )
