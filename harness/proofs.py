@@ -1,55 +1,60 @@
-"""Proofs that stand: of a run that proved the same cases at the same clean commit, on the same machine."""
+"""Proofs that stand: of the same case at the same clean commit on the same machine, made by another run or earlier in
+this one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from harness import run_line
 from harness.case import Case
 from harness.engines.fragment import Fragment
 from harness.errors import RecordError, UserError
 from harness.extent import extent_of
-from harness.record import Environment, StandingProof
+from harness.record import Environment, Record, StandingProof
 from harness.run_file import read_file
 
 
-@dataclass(frozen=True)
 class Proofs:
-    """What one run proved and did not time, by what a proof depends on."""
+    """Passed proofs by what a proof depends on."""
 
-    run: str
-    by_case: Mapping[str, Fragment]
+    def __init__(self) -> None:
+        self._held: dict[str, Fragment] = {}
 
     def of(self, case: Case) -> Fragment | None:
-        return self.by_case.get(_proven(case))
+        return self._held.get(_proven(case))
 
-
-NONE = Proofs("", {})
-
-
-def read(path: Path, environment: Environment) -> Proofs:
-    """The passed proofs of a run made with `timing=off`. UserError where the file is none, or its records or this
-    process are of another commit or machine, or of a tree with changes: their sources could differ."""
-    try:
-        file = read_file(path)
-    except RecordError as error:
-        raise UserError(f"no proof can be taken from {path}: {error}") from None
-    held: dict[str, Fragment] = {}
-    for digest, record in zip(file.hashes, file.records, strict=True):
-        if record.environment is None or _code(record.environment) != _code(environment):
-            raise UserError(f"no proof can be taken from {path}: it is of another commit or machine")
-        if record.environment.dirty or environment.dirty:
-            raise UserError(f"no proof can be taken from {path}: the tree had changes that are in no commit")
-        if record.status == "passed" and record.parity is not None and not record.case.timing.processes:
-            held[_proven(record.case)] = Fragment(
+    def add(self, record: Record) -> None:
+        """Hold on to what `record` proved itself. Of a tree with changes nothing stands: they could differ by now."""
+        if record.status != "passed" or record.proof is not None or record.provisional:
+            return
+        content = run_line.digest(record.model_dump(mode="json"))
+        self._held.setdefault(
+            _proven(record.case),
+            Fragment(
                 status="passed",
                 provenance=record.provenance,
                 receipts=record.receipts,
                 parity=record.parity,
-                proof=StandingProof(run=record.run, content=digest),
-            )
-    return Proofs(file.run, held)
+                proof=StandingProof(run=record.run, content=content),
+            ),
+        )
+
+
+def read(path: Path, environment: Environment) -> Proofs:
+    """What a run proved. UserError where the file is none, or its records or this process are of another commit or
+    machine, or of a tree with changes: their sources could differ."""
+    try:
+        records = read_file(path).records
+    except RecordError as error:
+        raise UserError(f"no proof can be taken from {path}: {error}") from None
+    held = Proofs()
+    for record in records:
+        if record.environment is None or _code(record.environment) != _code(environment):
+            raise UserError(f"no proof can be taken from {path}: it is of another commit or machine")
+        if record.environment.dirty or environment.dirty:
+            raise UserError(f"no proof can be taken from {path}: the tree had changes that are in no commit")
+        held.add(record)
+    return held
 
 
 def _proven(case: Case) -> str:

@@ -21,6 +21,11 @@ def written(kind: Kind, content: dict[str, Any]) -> str:
     return f'{BEFORE_HASH}{_hash(text)}","{kind}":{text}}}\n'
 
 
+def digest(content: dict[str, Any]) -> str:
+    """The hash that a line with this content states."""
+    return _hash(_canonical(content))
+
+
 def is_end(line: str) -> bool:
     return line.startswith('","end":', AFTER_HASH)
 
@@ -49,10 +54,10 @@ def content(line: str, kind: str, where: str) -> tuple[str, dict[str, Any]]:
             f"{where}: schema version {held.get('schema_version')!r}, this build reads {known}: "
             "guessing would misread it"
         )
-    digest = _hash(_canonical(held))
-    if envelope["hash"] != digest:
+    stated: str = envelope["hash"]
+    if stated != digest(held):
         raise RecordError(f"{where}: edited, its content does not have the hash it was written with")
-    return digest, held
+    return stated, held
 
 
 def _not_finite(constant: str) -> float:

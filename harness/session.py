@@ -159,7 +159,7 @@ def _run(
     ):
         for record in records:
             writer.append(record)
-        engine = _engine(asked, stamp, whole, shown, world, path)
+        engine = _engine(asked, stamp, whole, shown, world, path, records)
         fresh = chain((stamp.skipped(skip) for skip in skips if skip.case.key not in held), engine.records(todo))
         for told in fresh:
             record = withheld(told, os.environ)
@@ -182,7 +182,15 @@ class Engine(Protocol):
     def records(self, cases: Sequence[Case]) -> Iterator[Record]: ...
 
 
-def _engine(asked: Settings, stamp: Stamp, whole: Planned, progress: Progress, world: World, path: Path) -> Engine:
+def _engine(
+    asked: Settings,
+    stamp: Stamp,
+    whole: Planned,
+    progress: Progress,
+    world: World,
+    path: Path,
+    earlier: Sequence[Record],
+) -> Engine:
     from harness.engines.local import LocalEngine
 
     chosen = asked.engine
@@ -195,7 +203,9 @@ def _engine(asked: Settings, stamp: Stamp, whole: Planned, progress: Progress, w
         return SlurmEngine(stamp, whole.places, progress, chosen, folder, world.worker_module, weights)
     gpus = max((len(place.gpu_uuids) for place in whole.places.values()), default=0)
     workers = max(1, gpus) if chosen.workers == "auto" else chosen.workers
-    held = proofs.read(Path(asked.proof), stamp.environment) if asked.proof else proofs.NONE
+    held = proofs.read(Path(asked.proof), stamp.environment) if asked.proof else proofs.Proofs()
+    for record in earlier:
+        held.add(record)
     folder, module = path.parent, world.worker_module
     return LocalEngine(stamp, whole.places, progress, folder, module, workers, world.mutants, held, weights)
 

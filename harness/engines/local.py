@@ -30,9 +30,10 @@ from harness.engines.process import Stop, Stopped
 from harness.engines.progress import Progress, Shared, Told
 from harness.engines.stamp import Stamp, now
 from harness.place import Place
-from harness.proofs import NONE, Proofs
+from harness.proofs import Proofs
 from harness.provenance import FRESH
 from harness.record import Record
+from harness.redaction import withheld
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,10 +48,10 @@ FROM_OUTSIDE = {
 class LocalEngine:
     """Runs cases of a plan, `workers` at a time. `places` says for each hardware name which devices fit it. A failing
     proof's reproducer is kept in `folder`. With `mutants` the gate of every case that passes is judged too, on planted
-    faults. Of a case among `proofs` that one stands. `weights_bytes` is what a proof holds by case key: cases share a
-    CPU only where its memory would hold as many of them as there are workers. A case that has waited `wait_s` for its
-    devices is lost. The kernels of a build are timed with the first case of it: no workload changes what they are
-    timed on."""
+    faults. Of a case among `proofs` that one stands, and so does an earlier case's of this run where a proof would be
+    fed the same. `weights_bytes` is what a proof holds by case key: cases share a CPU only where its memory would hold
+    as many of them as there are workers. A case that has waited `wait_s` for its devices is lost. The kernels of a
+    build are timed with the first case of it: no workload changes what they are timed on."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class LocalEngine:
         worker_module: str = "harness.worker",
         workers: int = 1,
         mutants: bool = False,
-        proofs: Proofs = NONE,
+        proofs: Proofs | None = None,
         weights_bytes: Mapping[str, int] = MappingProxyType({}),
         wait_s: float = math.inf,
     ) -> None:
@@ -72,7 +73,7 @@ class LocalEngine:
         self._workers = workers
         self._folder = folder
         self._mutants = mutants
-        self._proofs = proofs
+        self._proofs = proofs or Proofs()
         self._weights_bytes = weights_bytes
         self._wait_s = wait_s
         self._stop = Stop()
@@ -114,6 +115,7 @@ class LocalEngine:
             return self._ended(self._stamp.lost(case, f"waited {self._wait_s:g} s for a device that others held"), told)
         fields = fragment.merge(parts[0], parts[1:])
         record = self._stamp.record(case, time.monotonic() - begun, started_at=started_at, **fields)
+        self._proofs.add(withheld(record, os.environ))
         return self._ended(record, told)
 
     def _ended(self, record: Record, told: Told) -> Record:
@@ -168,9 +170,9 @@ class LocalEngine:
 
     def _proven(self, case: Case, asked: Path, visible: tuple[str, ...], deadline: float, told: Told) -> Fragment:
         standing = self._proofs.of(case)
-        if standing is None:
+        if standing is None or standing.proof is None:
             return fragment.proof(self._part(case, asked, ["prove"], visible, deadline, told))
-        told.part(f"proven by {self._proofs.run}")
+        told.part(f"proven by {standing.proof.run}")
         return standing
 
     def _part(

@@ -119,3 +119,29 @@ def test_sources_or_a_machine_that_could_differ_are_refused(
 def test_a_file_that_is_no_run_is_refused_by_name(here: Environment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no proof can be taken from .*absent\.jsonl"):
         proofs.read(tmp_path / "absent.jsonl", here)
+
+
+def test_of_two_workloads_that_a_proof_is_fed_the_same_of_one_is_proven(tmp_path: Path) -> None:
+    file, said = run(tmp_path, "swept", "workload=smoke,standard", "timing=quick")
+    held = read_file(file)
+    assert said.count("prove parity") == 3, "the right build once, the wrong one for each of its workloads"
+    first, second = (record for record in held.records if record.case.seed == 1)
+    assert (first.case.workload.name, second.case.workload.name) == ("smoke", "standard")
+    assert first.proof is None
+    digest = held.hashes[held.records.index(first)]
+    assert second.proof == StandingProof(run=held.run, content=digest)
+    assert second.series
+    assert second.parity is not None
+    assert first.parity is not None
+    assert second.parity.checks[: len(first.parity.checks)] == first.parity.checks
+
+
+def test_of_a_tree_with_changes_nothing_stands(proven: Path) -> None:
+    record = next(record for record in read_file(proven).records if record.status == "passed")
+    assert record.environment is not None
+    changed = record.environment.model_copy(update={"dirty": True})
+    held = proofs.Proofs()
+    held.add(record.model_copy(update={"environment": changed}))
+    assert held.of(record.case) is None
+    held.add(record)
+    assert held.of(record.case) is not None
