@@ -79,6 +79,9 @@ class Kernel:
     launch leaves nothing behind."""
     far: OpMenu | None = None
     """Cases whose offsets pass 2^31 elements, which only a device has the memory for."""
+    together: Callable[[torch.device], Kernel] | None = None
+    """Of a kernel that several ranks launch at once: the same as all of them do, with real sizes to time and the
+    library's way for its twin. Every rank asks for it, then for each launch, in the same order."""
     launches: Callable[[], int] | None = None
     """How often this process has launched it, for a kernel that is not a Triton function and cannot be watched."""
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build, measure, registry
+from harness import build, lineup, registry
 from harness.arms.candidate import Candidate
 from harness.arms.hf_static import HFStatic
 from harness.case import Case
@@ -78,7 +78,7 @@ def test_what_did_not_run_was_not_judged_again(eager: Case) -> None:
 def test_a_peer_that_does_not_compute_has_no_speed(
     eager: Case, monkeypatch: pytest.MonkeyPatch, peer: type[HFStatic], says: str
 ) -> None:
-    monkeypatch.setitem(measure.PEERS, "hf_static", peer)
+    monkeypatch.setitem(lineup.PEERS, "hf_static", peer)
     timing = timed(eager)
     (wrong,) = (arm for arm in timing.arms if arm.name == "hf_static")
     assert wrong.absent is not None
@@ -88,7 +88,7 @@ def test_a_peer_that_does_not_compute_has_no_speed(
 
 
 def test_a_candidate_whose_step_is_a_no_op_is_refused(eager: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "Candidate", IdleCandidate)
+    monkeypatch.setattr(lineup, "Candidate", IdleCandidate)
     with pytest.raises(HarnessError, match="candidate: rewritten inputs gave the timed decode output again"):
         timed(eager)
 

@@ -178,6 +178,7 @@ def _looped(
 def captured(launch: Callable[[], object]) -> Callable[[], None]:
     """A replay of `launch` from a CUDA graph. Raises RuntimeError for what no graph can hold."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Another thread may ask after events of its own meanwhile, as NCCL's watchdog does.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         launch()
     return graph.replay

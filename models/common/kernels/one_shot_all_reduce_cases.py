@@ -4,6 +4,7 @@ which runs the code that one rank on each device runs, the exchange included. nv
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from harness.spec.kernel import Cost, Kernel, OpCase
 from models.common.faults import given
-from models.common.joins import sum_parts
+from models.common.joins import AllReduce, sum_parts
 from models.common.kernels import one_shot_all_reduce, values
 from models.common.kernels.menu_items import NO_ATTENTION, items
 
@@ -41,6 +42,34 @@ def cost(parts: Tensor, dtype: torch.dtype) -> Cost:
     return Cost(parts.numel() * (parts.element_size() + dtype.itemsize), parts.numel() * (parts.shape[0] - 1))
 
 
+CAPACITY = 1 << 16
+"""Words of the inbox that ranks time with."""
+TIMED = ((1, 2560), (1, 5120), (8, 2560), (16, 4096))
+"""Rows and columns of the parts that ranks time: of a decode step with one sequence and with several."""
+
+
+def together(device: torch.device) -> Kernel:
+    """As every rank launches it, beside the library's all-reduce."""
+    inbox, library = one_shot_all_reduce.Inbox.joined(CAPACITY, device), AllReduce()
+
+    def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        for rows, columns in TIMED:
+            part = values.normal((rows, columns), torch.float32, device, generator)
+            yield OpCase(f"{inbox.world} ranks, {rows} x {columns} in float32", {"part": part, "dtype": dtype})
+
+    return replace(
+        ONE_SHOT_ALL_REDUCE,
+        launch=lambda part, dtype: {"out": one_shot_all_reduce.all_reduce(part, dtype, inbox)},
+        twin=lambda part, dtype: {"out": library(part, dtype)},
+        cost=lambda part, dtype: Cost(
+            part.numel() * (part.element_size() + dtype.itemsize), part.numel() * (inbox.world - 1)
+        ),
+        bench=bench,
+        # The library's adds in place.
+        mutates=("part",),
+    )
+
+
 def _without(rank: int) -> Any:
     def change(inputs: Any) -> dict[str, Tensor]:
         parts = inputs["parts"].clone()
@@ -62,6 +91,7 @@ ONE_SHOT_ALL_REDUCE = Kernel(
     cost=cost,
     compilations=lambda dtype: (),
     sharing=one_shot_all_reduce.shared,
+    together=together,
     inapplicable={**NO_ATTENTION, "far": "an inbox is of few words: what is larger goes another way"},
     mutants=(
         given("first rank's part dropped", "collective", _without(0)),
