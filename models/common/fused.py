@@ -88,7 +88,7 @@ class FlashAttend(nn.Module):
         batch, _, heads, size = q.shape
         _, kv_heads, page_tokens, _ = cache.keys.shape
         shape = decode_attention.default_shape(batch, kv_heads, page_tokens, slots.bound, q.element_size())
-        needed = decode_attention.needs(batch, heads, kv_heads, size, shape.splits)
+        needed = decode_attention.needs(batch, heads, size, shape.splits)
         return decode_attention.decode_attention(*inputs, shape, self.workspaces.get(needed, q.device))["out"]
 
 

@@ -1,7 +1,8 @@
 """Attention of one new token per row over cached pages: keys and values are read once for all heads that share them.
 
 A program takes one share of one row's keys for one key-value head. Shares are cut from the row's length on the device,
-so that a launch captured in a graph serves every later length; the last program of a head to arrive combines them.
+so that a launch captured in a graph serves every later length. A second launch combines the shares, one program a head:
+the last program of the first would have to read what all others left, by itself.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PROGRAMS = 132
 INTERPRETED_PROGRAMS = 8
 """Enough that rows are shared; the interpreter runs them one after the other."""
 MAX_SPLITS = 64
+COMBINE_WARPS = 4
 
 
 @dataclass(frozen=True)
@@ -50,32 +52,33 @@ def default_shape(batch: int, kv_heads: int, page_tokens: int, capacity: int, el
 
 
 @triton.jit
-def combine(
-    partials_ptr, maxima_ptr, scale, GROUP: tl.constexpr, SPLITS: tl.constexpr, D: tl.constexpr, STEP: tl.constexpr
+def combine_kernel(
+    partials_ptr,
+    maxima_ptr,
+    out_ptr,
+    scale,
+    D: tl.constexpr,
+    GROUP: tl.constexpr,
+    SPLITS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
-    """Partial sums [SPLITS, GROUP, D] and (maximum, sum) [SPLITS, GROUP, 2] -> [heads, D], splits in fixed order."""
-    HEADS: tl.constexpr = triton.next_power_of_2(GROUP)
-    ALL: tl.constexpr = triton.next_power_of_2(SPLITS)
-    split, head, d = tl.arange(0, ALL)[:, None], tl.arange(0, HEADS)[None, :], tl.arange(0, D)
-    at = maxima_ptr + (split * GROUP + head) * 2
-    present = (split < SPLITS) & (head < GROUP)
-    top = tl.max(tl.load(at, mask=present, other=-float("inf"), cache_modifier=".cg"), 0)
-    top = tl.where(tl.arange(0, HEADS) < GROUP, top, 0.0)
-    out = tl.zeros((HEADS, D), tl.float32)
-    total = tl.zeros((HEADS,), tl.float32)
-    for first in tl.static_range(0, SPLITS, STEP):
-        split = first + tl.arange(0, STEP)[:, None]
-        at = maxima_ptr + (split * GROUP + head) * 2
-        present = (split < SPLITS) & (head < GROUP)
-        maximum = tl.load(at, mask=present, other=-float("inf"), cache_modifier=".cg")
-        weight = tl.exp2((maximum - top[None, :]) * scale)
-        used = maximum > -float("inf")
-        total += tl.sum(weight * tl.load(at + 1, mask=present & used, other=0.0, cache_modifier=".cg"), 0)
-        part_at = partials_ptr + (split * GROUP + head)[:, :, None] * D + d[None, None, :]
-        part = tl.load(part_at, mask=(present & used)[:, :, None], other=0.0, cache_modifier=".cg")
-        out += tl.sum(weight[:, :, None] * part, 0)
-    total = tl.where(tl.arange(0, HEADS) < GROUP, total, 1.0)
-    return out / total[:, None]
+    """Grid (heads, B). Partial sums [B, kv_heads, SPLITS, GROUP, D] and (maximum, sum) [B, kv_heads, SPLITS, GROUP, 2]
+    -> [B, heads, D]. A share without keys left no partial sum, and a maximum of minus infinity."""
+    head, row = tl.program_id(0), tl.program_id(1)
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    pair = row.to(tl.int64) * (tl.num_programs(0) // GROUP) + head // GROUP
+    split, d = tl.arange(0, triton.next_power_of_2(SPLITS)), tl.arange(0, D)
+    at = (pair * SPLITS + split) * GROUP + head % GROUP
+    present = split < SPLITS
+    maximum = tl.load(maxima_ptr + at * 2, mask=present, other=-float("inf"))
+    total = tl.load(maxima_ptr + at * 2 + 1, mask=present, other=0.0)
+    part = tl.load(partials_ptr + at[:, None] * D + d[None, :], mask=present[:, None], other=0.0)
+    weight = tl.exp2((maximum - tl.max(maximum, 0)) * scale)
+    part = tl.where((maximum > -float("inf"))[:, None], part, 0.0)
+    out = tl.sum(weight[:, None] * part, 0) / tl.sum(weight * total, 0)
+    tl.store(out_ptr + (row.to(tl.int64) * tl.num_programs(0) + head) * D + d, out.to(out_ptr.dtype.element_ty))
 
 
 @triton.jit
@@ -89,7 +92,6 @@ def attention_kernel(
     out_ptr,
     partials_ptr,
     maxima_ptr,
-    tickets_ptr,
     scale,
     page_tokens,
     stride_q_row,
@@ -103,7 +105,6 @@ def attention_kernel(
     SPLITS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
-    STEP: tl.constexpr,
     PAGED: tl.constexpr,
     PDL: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -157,19 +158,11 @@ def attention_kernel(
             tl.store(partials_ptr + (mine + g) * D + d, out, mask=g < GROUP)
         tl.store(maxima_ptr + (mine + head) * 2, top, mask=head < GROUP)
         tl.store(maxima_ptr + (mine + head) * 2 + 1, total, mask=head < GROUP)
-        tl.debug_barrier()
-        arrived = tl.atomic_add(tickets_ptr + pair, 1, sem="acq_rel")
-        if arrived == SPLITS - 1:
-            whole = pair.to(tl.int64) * SPLITS * GROUP
-            result = combine(partials_ptr + whole * D, maxima_ptr + whole * 2, scale, GROUP, SPLITS, D, STEP)
-            heads = tl.arange(0, triton.next_power_of_2(GROUP))[:, None]
-            tl.store(out_row + heads * D + d, result.to(out_type), mask=heads < GROUP)
-            tl.store(tickets_ptr + pair, 0)
 
 
-def needs(batch: int, heads: int, kv_heads: int, head_dim: int, splits: int) -> tuple[int, int]:
-    """(floats, tickets) of the workspace of one launch."""
-    return (0, 0) if splits == 1 else (batch * heads * splits * (head_dim + 2), batch * kv_heads)
+def needs(batch: int, heads: int, head_dim: int, splits: int) -> tuple[int, int]:
+    """(floats, tickets) of the workspace of one call."""
+    return (0, 0) if splits == 1 else (batch * heads * splits * (head_dim + 2), 0)
 
 
 def decode_attention(
@@ -192,9 +185,11 @@ def decode_attention(
     shape = shape or default_shape(batch, kv_heads, page_tokens, columns * page_tokens, q.element_size())
     if columns > 1 and page_tokens % shape.block_n:
         raise ValueError(f"blocks of {shape.block_n} keys would cross pages of {page_tokens}")
-    size = needs(batch, heads, kv_heads, head_dim, shape.splits)
-    workspace = Workspace.of(workspace, *size, q.device)
+    workspace = Workspace.of(workspace, *needs(batch, heads, head_dim, shape.splits), q.device)
     out = torch.empty(batch, 1, heads, head_dim, dtype=q.dtype, device=q.device)
+    maxima = workspace.partials[batch * heads * shape.splits * head_dim :] if shape.splits > 1 else workspace.partials
+    scale = scale * math.log2(math.e)
+    fixed, early = constants(shape, head_dim, heads // kv_heads, columns), early_start(q)
     attention_kernel[(shape.splits, kv_heads, batch)](
         q,
         k_pages,
@@ -204,9 +199,8 @@ def decode_attention(
         lengths,
         out,
         workspace.partials,
-        workspace.partials[batch * heads * shape.splits * head_dim :] if shape.splits > 1 else workspace.partials,
-        workspace.tickets,
-        scale * math.log2(math.e),
+        maxima,
+        scale,
         page_tokens,
         q.stride(0),
         q.stride(2),
@@ -214,10 +208,15 @@ def decode_attention(
         k_pages.stride(1),
         k_pages.stride(2),
         table.stride(0),
-        **constants(shape, head_dim, heads // kv_heads, columns),
-        **early_start(q),
+        **fixed,
+        **early,
         num_warps=shape.num_warps,
     )
+    if shape.splits > 1:
+        shared = {name: fixed[name] for name in ("D", "GROUP", "SPLITS")}
+        combine_kernel[(heads, batch)](
+            workspace.partials, maxima, out, scale, **shared, **early, num_warps=COMBINE_WARPS
+        )
     return {"out": out}
 
 
@@ -229,15 +228,9 @@ def constants(shape: AttentionShape, head_dim: int, group: int, columns: int) ->
         "SPLITS": shape.splits,
         "BLOCK_N": shape.block_n,
         "STAGES": shape.num_stages,
-        "STEP": combine_step(group, shape.splits),
         "PAGED": columns > 1,
         "WIDEN": interpreted(),
     }
-
-
-def combine_step(group: int, splits: int) -> int:
-    """Splits that the last program loads at once: 32 heads' worth, which fills its registers and no more."""
-    return min(triton.next_power_of_2(splits), max(1, 32 // triton.next_power_of_2(group)))
 
 
 def _check(q: Tensor, k_pages: Tensor, v_pages: Tensor, tokens: int, group: int) -> None:

@@ -21,9 +21,11 @@ from models.common.kernels.attention_faults import (
     unrescaled,
 )
 from models.common.kernels.decode_attention import (
+    COMBINE_WARPS,
     INTERPRETED_PROGRAMS,
     PROGRAMS,
     attention_kernel,
+    combine_kernel,
     constants,
     decode_attention,
     default_shape,
@@ -127,29 +129,32 @@ def cost(
 def compilations(dtype: torch.dtype) -> list[Compilation]:
     """The real head counts: one row and 32, one page and many; 12 heads to a key-value head."""
     return [
-        _compilation(1, KV_HEADS, HEADS // KV_HEADS, 1024, 1, dtype),
-        _compilation(32, KV_HEADS, HEADS // KV_HEADS, 256, 32, dtype),
-        _compilation(128, KV_HEADS, HEADS // KV_HEADS, 1024, 1, dtype),
-        _compilation(1, KV_HEADS, 12, 256, 16, dtype),
+        *_compilations(1, KV_HEADS, HEADS // KV_HEADS, 1024, 1, dtype),
+        *_compilations(32, KV_HEADS, HEADS // KV_HEADS, 256, 32, dtype),
+        *_compilations(128, KV_HEADS, HEADS // KV_HEADS, 1024, 1, dtype),
+        *_compilations(1, KV_HEADS, 12, 256, 16, dtype),
     ]
 
 
-def _compilation(
+def _compilations(
     batch: int, kv_heads: int, group: int, page_tokens: int, columns: int, dtype: torch.dtype
-) -> Compilation:
+) -> list[Compilation]:
     shape = default_shape(batch, kv_heads, page_tokens, columns * page_tokens, dtype.itemsize)
-    signature = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), f"*{NAMES[dtype]}")
-    signature |= dict.fromkeys(("table_ptr", "starts_ptr", "lengths_ptr", "tickets_ptr"), "*i32")
-    signature |= dict.fromkeys(("partials_ptr", "maxima_ptr"), "*fp32") | {"scale": "fp32"}
-    signature |= dict.fromkeys(INTEGERS, "i32")
     fixed = {**constants(shape, HEAD_DIM, group, columns), "PDL": True}
-    return Compilation(attention_kernel, signature, fixed, shape.num_warps)
+    sums = dict.fromkeys(("partials_ptr", "maxima_ptr"), "*fp32") | {"scale": "fp32"}
+    signature = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), f"*{NAMES[dtype]}") | sums
+    signature |= dict.fromkeys(("table_ptr", "starts_ptr", "lengths_ptr"), "*i32") | dict.fromkeys(INTEGERS, "i32")
+    made = [Compilation(attention_kernel, signature, fixed, shape.num_warps)]
+    if shape.splits > 1:
+        left = {name: fixed[name] for name in ("D", "GROUP", "SPLITS", "PDL")}
+        made.append(Compilation(combine_kernel, sums | {"out_ptr": f"*{NAMES[dtype]}"}, left, COMBINE_WARPS))
+    return made
 
 
 def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-    for batch, length in ((1, 1024), (32, 1024), (1, 32768), (32, 8192)):
-        pages = inputs([length] * batch, [0] * batch, HEADS // KV_HEADS, KV_HEADS, length, 1, dtype, device, generator)
-        yield OpCase(f"B{batch} {length} keys", pages)
+    for batch, kv_heads, length in ((1, 8, 1024), (32, 8, 1024), (1, 8, 32768), (1, 4, 32768), (32, 8, 8192)):
+        pages = inputs([length] * batch, [0] * batch, HEADS // kv_heads, kv_heads, length, 1, dtype, device, generator)
+        yield OpCase(f"B{batch} {length} keys, {HEADS} over {kv_heads} heads", pages)
 
 
 DECODE_ATTENTION = Kernel(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.common.attention import paged_attention
-from models.common.kernels.decode_attention import MAX_SPLITS, AttentionShape, decode_attention
+from models.common.kernels.decode_attention import MAX_SPLITS, AttentionShape, decode_attention, needs
 from models.common.kernels.decode_attention_cases import HEAD_DIM
 from models.common.kernels.decode_attention_cases import inputs as attention_inputs
 from models.common.kernels.gemv import GemvShape, gemv, gemv_swiglu
@@ -107,8 +107,7 @@ def attention_job(work: Attention, sets: int | None = None) -> Job:
         attention_inputs(lengths, starts, GROUP, KV_HEADS, work.length, 1, DTYPE, device, generator)
         for _ in range(sets or copies(size))
     ]
-    pairs = work.batch * KV_HEADS
-    workspace = Workspace.allocate(pairs * GROUP * MAX_SPLITS * (HEAD_DIM + 2), pairs, device)
+    workspace = Workspace.allocate(*needs(work.batch, KV_HEADS * GROUP, HEAD_DIM, MAX_SPLITS), device)
     return Job(work.name, decode_attention, paged_attention, _sdpa, drawn, size, workspace)
 
 
