@@ -15,6 +15,7 @@ from rich.table import Table
 
 from harness.case import Case, Plan
 from harness.compare.agreement import PROCESSES
+from harness.extent import extent_of
 from harness.outcome import Outcome, against_reference, against_strongest, why
 from harness.record import Record
 
@@ -109,6 +110,8 @@ def print_plan(plan: Plan, costs_s: Mapping[str, float], stream: TextIO) -> None
         _say(stream, f"skipped: {skip.case.label()}: {skip.reason}")
     for note in plan.notes:
         _say(stream, f"note: {note}")
+    if fed := dict.fromkeys(extent_of(case).label() for case in plan.cases):
+        _say(stream, f"a proof is fed {', or '.join(fed)}")
     total = _duration(sum(costs_s.values()))
     _say(stream, f"plan {plan.hash}: {len(plan.cases)} cases, {len(plan.skipped)} skipped, about {total}")
 

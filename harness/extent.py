@@ -20,6 +20,9 @@ class Extent:
     prompt_tokens: int
     new_tokens: int = 64
 
+    def label(self) -> str:
+        return f"{self.batch} x {self.prompt_tokens} prompt + {self.new_tokens} new tokens"
+
 
 CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
 

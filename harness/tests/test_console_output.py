@@ -106,5 +106,6 @@ def test_a_plan_shows_cases_skips_notes_hash_and_total(make_case):
     plan = Plan(cases=(case,), skipped=(Skip(case=make_case(seed=1), reason="no GPU"),), notes=("left out x",))
     stream = io.StringIO()
     console.print_plan(plan, {case.key: 125.0}, stream)
-    for part in (case.key, "B2, 24 prompt", "no GPU", "note: left out x", plan.hash, "about 2 min"):
+    fed = "a proof is fed 2 x 16 prompt + 64 new tokens"
+    for part in (case.key, "B2, 24 prompt", "no GPU", "note: left out x", plan.hash, "about 2 min", fed):
         assert part in stream.getvalue()
