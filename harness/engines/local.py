@@ -26,6 +26,7 @@ from harness import cores
 from harness.case import Case
 from harness.engines import fragment, locks, process
 from harness.engines.fragment import Fragment
+from harness.engines.part import Part
 from harness.engines.process import Stop, Stopped
 from harness.engines.progress import Progress, Shared, Told
 from harness.engines.stamp import Stamp, now
@@ -158,35 +159,31 @@ class LocalEngine:
             visible = held if self._places[case.hardware].kind == "cuda" else ()
             proven = self._proven(case, asked, visible, deadline, told)
             name = f"{self._stamp.run}-{case.key}"
-            parts.append(fragment.keep_reproducer(asked.with_name("prove.json"), self._folder, name, proven))
+            parts.append(fragment.keep_reproducer(asked.with_name(Part("prove").file), self._folder, name, proven))
             for index in range(case.timing.processes):
                 if parts[-1].status != "passed":
                     return
                 first = not index and self._first.setdefault(_build(case), case.key) == case.key
-                part = ["time", str(index), *(["kernels"] if first else [])]
-                parts.append(self._part(case, asked, part, visible, deadline, told))
+                parts.append(self._part(case, asked, Part("time", index, first), visible, deadline, told))
             if self._mutants and parts[-1].status == "passed":
-                parts.append(self._part(case, asked, ["mutants"], visible, deadline, told))
+                parts.append(self._part(case, asked, Part("mutants"), visible, deadline, told))
 
     def _proven(self, case: Case, asked: Path, visible: tuple[str, ...], deadline: float, told: Told) -> Fragment:
         standing = self._proofs.of(case)
         if standing is None or standing.proof is None:
-            return fragment.proof(self._part(case, asked, ["prove"], visible, deadline, told))
+            return fragment.proof(self._part(case, asked, Part("prove"), visible, deadline, told))
         told.part(f"proven by {standing.proof.run}")
         return standing
 
     def _part(
-        self, case: Case, asked: Path, part: list[str], visible: tuple[str, ...], deadline: float, told: Told
+        self, case: Case, asked: Path, part: Part, visible: tuple[str, ...], deadline: float, told: Told
     ) -> Fragment:
         """One process. Its fragment, or one made from the way it ended."""
-        left = asked.with_name(f"{'-'.join(part)}.json")
-        command = [sys.executable, "-m", self._worker, str(asked), part[0], str(left)]
-        name = "prove parity" if part[0] == "prove" else "plant faults"
-        if part[0] == "time":
-            command += ["--process", part[1], *(f"--{more}" for more in part[2:])]
-            name = f"time, process {int(part[1]) + 1} of {case.timing.processes}"
+        left = asked.with_name(part.file)
+        command = [sys.executable, "-m", self._worker, *part.arguments(asked, left)]
+        name = part.label(case.timing.processes)
         told.part(name)
-        interpret = part[0] in ("prove", "mutants") and not visible
+        interpret = part.does != "time" and not visible
         left_s = max(0.0, deadline - time.monotonic())
         environment = _environment(visible, interpret) | _caches(case, asked.parent)
         if self._shares(case):
