@@ -9,6 +9,7 @@ import torch
 
 from harness import ranks
 from harness.checks import Check, Level
+from harness.dtypes import dtype_name
 from harness.kill_matrix import MutantOutcome
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
@@ -32,7 +33,7 @@ class Seen:
             level=self.level,
             rule=self.rule,
             where=self.where,
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=dtype_name(dtype),
             reason=self.crash or (f"declared equivalent ({mutant.equivalent}), and seen" if mutant.equivalent else ""),
         )
 

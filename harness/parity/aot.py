@@ -13,6 +13,7 @@ from triton.compiler import ASTSource
 from triton.errors import TritonError
 from triton.runtime.jit import JITFunction
 
+from harness.dtypes import dtype_name
 from harness.errors import HarnessError, UserError
 from harness.spec.kernel import Compilation, Kernel
 
@@ -38,7 +39,7 @@ class Compiled:
     """Whether it multiplies on the warp-group tensor cores."""
 
     def label(self) -> str:
-        dtype = str(self.dtype).removeprefix("torch.")
+        dtype = dtype_name(self.dtype)
         cores = ", wgmma" if self.wgmma else ""
         return f"{self.kernel}/{self.function} {dtype} sm_{self.capability}: {self.shared_bytes} B shared{cores}"
 

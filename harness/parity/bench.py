@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness import build, inputs
 from harness.checks import Check, Divergence, Drift
+from harness.dtypes import dtype_name
 from harness.extent import Extent
 from harness.parity.again import check_again
 from harness.parity.drift import free_running
@@ -25,7 +26,7 @@ from harness.parity.paths import check_paths
 from harness.parity.prefix import check_prefixes
 from harness.parity.rotary import check_rotary
 from harness.parity.routing import Routes, check_router, judge_flips, our_choices
-from harness.parity.rules import dtype_name, relative_frobenius, worst
+from harness.parity.rules import relative_frobenius, worst
 from harness.parity.vision import check_language, check_vision
 from harness.ranks import earliest
 from harness.rounding import lossy

@@ -13,12 +13,13 @@ from torch import Tensor
 from harness import build, inputs
 from harness.calibration import KernelAlarms, Quantiles
 from harness.checks import Check, Level
+from harness.dtypes import dtype_name, wider
 from harness.parity.backends import attention, explicit_products, masked
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.op import check_kernel
 from harness.parity.plain import Plain
 from harness.parity.routing import RankedRoute, reference_choice
-from harness.parity.rules import judge, wider
+from harness.parity.rules import judge
 from harness.spec.inputs import ModelInputs
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
@@ -64,7 +65,7 @@ def kernel_alarms(
             refused = [check for check in checks if not check.passed]
             yield KernelAlarms(
                 kernel=kernel.name,
-                dtype=str(dtype).removeprefix("torch."),
+                dtype=dtype_name(dtype),
                 n=len(checks),
                 refused=len(refused),
                 where=tuple(f"{check.name}: {check.rule}, {check.usage:.2f} of its limit" for check in refused),

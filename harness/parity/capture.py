@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness import build
 from harness.checks import Check, Parity
+from harness.dtypes import dtype_name
 from harness.extent import Extent
 from harness.parity.bench import Bench
 from harness.parity.layer import run_layer
@@ -193,4 +194,5 @@ def _bytes(*tensors: Tensor) -> int:
 
 
 def _name(dtype: torch.dtype) -> Any:
-    return str(dtype).removeprefix("torch.")
+    """One of the three names that `Asked` admits."""
+    return dtype_name(dtype)

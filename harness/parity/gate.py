@@ -12,11 +12,11 @@ import torch
 
 from harness import build
 from harness.checks import Check, NotJudged, Parity
+from harness.dtypes import dtype_name
 from harness.extent import Extent
 from harness.parity.bench import Bench, first_broken
 from harness.parity.loss import unjudged_loss
 from harness.parity.op import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
-from harness.parity.rules import dtype_name
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Receipt, Target

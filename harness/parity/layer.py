@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from harness.checks import Check, Divergence
+from harness.dtypes import dtype_name, wider
 from harness.parity.plain import LayerRun, Plain, Trace, captured_attention
 from harness.parity.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
-from harness.parity.rules import dtype_name, judge, span, wider, worst
+from harness.parity.rules import judge, span, worst
 from harness.parity.stages import flat, traced
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -15,13 +15,13 @@ from torch import Tensor
 from harness.checks import Check
 from harness.errors import HarnessError
 from harness.parity.exact import mismatches
-from harness.parity.guard import LARGE, NANS, Guarded, Made, Poison, place
+from harness.parity.guard import LARGE, NANS
+from harness.parity.launch import Outputs, guarded, misplaced, reused
 from harness.parity.rules import judge, worst
 from harness.provenance import kernel_sources
 from harness.spec.kernel import Kernel, OpCase
 from harness.spec.model import ModelSpec
 
-Outputs = Mapping[str, Tensor]
 ITEMS = (
     "small",
     "offset",
@@ -139,9 +139,9 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
     """The candidate first: it must not find the twin's result in freed memory."""
     read, unsteady = 0, 0
     with kernel.sharing(case.inputs) if kernel.sharing else nullcontext():
-        first, second = _launch(kernel, case, NANS), _launch(kernel, case, LARGE)
+        first, second = guarded(kernel, case, NANS), guarded(kernel, case, LARGE)
         if _distance(first.outputs, second.outputs):
-            unsteady = _distance(first.outputs, _launch(kernel, case, NANS).outputs)
+            unsteady = _distance(first.outputs, guarded(kernel, case, NANS).outputs)
             read = 0 if unsteady else _distance(first.outputs, second.outputs)
     plain = kernel.twin(**_cloned(case.inputs, torch.Tensor.clone))
     reference = kernel.twin(**_cloned(case.inputs, _widened))
@@ -150,38 +150,15 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
     halo = {name: outside for name, (_, outside) in changes.items() if outside}
     # Two poisons: what was written may look like one of them.
     halo |= {**second.overrun, **first.overrun}
-    misplaced = [*_misplaced(kernel, first, plain), *_reused(kernel, first.returned, second.returned)]
+    wrong = [*misplaced(kernel, first, plain), *reused(kernel, first.returned, second.returned)]
     found = (
         _count(kernel, case.name, "inputs", sum(changes[name][0] for name in written), ", ".join(written)),
         _count(kernel, case.name, "halo write", sum(halo.values()), ", ".join(halo)),
         _count(kernel, case.name, "halo read", read),
         _count(kernel, case.name, "determinism", unsteady),
-        _count(kernel, case.name, "memory", len(misplaced), ", ".join(misplaced)),
+        _count(kernel, case.name, "memory", len(wrong), ", ".join(wrong)),
     )
     return _Run(first.outputs, plain, reference, found)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One launch in guarded memory."""
-
-    outputs: Outputs
-    """As they were right after the call."""
-    returned: Outputs
-    """The tensors themselves."""
-    guards: Mapping[str, Guarded]
-    """By input."""
-    overrun: Mapping[str, int]
-    """Elements written beside what the launch made itself."""
-
-
-def _launch(kernel: Kernel, case: OpCase, poison: Poison) -> _Call:
-    arguments, guards = place(case.inputs, poison)
-    made = Made(poison)
-    with _unwritten_memory_filled(), made:
-        returned = dict(kernel.launch(**arguments))
-    outputs = {name: value.clone() for name, value in returned.items()}
-    return _Call(outputs, returned, guards, dict(made.overrun(returned)))
 
 
 def _rows(kernel: Kernel, case: OpCase) -> int:
@@ -193,27 +170,9 @@ def _alone(kernel: Kernel, case: OpCase, outputs: Outputs) -> Check:
     """The last row by itself, against what it was in company."""
     rows = _rows(kernel, case)
     last = {name: case.inputs[name][-1:] for name in kernel.batch_invariant}
-    alone = _launch(kernel, replace(case, inputs={**case.inputs, **last}), NANS).outputs
+    alone = guarded(kernel, replace(case, inputs={**case.inputs, **last}), NANS).outputs
     judged = [name for name, y in outputs.items() if name not in kernel.mutates and y.shape[0] == rows]
     return _count(kernel, case.name, "batch", sum(mismatches(alone[n], outputs[n][-1:].clone())[0] for n in judged))
-
-
-@contextmanager
-def _unwritten_memory_filled() -> Iterator[None]:
-    """Fresh tensors hold NaN (integers: their maximum) until written; the settings come back afterwards."""
-    enabled, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    deterministic: Any = torch.utils.deterministic
-    filled = deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        deterministic.fill_uninitialized_memory = filled
 
 
 def _cloned(inputs: Mapping[str, Any], copy: Callable[[Tensor], Tensor]) -> dict[str, Any]:
@@ -236,27 +195,6 @@ def _distance(one: Outputs, other: Outputs) -> int:
         alike = (a.shape, a.dtype) == (b.shape, b.dtype)
         count += mismatches(a, b)[0] if alike else 1
     return count
-
-
-def _misplaced(kernel: Kernel, call: _Call, plain: Outputs) -> Iterator[str]:
-    for name, value in call.returned.items():
-        if name in kernel.mutates:
-            if name not in call.guards or not call.guards[name].holds(value):
-                yield f"{name} is not the input that was to be written"
-            continue
-        for source, guard in call.guards.items():
-            if guard.owns(value):
-                yield f"{name} is a view of the input {source}"
-        if name in plain and plain[name].is_contiguous() and not value.is_contiguous():
-            yield f"{name} is not contiguous as the twin's is"
-
-
-def _reused(kernel: Kernel, first: Outputs, second: Outputs) -> Iterator[str]:
-    """Both results are alive: the same memory means that the second call overwrote the first one's answer."""
-    for name in first.keys() & second.keys() - set(kernel.mutates):
-        memory = first[name].untyped_storage().data_ptr()
-        if memory and memory == second[name].untyped_storage().data_ptr():
-            yield f"{name} is returned again by the next call"
 
 
 def _judged(kernel: Kernel, case: OpCase, outputs: Outputs, run: _Run) -> list[Check]:

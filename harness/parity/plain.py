@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.dtypes import wider
 from harness.errors import HarnessError
 from harness.parity.routing import RankedRoute, Routes, gate_of, reference_choice
-from harness.parity.rules import wider
 from harness.spec.inputs import Features, ModelInputs
 from harness.spec.model import Routing
 from harness.spec.vision import Vision

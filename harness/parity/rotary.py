@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.checks import Check
+from harness.dtypes import dtype_name
 from harness.parity.plain import Plain
-from harness.parity.rules import dtype_name
 from harness.spec.inputs import ModelInputs
 
 UNITS = 4.0

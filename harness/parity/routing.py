@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.checks import Check
+from harness.dtypes import dtype_name, wider
 from harness.errors import HarnessError
-from harness.parity.rules import dtype_name, judge, relative_frobenius, wider, worst
+from harness.parity.rules import judge, relative_frobenius, worst
 from harness.spec.model import Routing
 
 FLIP_FACTOR, FLIP_DEVIATIONS = 1.25, 3.0

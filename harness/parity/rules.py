@@ -116,16 +116,6 @@ def judge(
     ]
 
 
-def wider(dtype: torch.dtype) -> torch.dtype:
-    """The type that references are computed in: float64 for float32, float32 for the half types."""
-    return torch.float64 if dtype == torch.float32 else torch.float32
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`bfloat16` for torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
-
-
 def worst(checks: Sequence[Check]) -> Check:
     """The check that used most of its limit: the one to record when all pass, the first to read when one fails."""
     return max(checks, key=lambda check: check.usage)

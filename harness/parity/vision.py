@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from harness.checks import Check, Level
+from harness.dtypes import dtype_name, wider
 from harness.errors import HarnessError
 from harness.inputs import prepared
 from harness.parity.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.plain import Plain
-from harness.parity.rules import dtype_name, judge, relative_frobenius, wider, worst
+from harness.parity.rules import judge, relative_frobenius, worst
 from harness.spec.inputs import ModelInputs
 from harness.spec.vision import Part, Vision
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from harness.dtypes import dtype_name
 from harness.errors import UserError
 from harness.record import Ceilings
 from harness.timing.clock import Clock, clock_for
@@ -33,7 +34,7 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
         copy_bytes_per_s=copy_bytes_per_s,
         read_bytes_per_s=read_bytes_per_s,
         matmul_flops_per_s=_matmul_flops_per_s(clock, dtype),
-        matmul_dtype=str(dtype).removeprefix("torch."),
+        matmul_dtype=dtype_name(dtype),
     )
 
 
