@@ -13,8 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from harness import cost, proofs, resume
+from harness import cost, resume
 from harness.case import Case, Plan, Skip
+from harness.engines import proofs
 from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
 from harness.errors import UserError

@@ -29,9 +29,9 @@ from harness.engines.fragment import Fragment
 from harness.engines.part import Part
 from harness.engines.process import Stop, Stopped
 from harness.engines.progress import Progress, Shared, Told
+from harness.engines.proofs import Proofs
 from harness.engines.stamp import Stamp, now
 from harness.place import Place
-from harness.proofs import Proofs
 from harness.provenance import FRESH
 from harness.record import Record
 from harness.redaction import withheld

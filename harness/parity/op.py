@@ -14,9 +14,9 @@ from torch import Tensor
 
 from harness.checks import Check
 from harness.errors import HarnessError
+from harness.parity.call import Outputs, guarded, misplaced, reused
 from harness.parity.exact import mismatches
 from harness.parity.guard import LARGE, NANS
-from harness.parity.launch import Outputs, guarded, misplaced, reused
 from harness.parity.rules import judge, worst
 from harness.provenance import kernel_sources
 from harness.spec.kernel import Kernel, OpCase

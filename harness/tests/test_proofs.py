@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import proofs
 from harness.case import Plan
+from harness.engines import proofs
 from harness.errors import UserError
 from harness.record import Environment, StandingProof
 from harness.run_file import RunWriter, read_file
