@@ -10,12 +10,10 @@ from models.common.linear import sums
 
 
 def sum_parts(parts: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """parts [world, M, N] -> {"out": [world, M, N] in `dtype`, or wider where they are}: on every rank their sum in the
-    order of the ranks, in float32 and rounded once."""
-    wide = torch.float64 if parts.dtype == torch.float64 else torch.float32
-    total = parts[0].to(wide)
-    for part in parts[1:]:
-        total = total + part
+    """parts [world, M, N] -> {"out": [world, M, N] in `dtype`, or wider where they are}: on every rank their sum, in
+    float32 and rounded once."""
+    wide = torch.promote_types(parts.dtype, torch.float32)
+    total = parts.to(wide).sum(0)
     return {"out": total.to(wide if wide == torch.float64 else dtype).repeat(len(parts), 1, 1)}
 
 

@@ -1,4 +1,4 @@
-"""Small sums over ranks in one launch on each, where the library's takes as long for 10 KB as for 60."""
+"""Small sums over ranks in one launch on each of them."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def words_of(x: Tensor) -> int:
 
 
 def launch(parts: Tensor, dtype: torch.dtype, inbox: Inbox | None = None) -> dict[str, Tensor]:
-    """As models.common.joins.sum_parts in one launch of all ranks; `parts` in float32 or in `dtype`. Allocates an inbox
-    where it is given none."""
+    """As models.common.joins.sum_parts in one launch of all ranks, added in their order; `parts` in float32 or in
+    `dtype`. Allocates an inbox where it is given none."""
     inbox = inbox or _shared.get() or Inbox.alone(parts.shape[0], words_of(parts[0]), parts.device)
     return {"out": _launch(parts, dtype, inbox)}
 

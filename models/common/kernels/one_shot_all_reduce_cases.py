@@ -3,7 +3,7 @@ which runs the code that one rank on each device runs, the exchange included. nv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.spec.kernel import Cost, Kernel, OpCase
+from harness.spec.mutant import Mutant
 from models.common.faults import given
 from models.common.joins import AllReduce, sum_parts
 from models.common.kernels import one_shot_all_reduce, values
@@ -83,6 +84,17 @@ def _first_for_all(inputs: Any) -> dict[str, Tensor]:
     return {"parts": inputs["parts"][:1].expand_as(inputs["parts"])}
 
 
+def _last_row_stale(launch: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
+    """Of every rank's sum: ranks are the first axis, and what one has all have."""
+
+    def faulty(**inputs: Any) -> dict[str, Tensor]:
+        out = launch(**inputs)["out"].clone()
+        out[:, -1] = out[:, -2 if out.shape[1] > 1 else -1]
+        return {"out": out}
+
+    return faulty
+
+
 ONE_SHOT_ALL_REDUCE = Kernel(
     name="one_shot_all_reduce",
     launch=one_shot_all_reduce.launch,
@@ -97,6 +109,7 @@ ONE_SHOT_ALL_REDUCE = Kernel(
         given("first rank's part dropped", "collective", _without(0)),
         given("last rank's part dropped", "collective", _without(-1)),
         given("first rank's part for every rank's", "collective", _first_for_all),
+        Mutant("out: last row stale", "stale", _last_row_stale),
     ),
     launches=one_shot_all_reduce.launches,
 )

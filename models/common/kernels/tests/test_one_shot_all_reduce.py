@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from harness.mutants.kernels import judge_kernel
 from harness.parity.op import check_kernel
 from models.common.joins import sum_parts
 from models.common.kernels import one_shot_all_reduce
@@ -48,6 +50,13 @@ def test_the_twin_rounds_once_and_gives_every_rank_the_same() -> None:
     parts = torch.tensor([[[1.0]], [[2.0**-8]], [[2.0**-8]]])
     assert sum_parts(parts, torch.bfloat16)["out"].tolist() == [[[1 + 2.0**-7]]] * 3
     assert sum_parts(parts.double(), torch.bfloat16)["out"].dtype == torch.float64
+
+
+def test_every_fault_planted_around_its_twin_is_seen() -> None:
+    kernel = replace(ONE_SHOT_ALL_REDUCE, launch=sum_parts, sharing=None)
+    found = list(judge_kernel(kernel, (torch.float32, torch.bfloat16), CPU, seed=0))
+    assert len(found) > 30
+    assert [item.name for item in found if item.end not in ("killed", "crash")] == []
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here: the kernel is compiled where there is one")
