@@ -43,12 +43,20 @@ def uneven(tokens: int, chosen: int, bank: int, device: torch.device, generator:
     return ids
 
 
+def behind(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """The first token goes to the first expert, all others crowd into the last."""
+    ids = torch.full((tokens, chosen), bank - 1, device=device)
+    ids[0] = 0
+    return ids
+
+
 SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
     ("one token", spread, (1, 8, 32, 256, 96)),
     ("three tokens", spread, (3, 2, 5, 64, 40)),
     ("all to the same", crowded, (17, 2, 6, 64, 48)),
     ("16 to one", uneven, (17, 2, 4, 72, 24)),
     ("17 to one", uneven, (18, 1, 3, 64, 16)),
+    ("one, and 19 behind it", behind, (20, 1, 4, 64, 16)),
 )
 """Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
 
