@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("part", choices=("prove", "time", "mutants"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--process", type=int, default=0)
-    parser.add_argument("--kernels", action="store_true", help="time each kernel by itself, too")
+    parser.add_argument("--kernels", action="store_true", help="time kernels by themselves, too")
     parser.add_argument("--world", type=int, help="processes that hold the model; by default as the hardware says")
     parser.add_argument("--rank", type=int, help="set by the worker for the ranks that it starts")
     parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")

@@ -21,7 +21,8 @@ from models.common.kernels.early import early_start
 from models.common.kernels.workspace import Workspace
 
 PROGRAMS = 132
-"""One per multiprocessor of an H200: measured there, more splits cost more in combining than they gain in reading."""
+"""One per multiprocessor of an H200: measured there when the last program combined, more splits cost more in that than
+they gained in reading. Not measured since."""
 INTERPRETED_PROGRAMS = 8
 """Enough that rows are shared; the interpreter runs them one after the other."""
 MAX_SPLITS = 64
