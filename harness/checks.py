@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from harness.case import Frozen
@@ -96,9 +97,13 @@ class Parity(Frozen):
         return tuple(check for check in self.checks if not check.passed)
 
     def place(self) -> str:
-        """Where it first goes wrong, in words; empty where nobody knows."""
-        found = (self.first_divergence, self.drift)
-        return "; ".join(item.sentence() for item in found if item is not None)
+        """Where it first goes wrong, in words, and the kernels that are wrong by themselves; empty where nobody
+        knows."""
+        found = [item.sentence() for item in (self.first_divergence, self.drift) if item is not None]
+        alone = Counter(check.subject for check in self.failures() if check.level == "op")
+        if alone:
+            found.append(f"by itself: {', '.join(f'{kernel} ({broken} checks)' for kernel, broken in alone.items())}")
+        return "; ".join(found)
 
     def levels(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(check.level for check in self.checks))

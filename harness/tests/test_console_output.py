@@ -101,6 +101,15 @@ def test_a_failure_is_told_by_its_first_divergence_or_else_by_its_worst_check(ma
     assert "layer 2, delta (layer): rule slices, 5 > 2" in told
 
 
+def test_a_kernel_that_is_wrong_by_itself_is_named_beside_the_place(make_record):
+    alone = Check(level="op", subject="gemv", name="ties", rule="slices", error=5.0, noise=1.0, limit=2.0)
+    layer = broken(Divergence(layer=2, stage="mlp", op="gated", rule="max", where="[0]", error=3.0, limit=1.0))
+    parity = layer.model_copy(update={"checks": (*layer.checks, alone, alone)})
+    (told,) = Outcome((make_record("failed", parity=parity),), {}).refusals()
+    assert "layer 2, mlp (gated)" in told
+    assert told.endswith("by itself: gemv (2 checks)")
+
+
 def test_a_plan_shows_cases_skips_notes_hash_and_total(make_case):
     case = make_case()
     plan = Plan(cases=(case,), skipped=(Skip(case=make_case(seed=1), reason="no GPU"),), notes=("left out x",))

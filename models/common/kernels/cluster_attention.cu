@@ -414,7 +414,7 @@ cudaError_t launch(const Arguments &arguments, int kv_heads, int batch, cudaStre
 // strides: q row, k and v row, cos and sin row, page, head, slot, table row; in elements.
 // sizes: batch, kv_heads, group, rotated, page_tokens, 1 for bfloat16 and 0 for float16.
 // Gives CUDA's error, or null.
-extern "C" const char *cluster_attention(void *const *pointers, const long long *strides, const int *sizes, float eps,
+extern "C" const char *cluster_attention(void *const *pointers, const long long *strides, const long long *sizes, float eps,
                                          float scale, void *stream) {
     Arguments a;
     a.q = pointers[0], a.k = pointers[1], a.v = pointers[2];

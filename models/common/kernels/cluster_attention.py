@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.common.kernels.cuda_library import library
+from models.common.kernels.cuda_library import integers, start
 
 HEAD_DIM = 128
 MAX_GROUP = 16
@@ -64,19 +64,8 @@ def launch(
     tensors = (q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, table, starts, lengths, out)
     strides = (q.stride(0), k.stride(0), cos.stride(0), *k_pages.stride()[:3], table.stride(0))
     sizes = (batch, kv_heads, heads // kv_heads, cos.shape[-1], page_tokens, q.dtype == torch.bfloat16)
-    call = library("cluster_attention").cluster_attention
-    call.restype = ctypes.c_char_p
-    with torch.cuda.device(q.device):
-        failure = call(
-            (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors)),
-            (ctypes.c_longlong * len(strides))(*strides),
-            (ctypes.c_int * len(sizes))(*map(int, sizes)),
-            ctypes.c_float(eps),
-            ctypes.c_float(scale * math.log2(math.e)),
-            ctypes.c_void_p(torch.cuda.current_stream().cuda_stream),
-        )
-    if failure is not None:
-        raise RuntimeError(f"cluster_attention did not start: {failure.decode()}")
+    in_bits = ctypes.c_float(scale * math.log2(math.e))
+    start("cluster_attention", tensors, integers(strides), integers(sizes), ctypes.c_float(eps), in_bits)
     global _launched
     _launched += 1
     return {"out": out, "k_pages": k_pages, "v_pages": v_pages}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils import cpp_extension
 
 FLAGS = ("-O3", "-std=c++17")
@@ -29,3 +33,21 @@ def library(stem: str) -> ctypes.CDLL:
             is_python_module=False,
         )
     return ctypes.CDLL(built)
+
+
+def start(name: str, tensors: Sequence[Tensor], *arguments: Any) -> None:
+    """Call the function `name` of `name`.cu on the stream and the device of the first tensor: with an array of the
+    tensors' addresses, ctypes `arguments`, and the stream. It gives a text where its launch fails: RuntimeError."""
+    function = getattr(library(name), name)
+    function.restype = ctypes.c_char_p
+    addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+    with torch.cuda.device(tensors[0].device):
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        failure = function(addresses, *arguments, stream)
+    if failure is not None:
+        raise RuntimeError(f"{name} did not start: {failure.decode()}")
+
+
+def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_longlong]:
+    """As an argument of `start`."""
+    return (ctypes.c_longlong * len(values))(*map(int, values))

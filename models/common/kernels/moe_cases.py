@@ -13,156 +13,25 @@ from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common import experts
 from models.common.faults import Inputs, given
 from models.common.kernels import moe_combine, moe_tiles, moe_vector, values
-from models.common.kernels.menu_items import NO_ATTENTION, PLAIN_ROWS, items
+from models.common.kernels.menu_items import NO_ATTENTION, PLAIN_ROWS
+from models.common.kernels.moe_menus import (
+    Draw,
+    bank_of,
+    combine_menu,
+    down_menu,
+    far_experts,
+    few_down,
+    few_gate_up,
+    gate_up_menu,
+    shares,
+    spread,
+)
 from models.common.kernels.types import pointer
 
-Draw = tuple[torch.dtype, torch.device, torch.Generator]
-Choose = Callable[[int, int, int, torch.device, torch.Generator], Tensor]
 Bank = tuple[int, int, int, int]
 """(experts, chosen, hidden, intermediate)."""
 SMALL, LARGE = (128, 8, 2048, 768), (160, 8, 5120, 1536)
 """Qwen3-Coder-30B, whose weights have the model's type; GLM-4.7, whose weights are float32."""
-
-
-def spread(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """Distinct experts for each token, uniformly: ids [tokens, chosen]."""
-    scores = torch.rand(tokens, bank, device=device, generator=generator)
-    return scores.topk(chosen, dim=-1).indices
-
-
-def crowded(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """Every token visits the same experts, the last ones; all others stay empty."""
-    ids = torch.arange(bank - chosen, bank, device=device)
-    return ids.flip(0).expand(tokens, -1).contiguous()
-
-
-def uneven(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """The first expert gets every token but the last: one less than the tokens, around the block of 16."""
-    ids = spread(tokens, chosen, bank - 1, device, generator) + 1
-    ids[:-1, 0] = 0
-    return ids
-
-
-def behind(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """The first token goes to the first expert, all others crowd into the last."""
-    ids = torch.full((tokens, chosen), bank - 1, device=device)
-    ids[0] = 0
-    return ids
-
-
-SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
-    ("one token", spread, (1, 8, 32, 256, 96)),
-    ("three tokens", spread, (3, 2, 5, 64, 40)),
-    ("all to the same", crowded, (17, 2, 6, 64, 48)),
-    ("16 to one", uneven, (17, 2, 4, 72, 24)),
-    ("17 to one", uneven, (18, 1, 3, 64, 16)),
-    ("one, and 19 behind it", behind, (20, 1, 4, 64, 16)),
-)
-"""Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
-
-
-def _shapes(
-    device: torch.device, generator: torch.Generator
-) -> Iterator[tuple[str, Choose, tuple[int, int, int, int, int]]]:
-    yield from SHAPES
-    bounds = ((2, 12), (1, 4), (4, 9), (5, 25), (2, 8))
-    tokens, chosen, bank, hidden, size = (values.length(*ends, device, generator) for ends in bounds)
-    # torch's grouped product takes rows of 16 bytes.
-    yield "drawn shape", spread, (tokens, chosen, bank, 8 * hidden, 8 * size)
-
-
-def _bank(rows: int, k: int, bank: int, draw: Draw) -> Tensor:
-    return values.normal((bank, rows, k), *draw, scale=k**-0.5)
-
-
-def _weights(tokens: int, chosen: int, draw: Draw) -> Tensor:
-    dtype, device, generator = draw
-    share = torch.rand(tokens, chosen, device=device, generator=generator) + 0.1
-    return (share / share.sum(-1, keepdim=True)).to(dtype)
-
-
-def _activations(shape: tuple[int, int], draw: Draw) -> Iterator[tuple[str, Tensor]]:
-    plain = values.normal(shape, *draw)
-    yield "", plain
-    if shape[0] == 3:
-        yield " small", values.normal(shape, *draw, scale=1e-3)
-        yield " outliers", values.outliers(shape, *draw)
-        yield " nan row", values.with_nan_row(plain, 1)
-
-
-def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-    draw = (dtype, device, generator)
-    for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
-        ids = choose(tokens, chosen, bank, device, generator)
-        weight = _bank(2 * size, hidden, bank, draw)
-        for kind, x in _activations((tokens, hidden), draw):
-            yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
-        if name == "three tokens":
-            yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
-    yield from _items(_few_gate_up(draw), "gate_up", draw, "expanded")
-
-
-def _down_menu(weighted: bool) -> Any:
-    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        draw = (dtype, device, generator)
-        for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
-            ids = choose(tokens, chosen, bank, device, generator)
-            inputs = {"ids": ids, "down": _bank(hidden, size, bank, draw)}
-            if weighted:
-                inputs["weights"] = _weights(tokens, chosen, draw)
-            for kind, x in _activations((tokens * chosen, size), draw):
-                yield OpCase(f"{name}{kind}", {"x": x, **inputs})
-            if name == "three tokens":
-                strided = x if weighted else values.sliced(x)
-                yield OpCase("sliced", {"x": strided, **inputs, "down": values.sliced(inputs["down"])})
-            if weighted and name == "three tokens":
-                yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
-        more = ("small", "outliers", "nan row", *(() if weighted else ("expanded",)))
-        yield from _items(_few_down(draw, weighted), "down", draw, *more)
-
-    return menu
-
-
-def _few_gate_up(draw: Draw) -> dict[str, Tensor]:
-    ids = spread(2, 1, 3, *draw[1:])
-    return {"x": values.normal((2, 64), *draw), "ids": ids, "gate_up": _bank(32, 64, 3, draw)}
-
-
-def _few_down(draw: Draw, weighted: bool) -> dict[str, Tensor]:
-    ids = spread(2, 1, 3, *draw[1:])
-    case = {"x": values.normal((2, 64), *draw), "ids": ids, "down": _bank(16, 64, 3, draw)}
-    return case | ({"weights": _weights(2, 1, draw)} if weighted else {})
-
-
-def _items(case: dict[str, Tensor], weight: str, draw: Draw, *more: str) -> Iterator[OpCase]:
-    """As `gemv_cases.products`."""
-    yield from items(case, ("x",), draw[2], "offset", "ties", "constant", "subnormal", "misaligned", *more)
-    yield from items({**case, weight: case[weight] / 64}, ("x",), draw[2], "near-max")
-
-
-def _far_bank(few: Callable[[Draw], dict[str, Tensor]], weight: str) -> Any:
-    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        case = few((dtype, device, generator))
-        yield OpCase("far experts", {**case, weight: values.far(case[weight])})
-
-    return menu
-
-
-def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-    draw = (dtype, device, generator)
-    drawn = tuple(values.length(*ends, device, generator) for ends in ((2, 12), (1, 4), (40, 200)))
-    for tokens, chosen, hidden in ((1, 8, 256), (5, 2, 97), (3, 1, 64), drawn):
-        places = torch.randperm(tokens * chosen, device=device, generator=generator)
-        x = values.normal((tokens * chosen, hidden), *draw)
-        inputs = {"places": places, "weights": _weights(tokens, chosen, draw)}
-        yield OpCase(f"{tokens}x{chosen}x{hidden}", {"projected": x, **inputs})
-        if hidden == 97:
-            yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
-            wide = {**inputs, "weights": inputs["weights"].float()}
-            yield OpCase("float32 weights", {"projected": x, **wide})
-            chosen = ("small", "offset", "outliers", "subnormal", "ties", "constant", "misaligned")
-            yield from items({"projected": x, **inputs}, ("projected",), generator, *chosen)
-            yield from items({"projected": x, **inputs}, ("projected",), generator, "near-max", most=0.5)
 
 
 def _bench(rows: Sequence[int], build: Callable[[Bank, int, Draw], dict[str, Tensor]]) -> Any:
@@ -176,18 +45,18 @@ def _bench(rows: Sequence[int], build: Callable[[Bank, int, Draw], dict[str, Ten
 def _real_gate_up(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
     bank, chosen, hidden, size = sizes
     ids = spread(tokens, chosen, bank, *draw[1:])
-    return {"x": values.normal((tokens, hidden), *draw), "ids": ids, "gate_up": _bank(2 * size, hidden, bank, draw)}
+    return {"x": values.normal((tokens, hidden), *draw), "ids": ids, "gate_up": bank_of(2 * size, hidden, bank, draw)}
 
 
 def _real_down(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
     bank, chosen, hidden, size = sizes
     ids = spread(tokens, chosen, bank, *draw[1:])
-    return {"x": values.normal((tokens * chosen, size), *draw), "ids": ids, "down": _bank(hidden, size, bank, draw)}
+    return {"x": values.normal((tokens * chosen, size), *draw), "ids": ids, "down": bank_of(hidden, size, bank, draw)}
 
 
 def _real_weights(sizes: Bank, tokens: int, draw: Draw) -> Tensor:
     dtype, device, generator = draw
-    return _weights(tokens, sizes[1], (torch.float32 if sizes is LARGE else dtype, device, generator))
+    return shares(tokens, sizes[1], (torch.float32 if sizes is LARGE else dtype, device, generator))
 
 
 def _real_weighted(sizes: Bank, tokens: int, draw: Draw) -> dict[str, Tensor]:
@@ -290,19 +159,19 @@ MOE_GATE_UP = Kernel(
     compilations=_over_banks(_vector_compilation(down=False)),
     bench=_bench((1, 4), _real_gate_up),
     inapplicable=PLAIN_ROWS,
-    far=_far_bank(_few_gate_up, "gate_up"),
+    far=far_experts(few_gate_up, "gate_up"),
     mutants=GATE_UP_FAULTS,
 )
 MOE_DOWN = Kernel(
     name="moe_down",
     launch=moe_vector.down,
     twin=experts.experts_down,
-    menu=_down_menu(weighted=True),
+    menu=down_menu(weighted=True),
     cost=down_cost,
     compilations=_over_banks(_vector_compilation(down=True)),
     bench=_bench((1, 4), _real_weighted),
     inapplicable={**PLAIN_ROWS, "expanded": "the launch refuses rows that are not contiguous"},
-    far=_far_bank(lambda draw: _few_down(draw, True), "down"),
+    far=far_experts(lambda draw: few_down(draw, True), "down"),
     mutants=(*DOWN_FAULTS, *WEIGHT_FAULTS),
 )
 MOE_TILES_GATE_UP = Kernel(
@@ -314,19 +183,19 @@ MOE_TILES_GATE_UP = Kernel(
     compilations=_over_banks(_tile_compilation(swiglu=True)),
     bench=_bench((8, 32), _real_gate_up),
     inapplicable=PLAIN_ROWS,
-    far=_far_bank(_few_gate_up, "gate_up"),
+    far=far_experts(few_gate_up, "gate_up"),
     mutants=GATE_UP_FAULTS,
 )
 MOE_TILES_DOWN = Kernel(
     name="moe_tiles_down",
     launch=moe_tiles.project,
     twin=experts.experts_project,
-    menu=_down_menu(weighted=False),
+    menu=down_menu(weighted=False),
     cost=down_cost,
     compilations=_over_banks(_tile_compilation(swiglu=False)),
     bench=_bench((8, 32), _real_down),
     inapplicable=PLAIN_ROWS,
-    far=_far_bank(lambda draw: _few_down(draw, False), "down"),
+    far=far_experts(lambda draw: few_down(draw, False), "down"),
     mutants=DOWN_FAULTS,
 )
 MOE_COMBINE = Kernel(

@@ -5,7 +5,6 @@ What Triton cannot say: loads and stores that another device sees, in words that
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from models.common.kernels.cuda_library import library
+from models.common.kernels.cuda_library import integers, start
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 WORD_BYTES = 4
@@ -121,19 +120,9 @@ def _launch(parts: Tensor, dtype: torch.dtype, inbox: Inbox) -> Tensor:
     if (needed := words_of(parts[0])) > inbox.capacity:
         raise ValueError(f"a part of {needed} words, an inbox of {inbox.capacity}: it would be written past its end")
     out = torch.empty(ranks, rows, columns, dtype=dtype, device=parts.device)
-    pointers = [tensor.data_ptr() for tensor in (parts, out, inbox.addresses, inbox.state)]
     sizes = [rows * columns, columns, inbox.capacity, inbox.first, ranks, inbox.world]
     numbers = [parts.stride(0), parts.stride(1), *sizes, TYPES[parts.dtype], TYPES[dtype]]
-    call = library("one_shot_all_reduce").one_shot_all_reduce
-    call.restype = ctypes.c_char_p
-    with torch.cuda.device(parts.device):
-        failure = call(
-            (ctypes.c_void_p * len(pointers))(*pointers),
-            (ctypes.c_longlong * len(numbers))(*numbers),
-            ctypes.c_void_p(torch.cuda.current_stream().cuda_stream),
-        )
-    if failure is not None:
-        raise RuntimeError(f"one_shot_all_reduce did not start: {failure.decode()}")
+    start("one_shot_all_reduce", (parts, out, inbox.addresses, inbox.state), integers(numbers))
     global _launched
     _launched += 1
     return out

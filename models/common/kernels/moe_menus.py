@@ -1,0 +1,163 @@
+"""Inputs of the mixture-of-experts kernels: routings, shapes and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.spec.kernel import OpCase
+from models.common.kernels import values
+from models.common.kernels.menu_items import items
+
+Draw = tuple[torch.dtype, torch.device, torch.Generator]
+Choose = Callable[[int, int, int, torch.device, torch.Generator], Tensor]
+
+
+def spread(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Distinct experts for each token, uniformly: ids [tokens, chosen]."""
+    scores = torch.rand(tokens, bank, device=device, generator=generator)
+    return scores.topk(chosen, dim=-1).indices
+
+
+def crowded(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Every token visits the same experts, the last ones; all others stay empty."""
+    ids = torch.arange(bank - chosen, bank, device=device)
+    return ids.flip(0).expand(tokens, -1).contiguous()
+
+
+def uneven(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """The first expert gets every token but the last: one less than the tokens, around the block of 16."""
+    ids = spread(tokens, chosen, bank - 1, device, generator) + 1
+    ids[:-1, 0] = 0
+    return ids
+
+
+def behind(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """The first token goes to the first expert, all others crowd into the last."""
+    ids = torch.full((tokens, chosen), bank - 1, device=device)
+    ids[0] = 0
+    return ids
+
+
+SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
+    ("one token", spread, (1, 8, 32, 256, 96)),
+    ("three tokens", spread, (3, 2, 5, 64, 40)),
+    ("all to the same", crowded, (17, 2, 6, 64, 48)),
+    ("16 to one", uneven, (17, 2, 4, 72, 24)),
+    ("17 to one", uneven, (18, 1, 3, 64, 16)),
+    ("one, and 19 behind it", behind, (20, 1, 4, 64, 16)),
+)
+"""Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
+
+
+def _shapes(
+    device: torch.device, generator: torch.Generator
+) -> Iterator[tuple[str, Choose, tuple[int, int, int, int, int]]]:
+    yield from SHAPES
+    bounds = ((2, 12), (1, 4), (4, 9), (5, 25), (2, 8))
+    tokens, chosen, bank, hidden, size = (values.length(*ends, device, generator) for ends in bounds)
+    # torch's grouped product takes rows of 16 bytes.
+    yield "drawn shape", spread, (tokens, chosen, bank, 8 * hidden, 8 * size)
+
+
+def bank_of(rows: int, k: int, bank: int, draw: Draw) -> Tensor:
+    """Weights of a bank of experts [bank, rows, k], of rows whose products are near 1."""
+    return values.normal((bank, rows, k), *draw, scale=k**-0.5)
+
+
+def shares(tokens: int, chosen: int, draw: Draw) -> Tensor:
+    """What each chosen expert counts [tokens, chosen]: a token's add up to 1."""
+    dtype, device, generator = draw
+    share = torch.rand(tokens, chosen, device=device, generator=generator) + 0.1
+    return (share / share.sum(-1, keepdim=True)).to(dtype)
+
+
+def _activations(shape: tuple[int, int], draw: Draw) -> Iterator[tuple[str, Tensor]]:
+    plain = values.normal(shape, *draw)
+    yield "", plain
+    if shape[0] == 3:
+        yield " small", values.normal(shape, *draw, scale=1e-3)
+        yield " outliers", values.outliers(shape, *draw)
+        yield " nan row", values.with_nan_row(plain, 1)
+
+
+def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
+        ids = choose(tokens, chosen, bank, device, generator)
+        weight = bank_of(2 * size, hidden, bank, draw)
+        for kind, x in _activations((tokens, hidden), draw):
+            yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
+        if name == "three tokens":
+            yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
+    yield from _items(few_gate_up(draw), "gate_up", draw, "expanded")
+
+
+def down_menu(weighted: bool) -> Any:
+    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        draw = (dtype, device, generator)
+        for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
+            ids = choose(tokens, chosen, bank, device, generator)
+            inputs = {"ids": ids, "down": bank_of(hidden, size, bank, draw)}
+            if weighted:
+                inputs["weights"] = shares(tokens, chosen, draw)
+            for kind, x in _activations((tokens * chosen, size), draw):
+                yield OpCase(f"{name}{kind}", {"x": x, **inputs})
+            if name == "three tokens":
+                strided = x if weighted else values.sliced(x)
+                yield OpCase("sliced", {"x": strided, **inputs, "down": values.sliced(inputs["down"])})
+            if weighted and name == "three tokens":
+                yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
+        more = ("small", "outliers", "nan row", *(() if weighted else ("expanded",)))
+        yield from _items(few_down(draw, weighted), "down", draw, *more)
+
+    return menu
+
+
+def few_gate_up(draw: Draw) -> dict[str, Tensor]:
+    """Two tokens, one expert of three each."""
+    ids = spread(2, 1, 3, *draw[1:])
+    return {"x": values.normal((2, 64), *draw), "ids": ids, "gate_up": bank_of(32, 64, 3, draw)}
+
+
+def few_down(draw: Draw, weighted: bool) -> dict[str, Tensor]:
+    """Two pairs of a token and one expert of three."""
+    ids = spread(2, 1, 3, *draw[1:])
+    case = {"x": values.normal((2, 64), *draw), "ids": ids, "down": bank_of(16, 64, 3, draw)}
+    return case | ({"weights": shares(2, 1, draw)} if weighted else {})
+
+
+def _items(case: dict[str, Tensor], weight: str, draw: Draw, *more: str) -> Iterator[OpCase]:
+    """As `gemv_cases.products`."""
+    yield from items(case, ("x",), draw[2], "offset", "ties", "constant", "subnormal", "misaligned", *more)
+    yield from items({**case, weight: case[weight] / 64}, ("x",), draw[2], "near-max")
+
+
+def far_experts(few: Callable[[Draw], dict[str, Tensor]], weight: str) -> Any:
+    """The inputs `few` with experts 2^31 elements apart."""
+
+    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        case = few((dtype, device, generator))
+        yield OpCase("far experts", {**case, weight: values.far(case[weight])})
+
+    return menu
+
+
+def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    draw = (dtype, device, generator)
+    drawn = tuple(values.length(*ends, device, generator) for ends in ((2, 12), (1, 4), (40, 200)))
+    for tokens, chosen, hidden in ((1, 8, 256), (5, 2, 97), (3, 1, 64), drawn):
+        places = torch.randperm(tokens * chosen, device=device, generator=generator)
+        x = values.normal((tokens * chosen, hidden), *draw)
+        inputs = {"places": places, "weights": shares(tokens, chosen, draw)}
+        yield OpCase(f"{tokens}x{chosen}x{hidden}", {"projected": x, **inputs})
+        if hidden == 97:
+            yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
+            wide = {**inputs, "weights": inputs["weights"].float()}
+            yield OpCase("float32 weights", {"projected": x, **wide})
+            chosen = ("small", "offset", "outliers", "subnormal", "ties", "constant", "misaligned")
+            yield from items({"projected": x, **inputs}, ("projected",), generator, *chosen)
+            yield from items({"projected": x, **inputs}, ("projected",), generator, "near-max", most=0.5)
