@@ -14,9 +14,9 @@ from torch import Tensor
 from harness import build, inputs, recheck
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.arms.candidate import Candidate
-from harness.arms.eager import EAGER, Eager
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import COLD, PrefixHit
+from harness.arms.sibling import LABELS, Sibling
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.parity.plain import Plain
@@ -98,8 +98,9 @@ class Lineup:
         return reports
 
     def _peer(self, name: str) -> Arm:
-        if name == EAGER:
-            return Eager(self.spec, self.source, self.hf, self.stack, self.target)
+        if name in LABELS:
+            shared = self.case.workload.shared_prefix_tokens
+            return Sibling(name, self.spec, self.source, self.hf, self.stack, self.target, shared)
         return PEERS[name](self.hf)
 
     def _open(self, arm: Arm, load_s: float, telemetry: Telemetry) -> ArmReport:

@@ -17,5 +17,5 @@ PEERS: dict[str, Callable[[Any], Arm]] = {
     "hf_max_autotune": lambda model: HFCompiled(model, "hf_max_autotune", "max-autotune"),
     "liger": Liger,
 }
-"""Each takes the Hugging Face model. Names are those of conf/arm, where `eager` (`harness.arms.eager`) stands beside
+"""Each takes the Hugging Face model. Names are those of conf/arm, where those of `harness.arms.sibling` stand beside
 them."""

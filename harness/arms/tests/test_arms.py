@@ -8,9 +8,9 @@ import torch
 from harness import build
 from harness.arms.arm import Arm, ArmAbsent, Shape, last_tokens
 from harness.arms.candidate import Candidate
-from harness.arms.eager import EAGER, Eager
 from harness.arms.menu import PEERS
 from harness.arms.prefix_hit import PrefixHit
+from harness.arms.sibling import EAGER, LABELS, ONE_DEVICE, Sibling
 from harness.parity.rules import relative_frobenius
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
@@ -31,7 +31,7 @@ def arms() -> dict[str, Arm]:
         "reference": PEERS["reference"](hf),
         "hf_static": PEERS["hf_static"](hf),
         "candidate": Candidate(ours, "candidate", "ours"),
-        "eager": Eager(SPEC, source, hf, stack, Target(CPU, torch.float32, "none")),
+        "eager": Sibling(EAGER, SPEC, source, hf, stack, Target(CPU, torch.float32, "none")),
         "prefix hit": PrefixHit(ours, "candidate", "ours", shared=8),
     }
 
@@ -70,20 +70,21 @@ def test_an_arm_that_needs_a_gpu_says_so(arms: dict[str, Arm], name: str) -> Non
 
 
 @torch.no_grad()
-def test_the_eager_build_shares_the_references_weights_and_is_absent_where_it_is_the_candidate(
+def test_a_build_of_ours_shares_the_references_weights_and_is_absent_where_it_is_the_candidate(
     arms: dict[str, Arm],
 ) -> None:
     eager, hf = arms["eager"], arms["reference"].model
     eager.open(Shape(INPUTS, decode_steps=1))
     held = {tensor.data_ptr() for tensor in hf.parameters()}
     assert {tensor.data_ptr() for tensor in eager.model.parameters()} == held
-    with pytest.raises(ArmAbsent, match="the candidate is the eager build itself"):
-        Eager(eager.spec, eager.source, hf, (), eager.target).open(Shape(INPUTS, 1))
+    for name, stack in ((EAGER, ()), (ONE_DEVICE, eager.stack)):
+        with pytest.raises(ArmAbsent, match="it is the candidate itself"):
+            Sibling(name, eager.spec, eager.source, hf, stack, eager.target).open(Shape(INPUTS, 1))
 
 
 def test_every_arm_has_its_file_and_every_file_its_arm() -> None:
     files = {path.stem for path in (Path(__file__).parents[3] / "conf" / "arm").glob("*.yaml")}
-    assert files - {"auto"} == {*PEERS, EAGER}
+    assert files - {"auto"} == {*PEERS, *LABELS}
 
 
 def test_last_tokens_have_strides_of_their_own() -> None:
