@@ -33,6 +33,7 @@ from harness.timing.energy import joules_per_call
 from harness.timing.launched import kernels_launched
 from harness.timing.protocol import Timed
 from harness.timing.telemetry import Telemetry
+from harness.timing.visited import experts_visited
 
 DECODE_STEPS = {"cpu": 8, "cuda": 4}
 """Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
@@ -155,11 +156,22 @@ class Lineup:
         cached = shape.shared_prefix_tokens if COLD in {arm.name for arm in self.arms} else 0
         tokens = max(1, shape.prompt_tokens - cached) if phase == "prefill" else 1
         context = shape.prompt_tokens + (0 if phase == "prefill" else (self.shape.decode_steps + 1) // 2)
-        cost = self.spec.work(self.source.config, self.target.dtype, Workload(phase, shape.batch, tokens, context))
+        experts = self._experts(phase, tokens)
+        load = Workload(phase, shape.batch, tokens, context, experts)
+        cost = self.spec.work(self.source.config, self.target.dtype, load)
         unread = saved_bytes(self.spec, self.hf, self.stack)
         # Ranks do their shares at the same time.
         world = self.target.world
-        return Work(phase=phase, bytes=(cost.bytes - unread) // world, flops=cost.flops // world)
+        return Work(phase=phase, bytes=(cost.bytes - unread) // world, flops=cost.flops // world, experts=experts)
+
+    def _experts(self, phase: Phase, tokens: int) -> float | None:
+        if self.spec.routing is None:
+            return None
+        (reference,) = (arm for arm in self.arms if arm.name == REFERENCE)
+        work = self.timed(reference, phase)
+        work.reset()
+        layers = Plain(self.hf, decoder=self.spec.decoder).core.layers
+        return experts_visited(layers, self.spec.routing, self.shape.batch, tokens, work.run)
 
     def joules_per_token(self, telemetry: Telemetry) -> dict[str, float]:
         """By arm, in the last phase: of new tokens where there are any. Seconds an arm."""

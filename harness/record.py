@@ -11,11 +11,11 @@ from harness.checks import Parity
 from harness.errors import RecordError
 from harness.kill_matrix import KillMatrix
 
-SCHEMA_VERSION = 4
-READABLE = (1, 2, 3, 4)
+SCHEMA_VERSION = 5
+READABLE = (1, 2, 3, 4, 5)
 """Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer, version 3 the
 memory that the GPU itself counts, version 4 the kernels of a decode step, hot times, whether a warm-up settled, and the
-last line of a run file."""
+last line of a run file, version 5 the experts that a call visits."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
@@ -110,6 +110,9 @@ class Work(Frozen):
     phase: Phase
     bytes: int
     flops: int
+    experts: float | None = None
+    """Distinct experts that the tokens of a call visited in a layer that chooses, the mean over its layers and calls,
+    counted on the reference; None of a model without experts."""
 
 
 class Ceilings(Frozen):

@@ -177,18 +177,20 @@ def _facts(record: Record, found: PhaseComparison) -> tuple[Fact, ...]:
     return (
         Fact(first, formats.milliseconds(found.candidate_ms)),
         Fact("Throughput", f"{made / found.candidate_ms * 1e3:,.0f} {tokens} a second, {shape.batch} at a time"),
-        Fact("Roofline", _roofline(found)),
+        Fact("Roofline", _roofline(record, found)),
         Fact("Measured ceilings", ceiling_text(record.ceilings)),
         Fact("A/A (candidate against itself)", _self_check(found.again)),
         Fact("Blocks", f"{taken}, {found.dropped_blocks} dropped"),
     )
 
 
-def _roofline(found: PhaseComparison) -> str:
+def _roofline(record: Record, found: PhaseComparison) -> str:
     if found.roofline_fraction is None or found.floor_ms is None:
         return "no floor is claimed"
     floor = formats.milliseconds(found.floor_ms)
-    return f"{formats.percent(found.roofline_fraction)} of the {found.bound} floor {floor}"
+    visited = next((work.experts for work in record.work if work.phase == found.phase), None)
+    told = "" if visited is None else f", {visited:.3g} experts visited in a layer that chooses"
+    return f"{formats.percent(found.roofline_fraction)} of the {found.bound} floor {floor}{told}"
 
 
 def _self_check(again: Estimate | None) -> str:

@@ -54,6 +54,9 @@ class Workload:
     """Query tokens per sequence in one call."""
     context_tokens: int
     """Keys that each query may see, its own included (for prefill: the prompt's length)."""
+    experts: float | None = None
+    """Distinct experts that the tokens of a call visit in a layer that chooses, on average; None where nobody counted:
+    then those that uniform routing would touch, the most that it can be."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from models.glm_4_7.config import geometry
 
 
 def work(config: HFConfig, dtype: torch.dtype, load: Workload) -> Cost:
-    """Every matrix that some token needs read once, the experts by the distinct ones that uniform routing would touch;
+    """Every matrix that some token needs read once, of the experts those that the call visits;
     every cached key and value read once. A multiply-add is 2 flops. Only the last token of a row meets the head."""
     g = geometry(config)
     rows = load.batch * load.tokens
@@ -20,11 +20,12 @@ def work(config: HFConfig, dtype: torch.dtype, load: Workload) -> Cost:
     always = g.experts * g.hidden + 3 * g.hidden * g.shared_size
     every_token = attention + g.dense_layers * 3 * g.hidden * g.intermediate + g.moe_layers * always
     expert = g.moe_layers * 3 * g.hidden * g.expert_size
+    visited = distinct_experts(g.experts, g.chosen, rows) if load.experts is None else load.experts
     head = g.vocab * g.hidden
     past = load.context_tokens - load.tokens
     pairs = load.batch * (load.tokens * past + load.tokens * (load.tokens + 1) // 2)
     kv = 2 * g.layers * g.kv_heads * g.head_dim * load.batch * load.context_tokens
-    read = every_token + distinct_experts(g.experts, g.chosen, rows) * expert + head + kv
+    read = every_token + visited * expert + head + kv
     return Cost(
         bytes=int(dtype.itemsize * read),
         flops=2 * rows * (every_token + g.chosen * expert)

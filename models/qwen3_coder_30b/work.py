@@ -12,14 +12,15 @@ from models.qwen3_coder_30b.config import geometry
 
 
 def work(config: HFConfig, dtype: torch.dtype, load: Workload) -> Cost:
-    """Every weight that some token needs read once, the experts by the distinct ones that uniform routing would touch;
+    """Every weight that some token needs read once, of the experts those that the call visits;
     every cached key and value read once. A multiply-add is 2 flops. Only the last token of a row meets the head."""
     g = geometry(config)
     width = dtype.itemsize
     rows = load.batch * load.tokens
     attention = g.hidden * g.head_dim * (2 * g.heads + 2 * g.kv_heads)
     router, expert = g.experts * g.hidden, 3 * g.hidden * g.expert_size
-    read = attention + router + distinct_experts(g.experts, g.chosen, rows) * expert
+    visited = distinct_experts(g.experts, g.chosen, rows) if load.experts is None else load.experts
+    read = attention + router + visited * expert
     head = g.vocab * g.hidden
     past = load.context_tokens - load.tokens
     pairs = load.batch * (load.tokens * past + load.tokens * (load.tokens + 1) // 2)
