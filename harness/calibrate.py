@@ -10,9 +10,12 @@ in a thousand in float32. 1: some rule is nearer than that. 2: a mistake in what
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -21,9 +24,13 @@ from harness.calibration import Calibration
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.checks import Check
+    from harness.parity.calibration import Share
     from harness.settings import Kind
-    from harness.spec.kernel import Kernel
     from harness.spec.model import ModelSpec
+
+CORES = min(24, len(os.sched_getaffinity(0)))
+"""Each process holds a context of the GPU, where there is one."""
 
 
 def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
@@ -36,6 +43,7 @@ def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="by default a GPU where there is one")
     parser.add_argument("--dtypes", default="float32,bfloat16,float16")
     parser.add_argument("--kernels", action="store_true", help="judge the kernels too; interpreted without a GPU")
+    parser.add_argument("--workers", type=int, default=CORES, help="processes that judge kernels, beside each other")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results/calibration"))
     options = parser.parse_args(arguments)
     try:
@@ -64,6 +72,8 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
     dtypes = options.dtypes.split(",")
     if options.seeds < 1 or any(name not in known for name in dtypes):
         raise UserError(f"--seeds must be positive and --dtypes among {', '.join(known)}")
+    if options.workers < 1:
+        raise UserError("--workers must be positive")
     exact_convolutions()
     spec = registry.load(options.model)
     seeds = tuple(range(options.seeds))
@@ -77,8 +87,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
         ]
         for name in dtypes
     }
-    # The interpreter computes bfloat16 wrongly.
-    types = [getattr(torch, name) for name in dtypes if kind == "cuda" or name != "bfloat16"]
+    shares = _shares(spec, kind, dtypes, seeds) if options.kernels else []
     command = ["python", "-m", "harness.calibrate", *arguments]
     return Calibration(
         environment=environment.capture(ROOT, command),
@@ -87,7 +96,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
         device=kind,
         seeds=seeds,
         rules=quantiles(checks),
-        kernels=tuple(kernel_alarms(_kernels(spec, kind), types, torch.device(kind), seeds)) if options.kernels else (),
+        kernels=tuple(kernel_alarms(_judged(shares, options.workers))),
     )
 
 
@@ -101,15 +110,30 @@ def _kind(options: argparse.Namespace) -> Kind:
     return chosen
 
 
-def _kernels(spec: ModelSpec, kind: Kind) -> tuple[Kernel, ...]:
-    """Every kernel of the menu that can run here, once."""
+def _shares(spec: ModelSpec, kind: Kind, dtypes: Sequence[str], seeds: Sequence[int]) -> list[Share]:
+    """Every kernel of the menu that can run here, once a type that it computes and a seed."""
+    import torch
+
     from harness import hardware
+    from harness.parity.calibration import Share
     from harness.parity.op import kernels_of
     from harness.place import Site
 
     here = Site(hardware.probe(), {}, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
     offered = here.capabilities(kind, 2) | {"ranks"}
-    return kernels_of(spec, [item.name for item in spec.menu.items if offered >= set(item.needs)])
+    kernels = kernels_of(spec, [item.name for item in spec.menu.items if offered >= set(item.needs)])
+    # The interpreter computes bfloat16 wrongly.
+    types = [name for name in dtypes if kind == "cuda" or name != "bfloat16"]
+    each = ((kernel, dtype) for kernel in kernels for dtype in types if kernel.computes(getattr(torch, dtype)))
+    return [Share(spec.name, kernel.name, dtype, kind, seed) for kernel, dtype in each for seed in seeds]
+
+
+def _judged(shares: Sequence[Share], workers: int) -> Iterator[tuple[Share, list[Check]]]:
+    """In fresh processes: most of the time goes into compiling, or interpreting, what each seed draws."""
+    from harness.parity.calibration import judged
+
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from zip(shares, pool.map(judged, shares), strict=True)
 
 
 def _write(made: Calibration, folder: Path) -> Path:

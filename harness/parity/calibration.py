@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import build, inputs
+from harness import build, inputs, registry
 from harness.calibration import KernelAlarms, Quantiles
 from harness.checks import Check, Level
-from harness.dtypes import dtype_name, wider
+from harness.dtypes import wider
 from harness.parity.backends import attention, explicit_products, masked
 from harness.parity.logits import Reference, judge_logits
-from harness.parity.op import check_kernel
+from harness.parity.op import check_kernel, kernels_of
 from harness.parity.plain import Plain
 from harness.parity.routing import RankedRoute, reference_choice
 from harness.parity.rules import judge
 from harness.spec.inputs import ModelInputs
-from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
 
 SHAPES = ((1, 4, 2, 7), (2, 8, 2, 33), (1, 12, 1, 64), (3, 2, 2, 129))
@@ -55,21 +55,39 @@ def quantiles(checks: dict[str, list[Check]]) -> tuple[Quantiles, ...]:
     return tuple(made)
 
 
-def kernel_alarms(
-    kernels: Iterable[Kernel], dtypes: Sequence[torch.dtype], device: torch.device, seeds: Sequence[int]
-) -> Iterator[KernelAlarms]:
-    """Each kernel on its menu as each seed draws it, one entry a kernel and dtype."""
-    for kernel in kernels:
-        for dtype in filter(kernel.computes, dtypes):
-            checks = [check for seed in seeds for check in check_kernel(kernel, dtype, device, seed)]
-            refused = [check for check in checks if not check.passed]
-            yield KernelAlarms(
-                kernel=kernel.name,
-                dtype=dtype_name(dtype),
-                n=len(checks),
-                refused=len(refused),
-                where=tuple(f"{check.name}: {check.rule}, {check.usage:.2f} of its limit" for check in refused),
-            )
+@dataclass(frozen=True)
+class Share:
+    """One kernel of a model on its menu in one type, as one seed draws it: what one process judges at a time."""
+
+    model: str
+    kernel: str
+    dtype: str
+    device: str
+    seed: int
+
+
+def judged(share: Share) -> list[Check]:
+    """On one core: others are judged beside it."""
+    torch.set_num_threads(1)
+    spec = registry.load(share.model)
+    (kernel,) = (one for one in kernels_of(spec, [item.name for item in spec.menu.items]) if one.name == share.kernel)
+    return check_kernel(kernel, getattr(torch, share.dtype), torch.device(share.device), share.seed)
+
+
+def kernel_alarms(found: Iterable[tuple[Share, Sequence[Check]]]) -> Iterator[KernelAlarms]:
+    """Of right kernels' checks: one entry a kernel and dtype."""
+    checks: dict[tuple[str, str], list[Check]] = defaultdict(list)
+    for share, made in found:
+        checks[share.kernel, share.dtype] += made
+    for (kernel, dtype), made in checks.items():
+        refused = [check for check in made if not check.passed]
+        yield KernelAlarms(
+            kernel=kernel,
+            dtype=dtype,
+            n=len(made),
+            refused=len(refused),
+            where=tuple(f"{check.name}: {check.rule}, {check.usage:.2f} of its limit" for check in refused),
+        )
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from harness.calibration import Calibration, KernelAlarms
-from harness.parity.calibration import kernel_alarms
+from harness.dtypes import dtype_name
+from harness.parity.calibration import Share, kernel_alarms
+from harness.parity.op import check_kernel
 from harness.record import Environment
 from harness.spec.kernel import Cost, Kernel, OpCase
 
@@ -30,7 +32,12 @@ def menu(dtype, device, generator):
 
 def alarms(launch, asked, **fields) -> list[KernelAlarms]:
     made = Kernel("made", launch, doubled, menu, lambda **_: Cost(0, 0), lambda _: (), copies=("y",), **fields)
-    return list(kernel_alarms([made], asked, CPU, SEEDS))
+    judged = (
+        (Share("m", made.name, dtype_name(dtype), "cpu", seed), check_kernel(made, dtype, CPU, seed))
+        for dtype in filter(made.computes, asked)
+        for seed in SEEDS
+    )
+    return list(kernel_alarms(judged))
 
 
 def calibration(*kernels: KernelAlarms) -> Calibration:
