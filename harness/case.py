@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -59,6 +60,15 @@ class TimingSettings(Frozen):
         return self.name == "signoff"
 
 
+CPU = re.compile(r"cpu(?:_x([1-9][0-9]*))?")
+
+
+def cpu_ranks(hardware: str) -> int:
+    """Processes of the host that stand for devices: two of `cpu`, four of `cpu_x4`, none of what has devices."""
+    named = CPU.fullmatch(hardware)
+    return int(named[1] or 2) if named else 0
+
+
 class Case(Frozen):
     """One model x size x stack of optimizations x hardware x workload x seed."""
 
@@ -76,6 +86,10 @@ class Case(Frozen):
     @property
     def key(self) -> str:
         return self.digest()
+
+    @property
+    def on_cpu(self) -> bool:
+        return cpu_ranks(self.hardware) > 0
 
     def stack(self) -> str:
         return "+".join(self.optimizations) or "none"

@@ -10,6 +10,9 @@ from harness.case import Frozen
 KERNELS_IN_PLACE = "kernels of the stack"
 """Subject of the check that every kernel of a stack ran; there is none where the stack has no kernel."""
 
+NO_SHARE = 1e9
+"""The usage of a limit of 0 that was broken."""
+
 Level = Literal["op", "layer", "logits", "generation", "path"]
 
 
@@ -36,7 +39,7 @@ class Check(Frozen):
     @property
     def usage(self) -> float:
         """Share of the limit that is used; above 1 is a failure."""
-        return self.error / self.limit if self.limit else float(self.error > 0) * 1e9
+        return self.error / self.limit if self.limit else float(self.error > 0) * NO_SHARE
 
 
 class Divergence(Frozen):

@@ -58,7 +58,12 @@ def hardware(name: str, gpu_count: int, match: str | None) -> Hardware:
 
 KNOWN = {
     entry.name: entry
-    for entry in (hardware("cpu", 0, None), hardware("h200", 1, r"\bH200\b"), hardware("h200_x2", 2, r"\bH200\b"))
+    for entry in (
+        hardware("cpu", 0, None),
+        hardware("cpu_x4", 0, None),
+        hardware("h200", 1, r"\bH200\b"),
+        hardware("h200_x2", 2, r"\bH200\b"),
+    )
 }
 
 

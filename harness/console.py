@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from harness.case import Case, Plan
+from harness.checks import NO_SHARE
 from harness.compare.agreement import PROCESSES
 from harness.extent import extent_of
 from harness.outcome import Outcome, against_reference, against_strongest, why
@@ -181,9 +182,8 @@ def _parity(record: Record) -> str:
         return "not judged"
     word = "pass" if record.parity.passed else "FAIL"
     worst = max((check.usage for check in record.parity.checks), default=0.0)
-    return (
-        f"{word}: {len(record.parity.checks)} check(s), worst {worst:.0%} of limit ({' '.join(record.parity.levels())})"
-    )
+    said = "a limit of 0 broken" if worst >= NO_SHARE else f"worst {worst:.0%} of limit"
+    return f"{word}: {len(record.parity.checks)} check(s), {said} ({' '.join(record.parity.levels())})"
 
 
 def _ratio(estimate: Estimate | None) -> str:

@@ -30,7 +30,7 @@ CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
 def extent_of(case: Case) -> Extent:
     """Interpreted kernels take little; on a GPU as many rows as the workload has, of its prompt what the budget
     holds."""
-    if case.hardware == "cpu":
+    if case.on_cpu:
         return CPU_EXTENT
     asked = case.workload
     room = max(32, GPU_PROMPT_BUDGET // asked.batch)

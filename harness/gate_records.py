@@ -57,7 +57,7 @@ class GateRecords:
         """The newest of the same model on the same kind of device."""
         if record.environment is None:
             return None
-        gpu = None if record.case.hardware == "cpu" else record.environment.gpu
+        gpu = None if record.case.on_cpu else record.environment.gpu
         wanted = (record.case.model, "cpu" if gpu is None else "cuda", gpu)
         return next((file for file in reversed(self.calibrations) if file.of() == wanted), None)
 

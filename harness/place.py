@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from harness.case import cpu_ranks
 from harness.errors import UserError
 from harness.settings import Auto, Hardware, Kind
 
 CLUSTERS = (9, 0)
 """The first compute capability with thread block clusters."""
-CPU_RANKS = 2
-"""Processes that stand for devices on a CPU."""
 
 
 class MachineFacts(Protocol):
@@ -51,7 +50,7 @@ class Place:
     @property
     def ranks(self) -> int:
         """Processes that hold a model together where it is cut."""
-        return CPU_RANKS if self.kind == "cpu" else self.gpu_count
+        return cpu_ranks(self.name) or self.gpu_count
 
 
 class Sites(Protocol):

@@ -27,11 +27,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.case import Case
+from harness.case import Case, cpu_ranks
 from harness.engines import fragment
 from harness.engines.fragment import Fragment
 from harness.engines.process import Ended, tail
-from harness.place import CPU_RANKS
 from harness.record import Failure
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -52,7 +51,7 @@ def world_of(case: Case, spec: ModelSpec) -> int:
     """How many ranks the stack cuts the model over; 0 when it cuts nothing."""
     if not any(spec.menu[name].shard for name in case.optimizations):
         return 0
-    return CPU_RANKS if case.hardware == "cpu" else torch.cuda.device_count()
+    return cpu_ranks(case.hardware) or torch.cuda.device_count()
 
 
 def join(place: Rank, device: torch.device, deadline_s: float) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from harness.case import DType, Frozen, TimingSettings, WorkloadShape
+from harness.case import DType, Frozen, TimingSettings, WorkloadShape, cpu_ranks
 from harness.errors import ConfigError, UnknownName
 
 Kind = Literal["cpu", "cuda"]
@@ -59,6 +59,12 @@ class Hardware(Frozen):
     capability: str | None
     match: str | None
     """Regular expression, searched in the device's name."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if bool(self.gpu_count) == bool(cpu_ranks(self.name)):
+            raise ValueError(f"{self.name} with {self.gpu_count} GPUs: what has none, and it alone, is cpu or cpu_xN")
+        return self
 
     @property
     def kind(self) -> Kind:

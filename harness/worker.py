@@ -35,7 +35,7 @@ from harness.spec.optimization import KernelMode, Target
 
 def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     """Where this part builds. On a CPU the proof interprets Triton and timing does without it."""
-    if case.hardware != "cpu":
+    if not case.on_cpu:
         return Target(torch.device("cuda", rank), getattr(torch, case.workload.dtype), "compiled", rank, world)
     mode: KernelMode = "none" if part == "time" else "interpreted"
     return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
@@ -156,7 +156,7 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
     spec = registry.load(case.model)
     if options.part != "time":
         exact_convolutions()
-    if options.part == "prove" and case.hardware != "cpu" and options.rank is None:
+    if options.part == "prove" and not case.on_cpu and options.rank is None:
         say(0.0, "compile kernels")
         precompile(options.case)
     world = options.world or ranks.world_of(case, spec)

@@ -27,7 +27,7 @@ def processes(record: Record, policy: Policy, measure: str) -> Finding:
 def protocol(record: Record, policy: Policy, measure: str) -> Finding:
     timing = record.case.timing
     found = f"timing={timing.name}: each process until ±{timing.half_width:.2%} or {timing.limit_s:g} s"
-    departures = policy.timing.departures(timing, "cpu" if record.case.hardware == "cpu" else "cuda")
+    departures = policy.timing.departures(timing, "cpu" if record.case.on_cpu else "cuda")
     found += f"; {'; '.join(departures)}" if departures else ""
     return Finding(requirement="protocol", met=not departures, found=found, supply=measure)
 

@@ -101,6 +101,14 @@ def test_a_failure_is_told_by_its_first_divergence_or_else_by_its_worst_check(ma
     assert "layer 2, delta (layer): rule slices, 5 > 2" in told
 
 
+def test_a_broken_limit_of_0_has_no_share(make_record):
+    never = Check(level="path", subject="kernels", name="1 in place", rule="never ran", error=1.0, noise=0.0, limit=0.0)
+    stream = io.StringIO()
+    told = Outcome((make_record("failed", parity=Parity(checks=(never,))),), {})
+    console.print_outcome(told, run_file=console.Path("r.jsonl"), reports=(), stream=stream)
+    assert "FAIL: 1 check(s), a limit of 0 broken" in " ".join(stream.getvalue().split())
+
+
 def test_a_kernel_that_is_wrong_by_itself_is_named_beside_the_place(make_record):
     alone = Check(level="op", subject="gemv", name="ties", rule="slices", error=5.0, noise=1.0, limit=2.0)
     layer = broken(Divergence(layer=2, stage="mlp", op="gated", rule="max", where="[0]", error=3.0, limit=1.0))

@@ -111,7 +111,7 @@ def test_auto_size_leaves_room_for_a_whole_reference_beside_each_ranks_share(mod
     assert [case.size for case in result.cases] == [size, "full"]
 
 
-@pytest.mark.parametrize(("hardware", "ranks"), [("cpu", 2), ("h200_x2", 2)])
+@pytest.mark.parametrize(("hardware", "ranks"), [("cpu", 2), ("cpu_x4", 4), ("h200_x2", 2)])
 def test_ranks_that_cannot_share_a_model_are_refused_before_anything_runs(model, gpu_site, hardware, ranks):
     cut = optimization("tensor_parallel", needs=("ranks",), shard=lambda module, target: None)
     cutting = dataclasses.replace(model, menu=Menu((cut, *model.menu.items), model.menu.full))

@@ -127,6 +127,23 @@ def _share_of_the_next(model: nn.Module) -> tuple[str, ...]:
     return tuple(touched)
 
 
+def _shared_head_of_the_next(model: Any) -> tuple[str, ...]:
+    """Where there are fewer key-value heads than ranks, each rank has the head that the next ones share."""
+    heads, world = model.plan.kv_heads, dist.get_world_size()
+    touched = []
+    for path, module in model.named_modules() if heads.count < world else ():
+        place = model.plan.placement(path)
+        if place is None or place.pieces != heads or not isinstance(module, nn.Linear):
+            continue
+        for leaf in ("weight", "bias"):
+            if (mine := getattr(module, leaf)) is not None:
+                shares = [torch.empty_like(mine) for _ in range(world)]
+                dist.all_gather(shares, mine.contiguous())
+                replaced(module, leaf, shares[(dist.get_rank() + world // heads.count) % world])
+        touched.append(path)
+    return tuple(touched)
+
+
 def _last_alone(model: Any) -> tuple[str, ...]:
     """The last layer's attention is not summed."""
     path = f"layers.{len(model.layers) - 1}.attention.o_proj"
@@ -150,6 +167,7 @@ RANK_MUTANTS: tuple[Mutant, ...] = (
     _joins(Summed, _stale, "ranks: sum of the last call", "stale"),
     Mutant("ranks: last layer's attention not summed", "collective", _last_alone),
     Mutant("ranks: each has the next one's channels", "shares", _share_of_the_next),
+    Mutant("ranks: a shared key-value head is the next one", "shares", _shared_head_of_the_next),
     _joins(Gathered, _gathered(lambda parts: parts[::-1]), "ranks: logits in the wrong order", "shares"),
     _joins(Gathered, _gathered(lambda parts: parts[:1] * len(parts)), "ranks: the first one's logits twice", "shares"),
     _joins(VocabularyEmbedding, _looked_up(0, clear=False, add=True), "ranks: absent tokens not cleared", "mask"),
