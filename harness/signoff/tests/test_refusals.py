@@ -13,15 +13,13 @@ import pytest
 from harness.case import Case
 from harness.checks import NotJudged
 from harness.record import Environment, Failure, Record, StandingProof
-from harness.signoff.tests.test_signoff import (
+from harness.signoff.tests.made import (
     ARMS,
     FAST,
     PATHS,
     PROVENANCE,
     asked,
-    case,
     document,
-    environment,
     faults,
     history,
     matrix,
@@ -31,7 +29,6 @@ from harness.signoff.tests.test_signoff import (
     stored,
 )
 
-__all__ = ["case", "environment"]
 TABLE = Path(__file__).with_name("refusals.md")
 Records = Callable[[Case, Environment], Sequence[Record]]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.signoff.tests.test_signoff import asked, case, document, environment, faults, record, stored
+from harness.signoff.tests.made import asked, document, faults, record, stored
 from harness.tests.seen import contrast, luminance, tab_to, width
-
-__all__ = ["case", "environment"]
 
 
 @pytest.fixture
