@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,19 +39,24 @@ class WorkloadShape(Frozen):
         return f"{self.name}: B{self.batch}, {self.prompt_tokens} prompt + {self.new_tokens} new tokens, {self.dtype}"
 
 
+Processes = Annotated[int, Field(ge=0)]
+Blocks = Annotated[int, Field(ge=3)]
+Positive = Annotated[float, Field(gt=0)]
+
+
 class TimingSettings(Frozen):
     """How long to measure and when to stop (never on significance)."""
 
     name: str
-    processes: int = Field(ge=0)
+    processes: Processes
     """Fresh processes per case; 0 proves parity without timing."""
-    min_blocks: int = Field(ge=3)
-    max_blocks: int = Field(ge=3)
-    half_width: float = Field(gt=0)
+    min_blocks: Blocks
+    max_blocks: Blocks
+    half_width: Positive
     """Stop once the half-width of the 99 % interval of the log ratio is below this."""
-    margin: float = Field(gt=0)
+    margin: Positive
     """A change smaller than this is `same`."""
-    limit_s: float = Field(gt=0)
+    limit_s: Positive
     """Time limit of one process's timing."""
 
     @property

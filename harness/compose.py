@@ -71,7 +71,8 @@ def _hydra() -> Iterator[ConfigLoaderImpl]:
             yield GlobalHydra.instance().config_loader()  # type: ignore[misc]
     except MissingConfigException as error:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        raise UnknownName(group or "configuration", option, error.options or ()) from None
+        options = error.options or [path.stem for path in (CONF / group).glob("*.yaml")]
+        raise UnknownName(group or "configuration", option, options) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_first_line(error)) from None
 

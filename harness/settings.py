@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from harness.case import DType, Frozen, TimingSettings, WorkloadShape, cpu_ranks
+from harness.case import Blocks, DType, Frozen, Positive, Processes, TimingSettings, WorkloadShape, cpu_ranks
 from harness.errors import ConfigError, UnknownName
 
 Kind = Literal["cpu", "cuda"]
@@ -100,18 +100,24 @@ class ArmSettings(Frozen):
 
 
 class PerKind(Frozen):
-    cpu: float
-    cuda: float
+    cpu: Positive
+    cuda: Positive
 
 
 class TimingChoice(Frozen):
     name: str
-    processes: int
-    min_blocks: int
-    max_blocks: int
+    processes: Processes
+    min_blocks: Blocks
+    max_blocks: Blocks
     half_width: PerKind
     margin: PerKind
-    limit_s: float
+    limit_s: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_blocks < self.min_blocks:
+            raise ValueError(f"max_blocks={self.max_blocks} is below min_blocks={self.min_blocks}")
+        return self
 
     def resolve(self, kind: Kind) -> TimingSettings:
         chosen = {"half_width": getattr(self.half_width, kind), "margin": getattr(self.margin, kind)}
@@ -201,7 +207,22 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str, str, Any]]:
 
 def _explained(error: ValidationError, composed: Mapping[str, Any]) -> ConfigError | UnknownName:
     first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"] if part not in ("auto", "fixed", "local", "slurm"))
+    dotted = ".".join(_asked(first["loc"], composed, missing=first["type"] == "missing"))
     if first["type"] == "extra_forbidden":
-        return UnknownName("setting", dotted, set(dotted_keys(composed)) | set(Settings.model_fields) - {dotted})
-    return ConfigError(f"setting '{dotted}': {first['msg'].lower()}, not {first['input']!r}")
+        return UnknownName("setting", dotted, (set(dotted_keys(composed)) | set(Settings.model_fields)) - {dotted})
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        said = "has settings of its own: write one of them, as in timing.margin.cpu=0.02"
+    found = "" if isinstance(first["input"], Mapping) else f", not {first['input']!r}"
+    return ConfigError(f"setting '{dotted}': {said[:1].lower()}{said[1:]}{found}")
+
+
+def _asked(location: tuple[str | int, ...], composed: Any, missing: bool) -> Iterator[str]:
+    """Of where a value is wrong, or `missing`, what was asked under that name: the rest are variants and types."""
+    for part in location:
+        listed = isinstance(composed, list | tuple) and isinstance(part, int)
+        if listed or (isinstance(composed, Mapping) and part in composed):
+            composed = composed[part]
+            yield str(part)
+    if missing:
+        yield str(location[-1])
