@@ -70,10 +70,11 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
 
     known = ("float32", "bfloat16", "float16")
     dtypes = options.dtypes.split(",")
-    if options.seeds < 1 or any(name not in known for name in dtypes):
-        raise UserError(f"--seeds must be positive and --dtypes among {', '.join(known)}")
-    if options.workers < 1:
-        raise UserError("--workers must be positive")
+    if any(name not in known for name in dtypes):
+        raise UserError(f"--dtypes must be among {', '.join(known)}")
+    for name in ("seeds", "batch", "tokens", "workers"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be positive")
     exact_convolutions()
     spec = registry.load(options.model)
     seeds = tuple(range(options.seeds))

@@ -91,7 +91,8 @@ class Reproducer:
             asked = Asked.model_validate_json(path.read_bytes())
             tensors = load_file(path.with_suffix(".safetensors"))
         except (OSError, ValidationError, SafetensorError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} is no reproducer that can be run: {error}") from None
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise UserError(f"{path} is no reproducer that can be run: {reason}") from None
         return cls(asked, tensors)
 
     def run(self, spec: ModelSpec) -> list[Check]:

@@ -33,8 +33,9 @@ def test_kernels_are_judged_in_processes_beside_each_other_and_kept(tmp_path: Pa
     ("change", "says"),
     [
         (("--seeds", "0"), "--seeds must be positive"),
-        (("--dtypes", "float8"), "--dtypes among float32, bfloat16, float16"),
+        (("--dtypes", "float8"), "--dtypes must be among float32, bfloat16, float16"),
         (("--workers", "0"), "--workers must be positive"),
+        (("--tokens", "0"), "--tokens must be positive"),
     ],
 )
 def test_what_cannot_be_is_refused(
