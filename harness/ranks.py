@@ -197,7 +197,7 @@ class _Process:
     def fragment(self) -> Fragment:
         if not self.left.exists():
             end = self.ended()
-            return fragment.ended("crashed", end.how, end.last_line or "it said nothing and left no fragment", end.tail)
+            return fragment.ended("crashed", end.how, end.last_line or fragment.SILENT, end.tail)
         return fragment.read(self.left)
 
     def blamed(self) -> Fragment:

@@ -28,6 +28,7 @@ from harness.record import (
     Work,
 )
 
+SILENT = "it said nothing and left no fragment"
 REPRODUCER = ".reproducer"
 """Ends the stem of the two files that a failing proof leaves beside its fragment."""
 

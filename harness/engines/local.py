@@ -199,7 +199,7 @@ class LocalEngine:
         written = fragment.read(left) if left.exists() else None
         if written is None or (end.code != 0 and written.status == "passed"):
             at = f", at `{told.last}`" if told.last else ""
-            last = end.last_line or "it said nothing and left no fragment"
+            last = end.last_line or (fragment.SILENT if written is None else "it said nothing")
             return fragment.ended("crashed", end.how, f"{name}{at}: {last}", end.tail)
         return written
 
