@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.checks import Check
+from harness.errors import CacheFull
 from harness.inputs import prepared
 from harness.parity.generation import Generated, forced
 from harness.parity.logits import Reference, judge_logits
@@ -51,8 +52,10 @@ def check_paths(
     whole = _all(wide, plain)
     stepwise = stepwise[:, : generated.new_tokens]
     decoded = _all(wide[:, start - 1 : -1], stepwise)
+    chunked, claimed = _chunked(model, generated.inputs)
     checks = [
-        _check("chunked prefill", _chunked(model, generated.inputs), whole),
+        _check("chunked prefill", chunked, whole),
+        _count("chunked prefill", "slots claimed by a call that does not fit", claimed),
         _check("left-padded batch", _padded(model, generated.inputs, start), whole),
         _check("one row alone", _prefill(model, generated.inputs.row(0)), _all(wide[:1], plain[:1])),
         _company(model, generated.first(COMPANY_TOKENS), wide, stepwise),
@@ -82,6 +85,10 @@ def _company(model: Any, generated: Generated, wide: Tensor, stepwise: Tensor) -
     return _check("one row decoded beside its copy", ours, _all(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
 
 
+def _count(path: str, name: str, wrong: int) -> Check:
+    return Check(level="path", subject=path, name=name, rule="exact", error=wrong, noise=0, limit=0)
+
+
 def _check(path: str, ours: Tensor, reference: Reference) -> Check:
     check: Check = worst(judge_logits(ours.flatten(0, 1), reference, "path", path))
     return check
@@ -106,16 +113,29 @@ def _prefill(model: Any, inputs: ModelInputs) -> Tensor:
     return out
 
 
-def _chunked(model: Any, inputs: ModelInputs) -> Tensor:
+def _chunked(model: Any, inputs: ModelInputs) -> tuple[Tensor, int]:
+    """Before the last chunk comes a call that is a token too long: logits, and how many slots that call claimed."""
     tokens = inputs.tokens
     cache = prepared(model, inputs, tokens.shape[1])
     parts: list[Tensor] = []
-    at = 0
+    at, claimed = 0, 0
     while at < tokens.shape[1]:
         size = CHUNKS[len(parts) % len(CHUNKS)]
+        if at + size >= tokens.shape[1]:
+            claimed = _claimed(model, tokens[:, :1], cache)
         parts.append(model(tokens[:, at : at + size], cache))
         at += size
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1), claimed
+
+
+def _claimed(model: Any, token: Tensor, cache: Any) -> int:
+    """Slots that a call with one token more than the cache has room for claims: it is refused, and claims none."""
+    held = cache.length
+    with suppress(CacheFull):
+        model(token.expand(-1, cache.capacity - held + 1), cache)
+    claimed: int = cache.length - held
+    cache.rewind(held)
+    return claimed
 
 
 def _padded(model: Any, inputs: ModelInputs, prompt_tokens: int) -> Tensor:

@@ -19,6 +19,8 @@ from harness.parity.rules import worst
 PAGE_TOKENS = 16
 """Small, so that a short prompt fills pages, shares some and ends inside another."""
 
+MAGNIFIED = 64
+"""Times as many values in each patch, of images that only tell prefixes apart: more than a part of one stands for."""
 DECODED = 4
 """Steps decoded after a hit: each reads shared pages in the same way."""
 
@@ -35,6 +37,7 @@ def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor
         *bench.evicted(),
         *bench.held(),
         *bench.repainted(),
+        *bench.told_apart(),
         *bench.wiped(),
     ]
 
@@ -126,6 +129,31 @@ class _Bench:
         prefixes.close(cache)
         first = int(self.inputs.shows().int().argmax(1)[self.inputs.shows().any(1)].min())
         return self.rest(prefixes, "prefix of other images", first)
+
+    def told_apart(self) -> list[Check]:
+        """Large images that differ in their very last value: no token of the last one may be found as the other's, and
+        each before it must be."""
+        if self.inputs.pixels is None:
+            return []
+        pixels = self.inputs.pixels.repeat(1, MAGNIFIED)
+        changed = pixels.clone()
+        changed[-1, -1] += 1
+        images = (replace(self.inputs, pixels=each) for each in (pixels, changed))
+        named = [self.model.prefixes.symbols(self.tokens, inputs=each) for each in images]
+        rows = [[one == other for one, other in zip(*row, strict=True)] for row in zip(*named, strict=True)]
+        alike = torch.tensor(rows, device=self.tokens.device)
+        wrong = int((alike == self.last_image()).sum())
+        return [_count("image that differs in its last value", "tokens told apart", wrong)]
+
+    def last_image(self) -> Tensor:
+        """Where [B, T] the last image of the last row that shows one stands."""
+        shows = self.inputs.shows()
+        row = int(shows.any(1).nonzero()[-1])
+        end = int(shows[row].nonzero()[-1]) + 1
+        texts = (~shows[row, :end]).nonzero()
+        last = torch.zeros_like(shows)
+        last[row, int(texts[-1]) + 1 if len(texts) else 0 : end] = True
+        return last
 
     def wiped(self) -> list[Check]:
         """Text that finds its beginning, on a cache that showed images to those before it and on one that did not."""

@@ -137,11 +137,13 @@ def _items(case: dict[str, Tensor], weight: str, draw: Draw, *more: str) -> Iter
 
 
 def far_experts(few: Callable[[Draw], dict[str, Tensor]], weight: str) -> Any:
-    """The inputs `few` with experts 2^31 elements apart."""
+    """The inputs `few` with the last expert, which the first token visits, 2^31 elements behind the first."""
 
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         case = few((dtype, device, generator))
-        yield OpCase("far experts", {**case, weight: values.far(case[weight])})
+        ids = case["ids"].clone()
+        ids[0] = len(case[weight]) - 1
+        yield OpCase("far experts", {**case, "ids": ids, weight: values.far(case[weight])})
 
     return menu
 

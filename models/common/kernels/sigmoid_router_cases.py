@@ -59,10 +59,12 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
         x = apart(tokens, weight, correction, chosen, generator)
         inputs = {"x": x, "weight": weight, "correction": correction, "chosen": chosen, "scale": SCALE}
         yield OpCase(f"{tokens} tokens, {chosen} of {bank}", inputs)
+        if tokens > 1:
+            # Also where a power of two holds more places than there are experts.
+            yield OpCase(f"{bank} experts, every one below zero", {**inputs, "correction": correction - 2})
         if tokens == 3:
             yield OpCase("misaligned", {**inputs, "x": values.misaligned(x)})
             yield OpCase("sliced", {**inputs, "x": values.sliced(x)})
-            yield OpCase("deep below every score", {**inputs, "correction": correction - 2})
             equal, level = weight.clone(), correction.clone()
             equal[1::2], level[1::2] = equal[0::2], level[0::2]
             some = apart(2, equal[0::2].contiguous(), level[0::2], chosen // 2, generator)

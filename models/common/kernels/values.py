@@ -7,11 +7,15 @@ generator, which must live on `device`.
 
 from __future__ import annotations
 
+import mmap
+
 import torch
 from torch import Tensor
 
 FAR = 1 << 31
 """Elements that no offset of 32 bits reaches past."""
+NO_RESERVE = 0x4000
+"""Linux's MAP_NORESERVE: nothing is set aside for pages that are never touched."""
 OUTLIER_EVERY = 64
 OUTLIER_SCALE = 100.0
 
@@ -101,9 +105,15 @@ def swapped(tensor: Tensor, one: int, other: int) -> Tensor:
 
 def far(tensor: Tensor) -> Tensor:
     """The same values with entries of the first axis so far apart that the last lies FAR elements behind the first.
-    Between them, and as far in front of them, lies NaN: an offset that wraps around reads it, or writes there."""
+    Between them, and as far in front of them, lies what an offset that wraps around reads, or where it writes: NaN, and
+    on a CPU zeros that take no memory."""
     apart = -(-FAR // (tensor.shape[0] - 1) // 64) * 64
-    buffer = tensor.new_full((2 * FAR + 64 * tensor.shape[0] + tensor.numel(),), float("nan"))
+    elements = 2 * FAR + 64 * tensor.shape[0] + tensor.numel()
+    if tensor.device.type == "cpu":
+        untouched = mmap.mmap(-1, elements * tensor.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
+        buffer = torch.frombuffer(untouched, dtype=tensor.dtype)
+    else:
+        buffer = tensor.new_full((elements,), float("nan"))
     return buffer[FAR:].as_strided(tensor.shape, (apart, *tensor[0].contiguous().stride())).copy_(tensor)
 
 

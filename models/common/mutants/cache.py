@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.errors import CacheFull
 from harness.spec.mutant import Mutant
 from models.common.kv_cache import LayerCache, Slots
 from models.common.mutants.plant import Around, at, method
@@ -144,6 +145,39 @@ def _unpadded(new_cache: Any, _: Any, __: Any) -> Any:
     return lambda batch, capacity, starts=None: new_cache(batch, capacity)
 
 
+def _counted_first(new_cache: Any, _: Any, __: Any) -> Any:
+    """A call is counted before it is refused for want of room."""
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        cache = new_cache(*args, **kwargs)
+        extend = cache.extend
+
+        def counted(tokens: int) -> Slots:
+            try:
+                slots: Slots = extend(tokens)
+            except CacheFull:
+                cache.length += tokens
+                cache.lengths += tokens
+                raise
+            return slots
+
+        cache.extend = counted
+        return cache
+
+    return faulty
+
+
+def _one_buffer(forward: Any, _: Any, __: Any) -> Any:
+    """Answers of one shape lie in one buffer: the next one overwrites what its caller still holds."""
+    kept: dict[torch.Size, Tensor] = {}
+
+    def faulty(*args: Any, **kwargs: Any) -> Tensor:
+        now: Tensor = forward(*args, **kwargs)
+        return kept.setdefault(now.shape, torch.empty_like(now)).copy_(now)
+
+    return faulty
+
+
 CACHE_MUTANTS: tuple[Mutant, ...] = (
     at("attention.rotary", _kept("keys"), "decode: key slot stale", "cache"),
     at("attention.rotary", _kept("values"), "decode: value slot stale", "cache"),
@@ -157,8 +191,10 @@ CACHE_MUTANTS: tuple[Mutant, ...] = (
     at("attention.attend", _reading(_pages_exchanged), "pages read in reverse", "cache"),
     at("attention.attend", _reading(_keys_for_values), "keys read as values", "cache"),
     method("new_cache", _unpadded, "padding counted as text", "mask"),
+    method("new_cache", _counted_first, "counted before it is refused", "cache"),
     method("decode", _first_tokens, "step replays its first input", "cached"),
     method("decode", _last_answer, "step answers for the one before", "stale"),
     method("decode", _first_row, "decode: every sequence gets the first one's answer", "batch"),
     method("forward", _answer_by_shape, "answer cached by shape", "cached"),
+    method("forward", _one_buffer, "answers in one buffer", "stale"),
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.spec.mutant import Mutant
@@ -140,6 +142,20 @@ def _images_unseen(prefixes: Any) -> None:
     prefixes.symbols = lambda tokens, **seen: tokens.tolist()
 
 
+def _images_by_their_beginning(prefixes: Any) -> None:
+    """Of all images together the first 65,536 values are in the key."""
+    right = prefixes.symbols
+
+    def faulty(tokens: Any, inputs: Any = None) -> Any:
+        if inputs is None or inputs.pixels is None:
+            return right(tokens)
+        pixels = inputs.pixels.clone(memory_format=torch.contiguous_format)
+        pixels.view(-1)[1 << 16 :] = 0
+        return right(tokens, inputs=replace(inputs, pixels=pixels))
+
+    prefixes.symbols = faulty
+
+
 def _kept_whole(prefixes: Any) -> None:
     """What a closed row was going to hold is kept, whether it was computed or not."""
     closed = prefixes.close
@@ -190,6 +206,7 @@ PREFIX_MUTANTS = (
 IMAGE_PREFIX_MUTANTS = (
     *PREFIX_MUTANTS,
     pool("images left out of the key", _images_unseen),
+    pool("images known by their beginning", _images_by_their_beginning),
     pool("images of those before remembered", _sight_kept),
 )
 """Of a model that sees."""
