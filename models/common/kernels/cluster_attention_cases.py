@@ -31,8 +31,9 @@ def inputs(
     q_scale: float = 1.0,
     scale: float = 1.0,
 ) -> dict[str, Any]:
-    """One decode step of (heads, kv_heads) over rows of `columns` pages, several in random order. q, k and v are views
-    of one packed projection; `lengths` count the new token, whose slot still holds something else."""
+    """One decode step of (heads, kv_heads) over rows of `columns` pages in random order, or of single ones from last to
+    first. q, k and v are views of one packed projection; `lengths` count the new token, whose slot still holds
+    something else."""
     batch, (q_heads, kv_heads) = len(lengths), heads
     draw = (dtype, device, generator)
     packed = values.normal((batch, 1, q_heads + 2 * kv_heads, HEAD_DIM), *draw, scale=scale)
@@ -40,7 +41,7 @@ def inputs(
     angles = torch.rand(batch, 1, rotated // 2, device=device, generator=generator) * 6.28
     angles = torch.cat((angles, angles), dim=-1)
     pages = batch * columns
-    order = torch.randperm(pages, generator=generator, device=device) if columns > 1 else torch.arange(pages)
+    order = torch.randperm(pages, generator=generator, device=device) if columns > 1 else torch.arange(pages).flip(0)
     shape = (pages, kv_heads, page_tokens, HEAD_DIM)
     return {
         "q": q,

@@ -58,10 +58,11 @@ def inputs(
     generator: torch.Generator,
     q_scale: float = 1.0,
 ) -> dict[str, Any]:
-    """One decode step over rows of `columns` pages each, the pages in random order; single pages are in order."""
+    """One decode step over rows of `columns` pages each, the pages in random order, or single ones from last to first:
+    no row has the page of its own number."""
     batch = len(lengths)
     pages = batch * columns
-    order = torch.randperm(pages, generator=generator, device=device) if columns > 1 else torch.arange(pages)
+    order = torch.randperm(pages, generator=generator, device=device) if columns > 1 else torch.arange(pages).flip(0)
     shape = (pages, kv_heads, page_tokens, HEAD_DIM)
     return {
         "q": values.normal((batch, 1, kv_heads * group, HEAD_DIM), dtype, device, generator, scale=q_scale),

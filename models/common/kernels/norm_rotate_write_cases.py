@@ -36,8 +36,7 @@ def _case(
     angles = torch.rand(batch, tokens, rotated // 2, device=device, generator=generator) * 6.28
     angles = torch.cat((angles, angles), dim=-1)
     pages = batch * columns
-    order = torch.arange(pages, dtype=torch.int32, device=device).flip(0)
-    table = order.view(batch, columns) if columns > 1 else order.flip(0).view(batch, 1)
+    table = torch.arange(pages, dtype=torch.int32, device=device).flip(0).view(batch, columns)
     lengths = torch.arange(batch, dtype=torch.int32, device=device) % 3 + tokens + 2
     return {
         "q": x[0],

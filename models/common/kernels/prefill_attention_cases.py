@@ -39,8 +39,7 @@ def _case(
     draw = (dtype, device, generator)
     columns = triton.cdiv(past + tokens, page_tokens)
     pages = batch * columns
-    order = torch.arange(pages, dtype=torch.int32, device=device)
-    table = order.view(batch, columns) if columns == 1 else order.flip(0).view(batch, columns)
+    table = torch.arange(pages, dtype=torch.int32, device=device).flip(0).view(batch, columns)
     return {
         "q": values.normal((batch, tokens, heads, 128), *draw, scale=scale),
         "k_pages": values.normal((pages, kv_heads, page_tokens, 128), *draw),
