@@ -21,8 +21,9 @@ from models.common.mlp import SplitGateUp
 from models.common.quantized import Codes, Scheme
 
 WEIGHT = ".weight"
-CHUNK_BYTES = 1 << 26
-"""Dequantized weights that exist at one time."""
+CHUNK_BYTES = {"cuda": 1 << 26, "cpu": 200_000}
+"""Dequantized weights that exist at one time. On a CPU, where tiny models stand for large ones, their matrices take
+several chunks and a rest, too."""
 
 
 class QuantizedLinear(nn.Module):
@@ -50,7 +51,7 @@ class QuantizedLinear(nn.Module):
         return gemv_scaled(x, self.codes, self.scales, self.bias, shape, self.workspace, rounded)["out"]
 
     def _many(self, x: Tensor, rounded: bool) -> Tensor:
-        step = max(1, CHUNK_BYTES // (self.inputs * x.element_size()))
+        step = max(1, CHUNK_BYTES[x.device.type] // (self.inputs * x.element_size()))
         parts = []
         for start in range(0, self.codes.shape[0], step):
             rows = slice(start, start + step)

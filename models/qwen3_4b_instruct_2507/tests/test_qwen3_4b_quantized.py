@@ -9,6 +9,7 @@ from torch import nn
 from harness.parity.plain import Plain
 from harness.rounding import rounded, saved_bytes
 from harness.spec.inputs import ModelInputs
+from models.common.quantized_linear import CHUNK_BYTES
 from models.qwen3_4b_instruct_2507 import SPEC
 from models.tests.weight_only import (
     NAMES,
@@ -86,6 +87,6 @@ def test_many_rows_in_parts_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -
     hf, ours = pair(SPEC, "linear_int4")
     tokens = torch.arange(20).view(2, 10)
     whole = ours(tokens, ours.new_cache(2, 10))
-    monkeypatch.setattr("models.common.quantized_linear.CHUNK_BYTES", 1 << 15)
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", 1 << 15)
     assert torch.allclose(ours(tokens, ours.new_cache(2, 10)), whole, atol=0.02)
     assert torch.allclose(whole, Plain(rounded(SPEC, hf, ("linear_int4",))).logits(ModelInputs(tokens)), atol=0.1)
