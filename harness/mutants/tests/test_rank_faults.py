@@ -1,10 +1,8 @@
-"""Faults that only a model cut over several ranks can have, judged by two real ranks together."""
+"""Faults that only a model cut over several ranks can have, judged by four real ranks together."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import pytest
 
 from harness import ranks
 from harness.case import Case, TimingSettings, WorkloadShape
@@ -14,7 +12,7 @@ CASE = Case(
     model="qwen3_4b_instruct_2507",
     size="tiny",
     optimizations=("tensor_parallel",),
-    hardware="cpu",
+    hardware="cpu_x4",
     workload=WorkloadShape(name="smoke", batch=2, prompt_tokens=16, new_tokens=4, dtype="float16"),
     arms=(),
     timing=OFF,
@@ -23,24 +21,16 @@ CASE = Case(
 )
 
 
-NO_BIAS = "ranks: each one adds the bias"
-NOT_SHARED = "ranks: a shared key-value head is the next one"
-
-
-@pytest.mark.parametrize(
-    ("hardware", "world", "no_place"), [("cpu", 2, {NO_BIAS, NOT_SHARED}), ("cpu_x4", 4, {NO_BIAS})]
-)
-def test_every_fault_of_the_ranks_is_seen_by_all_and_told_once(
-    tmp_path: Path, hardware: str, world: int, no_place: set[str]
-) -> None:
+def test_every_fault_of_the_ranks_is_seen_by_all_and_told_once(tmp_path: Path) -> None:
+    """Four of them: two would have a key-value head each, and no place for one that is shared."""
     asked = tmp_path / "case.json"
-    asked.write_text(CASE.model_copy(update={"hardware": hardware}).model_dump_json())
-    found = ranks.run((str(asked), "mutants", str(tmp_path / "out.json")), world)
+    asked.write_text(CASE.model_dump_json())
+    found = ranks.run((str(asked), "mutants", str(tmp_path / "out.json")), 4)
     assert found.kill_matrix is not None, found.error
     outcomes = found.kill_matrix.outcomes
     assert {item.subject for item in outcomes} == {"ranks"}
     assert {item.end for item in outcomes} == {"killed", "no place"}
-    assert {item.name for item in outcomes if item.end == "no place"} == no_place
+    assert {item.name for item in outcomes if item.end == "no place"} == {"ranks: each one adds the bias"}
     assert len({item.name for item in outcomes}) == len(outcomes) >= 12
     asymmetric = next(item for item in outcomes if item.name == "ranks: the first one reads before the sum is there")
     assert asymmetric.where.startswith("rank 0: ")
