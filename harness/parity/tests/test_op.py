@@ -99,7 +99,7 @@ def test_a_read_that_ignores_nan_shows_as_a_halo_read():
 
 def test_integers_read_from_the_halo_show():
     def cases(dtype, device, generator):
-        yield OpCase("gather", {"x": torch.randn(9, generator=generator).to(dtype), "ids": torch.randperm(9)})
+        yield OpCase("gather", {"x": torch.randn(9, generator=generator).to(dtype), "ids": torch.arange(9).flip(0)})
 
     def twin(x, ids):
         return {"y": x[ids]}
