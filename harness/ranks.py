@@ -180,9 +180,9 @@ class _Process:
             self.process = subprocess.Popen(command, stdout=told, stderr=errors)
 
     def failed(self) -> bool:
-        """Whether it ended otherwise than by leaving a fragment that was judged."""
+        """Whether it left a fragment that was not judged, which may be before it ends, or ended otherwise than well."""
         if self.process.poll() is None:
-            return False
+            return self.left.exists() and self.fragment().error is not None
         return self.process.returncode != 0 or self.fragment().status not in ("passed", "failed")
 
     def ended_at(self) -> float:

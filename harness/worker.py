@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")
     options = parser.parse_args(argv)
     case = Case.model_validate_json(options.case.read_text())
-    options.out.write_text(_guarded(lambda: _part(case, options, argv or sys.argv[1:])).model_dump_json())
+    _guarded(lambda: _part(case, options, argv or sys.argv[1:])).write(options.out)
     if options.rank is not None:
         # Two timings on two H200s aborted while Python took down what the devices shared, their answers written.
         sys.stdout.flush()
