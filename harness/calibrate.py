@@ -10,12 +10,10 @@ in a thousand in float32. 1: some rule is nearer than that. 2: a mistake in what
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -24,13 +22,9 @@ from harness.calibration import Calibration
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.checks import Check
     from harness.parity.calibration import Share
     from harness.settings import Kind
     from harness.spec.model import ModelSpec
-
-CORES = min(24, len(os.sched_getaffinity(0)))
-"""Each process holds a context of the GPU, where there is one."""
 
 
 def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
@@ -43,7 +37,7 @@ def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="by default a GPU where there is one")
     parser.add_argument("--dtypes", default="float32,bfloat16,float16")
     parser.add_argument("--kernels", action="store_true", help="judge the kernels too; interpreted without a GPU")
-    parser.add_argument("--workers", type=int, default=CORES, help="processes that judge kernels, beside each other")
+    parser.add_argument("--workers", type=int, default=24, help="at most so many processes judge kernels, one a core")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results/calibration"))
     options = parser.parse_args(arguments)
     try:
@@ -65,7 +59,8 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
 
     from harness import environment, registry
     from harness.parity.backends import exact_convolutions
-    from harness.parity.calibration import kernel_alarms, quantiles, right_answers
+    from harness.parity.calibration import judged, kernel_alarms, quantiles, right_answers
+    from harness.parity.pool import side_by_side
     from harness.session import ROOT
 
     known = ("float32", "bfloat16", "float16")
@@ -89,6 +84,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
         for name in dtypes
     }
     shares = _shares(spec, kind, dtypes, seeds) if options.kernels else []
+    found = dict(side_by_side(judged, shares, options.workers))
     command = ["python", "-m", "harness.calibrate", *arguments]
     return Calibration(
         environment=environment.capture(ROOT, command),
@@ -97,7 +93,7 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
         device=kind,
         seeds=seeds,
         rules=quantiles(checks),
-        kernels=tuple(kernel_alarms(_judged(shares, options.workers))),
+        kernels=tuple(kernel_alarms((share, found[share]) for share in shares)),
     )
 
 
@@ -127,14 +123,6 @@ def _shares(spec: ModelSpec, kind: Kind, dtypes: Sequence[str], seeds: Sequence[
     types = [name for name in dtypes if kind == "cuda" or name != "bfloat16"]
     each = ((kernel, dtype) for kernel in kernels for dtype in types if kernel.computes(getattr(torch, dtype)))
     return [Share(spec.name, kernel.name, dtype, kind, seed) for kernel, dtype in each for seed in seeds]
-
-
-def _judged(shares: Sequence[Share], workers: int) -> Iterator[tuple[Share, list[Check]]]:
-    """In fresh processes: most of the time goes into compiling, or interpreting, what each seed draws."""
-    from harness.parity.calibration import judged
-
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from zip(shares, pool.map(judged, shares), strict=True)
 
 
 def _write(made: Calibration, folder: Path) -> Path:

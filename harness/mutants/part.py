@@ -3,22 +3,18 @@ those of ranks in as many as hold a model together."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-import torch
+from functools import partial
 
 from harness import build, registry
 from harness.extent import Extent
 from harness.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
-from harness.parity.backends import exact_convolutions
 from harness.parity.op import judged_dtypes, kernels_of, seed_after_code
+from harness.parity.pool import side_by_side
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
 
@@ -27,8 +23,7 @@ SHARED = frozenset({"ranks"})
 """What an optimization may need that one process cannot give."""
 FOREIGN = frozenset({"triton", "cuda"})
 """What an interpreting process gives only at great cost, or not at all."""
-MOST = 8
-"""Processes at most: on a GPU each holds a context."""
+PROCESSES = 8
 
 
 @dataclass(frozen=True)
@@ -56,28 +51,12 @@ def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
     if trial.target.kernels != "none":
         subjects += [kernel.name for kernel in kernels_of(spec, trial.stack)]
     found: dict[str, list[MutantOutcome]] = {}
-    for subject, outcomes in _each(trial, subjects):
+    for subject, outcomes in side_by_side(partial(judge, trial), subjects, PROCESSES):
         found[subject] = outcomes
         seen = sum(item.end in ("killed", "crash") for item in outcomes)
         progress(len(found) / len(subjects), f"{subject}: {seen} of {len(outcomes)} faults seen")
     ordered = tuple(item for subject in subjects for item in found[subject])
     return KillMatrix(outcomes=ordered, wall_s=time.perf_counter() - began)
-
-
-def _each(trial: Trial, subjects: Sequence[str]) -> Iterator[tuple[str, list[MutantOutcome]]]:
-    workers = min(len(subjects), len(os.sched_getaffinity(0)), MOST)
-    if workers < 2:
-        yield from ((subject, judge(trial, subject)) for subject in subjects)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _alone) as pool:
-        pending = {pool.submit(judge, trial, subject): subject for subject in subjects}
-        for done in as_completed(pending):
-            yield pending[done], done.result()
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
-    exact_convolutions()
 
 
 def judge(trial: Trial, subject: str) -> list[MutantOutcome]:

@@ -15,7 +15,7 @@ from harness import build, inputs, registry
 from harness.calibration import KernelAlarms, Quantiles
 from harness.checks import Check, Level
 from harness.dtypes import wider
-from harness.parity.backends import attention, exact_convolutions, explicit_products, masked
+from harness.parity.backends import attention, explicit_products, masked
 from harness.parity.logits import Reference, judge_logits
 from harness.parity.op import check_kernel, kernels_of
 from harness.parity.plain import Plain
@@ -57,7 +57,7 @@ def quantiles(checks: dict[str, list[Check]]) -> tuple[Quantiles, ...]:
 
 @dataclass(frozen=True)
 class Share:
-    """One kernel of a model on its menu in one type, as one seed draws it: what one process judges at a time."""
+    """One kernel of a model on its menu in one type, as one seed draws it."""
 
     model: str
     kernel: str
@@ -67,9 +67,6 @@ class Share:
 
 
 def judged(share: Share) -> list[Check]:
-    """On one core: others are judged beside it."""
-    torch.set_num_threads(1)
-    exact_convolutions()
     spec = registry.load(share.model)
     (kernel,) = (one for one in kernels_of(spec, [item.name for item in spec.menu.items]) if one.name == share.kernel)
     return check_kernel(kernel, getattr(torch, share.dtype), torch.device(share.device), share.seed)

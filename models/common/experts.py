@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.spec.model import Workload
 from models.common.mlp import Gate, swiglu
 
 
@@ -106,7 +107,9 @@ def _unset(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     return nn.Parameter(torch.empty((), dtype=dtype, device=device).expand(shape), requires_grad=False)
 
 
-def distinct_experts(experts: int, chosen: int, tokens: int) -> float:
-    """Expected experts that `tokens` tokens touch when each draws `chosen` of them uniformly: an upper bound, for real
-    routing repeats itself more."""
-    return experts * (1 - (1 - chosen / experts) ** tokens)
+def distinct_experts(load: Workload, experts: int, chosen: int) -> float:
+    """How many experts of a choosing layer a call reads: those that were counted, or else the mean of those that its
+    tokens touch when each draws `chosen` of them uniformly. That is an upper bound: real routing repeats itself."""
+    if load.experts is not None:
+        return load.experts
+    return experts * (1 - (1 - chosen / experts) ** (load.batch * load.tokens))

@@ -20,7 +20,7 @@ def work(config: HFConfig, dtype: torch.dtype, load: Workload) -> Cost:
     always = g.experts * g.hidden + 3 * g.hidden * g.shared_size
     every_token = attention + g.dense_layers * 3 * g.hidden * g.intermediate + g.moe_layers * always
     expert = g.moe_layers * 3 * g.hidden * g.expert_size
-    visited = distinct_experts(g.experts, g.chosen, rows) if load.experts is None else load.experts
+    visited = distinct_experts(load, g.experts, g.chosen)
     head = g.vocab * g.hidden
     past = load.context_tokens - load.tokens
     pairs = load.batch * (load.tokens * past + load.tokens * (load.tokens + 1) // 2)

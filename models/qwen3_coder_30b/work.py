@@ -19,7 +19,7 @@ def work(config: HFConfig, dtype: torch.dtype, load: Workload) -> Cost:
     rows = load.batch * load.tokens
     attention = g.hidden * g.head_dim * (2 * g.heads + 2 * g.kv_heads)
     router, expert = g.experts * g.hidden, 3 * g.hidden * g.expert_size
-    visited = distinct_experts(g.experts, g.chosen, rows) if load.experts is None else load.experts
+    visited = distinct_experts(load, g.experts, g.chosen)
     read = attention + router + visited * expert
     head = g.vocab * g.hidden
     past = load.context_tokens - load.tokens

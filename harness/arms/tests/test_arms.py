@@ -82,6 +82,13 @@ def test_a_build_of_ours_shares_the_references_weights_and_is_absent_where_it_is
             Sibling(name, eager.spec, eager.source, hf, stack, eager.target).open(Shape(INPUTS, 1))
 
 
+def test_one_device_is_absent_where_the_candidate_may_have_seen_a_prompt_before(arms: dict[str, Arm]) -> None:
+    eager, hf, stack = arms["eager"], arms["reference"].model, ("tensor_parallel", "kv_cache")
+    seen = Sibling(ONE_DEVICE, eager.spec, eager.source, hf, stack, eager.target, shared=3)
+    with pytest.raises(ArmAbsent, match="may have seen before"):
+        seen.open(Shape(INPUTS, decode_steps=1))
+
+
 def test_every_arm_has_its_file_and_every_file_its_arm() -> None:
     files = {path.stem for path in (Path(__file__).parents[3] / "conf" / "arm").glob("*.yaml")}
     assert files - {"auto"} == {*PEERS, *LABELS}
