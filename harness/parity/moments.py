@@ -42,6 +42,8 @@ class Moments:
     counts: list[Tensor]
     """Per axis: elements that the candidate, the plain result or rounding gets wrong, (length of the axis,). What all
     of them get right, as pages that nobody writes, is no sample of an error."""
+    bound_fourths: list[Tensor]
+    """Per axis, the fourth powers of the bound of rounding: (length of the axis,)."""
     along_squares: list[float]
     """<e^2, r^2>: the variance of <e, r> if errors were independent."""
     reference_square: float
@@ -58,6 +60,15 @@ class Moments:
         """Elements that somebody gets wrong."""
         return int(self.counts[0].sum())
 
+    def ruling(self, axis: int) -> Tensor:
+        """How many elements decide what the error of each slice may be: about as many as somebody gets wrong where all
+        are of one size, and 1 where one of them outweighs the others."""
+        return _ruling(self.sums[axis][SQUARE, HALF_ULP], self.bound_fourths[axis])
+
+    @property
+    def ruling_all(self) -> float:
+        return float(_ruling(self.sums[0][SQUARE, HALF_ULP].sum(), self.bound_fourths[0].sum()))
+
     def spread(self, statistic: int, row: int) -> float:
         """Standard deviation of the total of `ERROR` or `ALONG` when errors are alike along an axis: rows that hold
         the same values round the same way, and are one sample, not many."""
@@ -72,6 +83,7 @@ def measure(candidate: Tensor, reference: Tensor, plain: Tensor) -> Moments:
     shape = tuple(o.shape)
     sums = [torch.zeros(3, 4, n, dtype=torch.float64, device=o.device) for n in shape]
     counts = [torch.zeros(n, dtype=torch.float64, device=o.device) for n in shape]
+    fourths = [torch.zeros(n, dtype=torch.float64, device=o.device) for n in shape]
     scalars = torch.zeros(5, dtype=torch.float64, device=o.device)
     peak, peak_at = [0.0] * 4, (0,) * len(shape)
     mismatches, mask_at, finite = 0, (0,) * len(shape), 0
@@ -96,10 +108,15 @@ def measure(candidate: Tensor, reference: Tensor, plain: Tensor) -> Moments:
             where = slice(start, start + length) if i == axis else slice(None)
             sums[i][..., where] += _sum_to(statistics, i + 2, keep_leading=2)
             counts[i][where] += _sum_to(wrong_somewhere, i, keep_leading=0)
+            fourths[i][where] += _sum_to(squared[HALF_ULP].square(), i, keep_leading=0)
         scalars[:4] += squared.flatten(1) @ r_squared.flatten()
         scalars[4] += r_squared.sum()
     along = scalars.tolist()
-    return Moments(shape, finite, mismatches, mask_at, peak, peak_at, sums, counts, along[:4], along[4])
+    return Moments(shape, finite, mismatches, mask_at, peak, peak_at, sums, counts, fourths, along[:4], along[4])
+
+
+def _ruling(squares: Tensor, fourths: Tensor) -> Tensor:
+    return torch.where(fourths > 0, squares.square() / fourths, 1.0).clamp_min(1)
 
 
 def _sum_to(tensor: Tensor, axis: int, keep_leading: int) -> Tensor:
