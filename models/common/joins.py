@@ -54,8 +54,11 @@ class SummedProduct(Summed):
     large parts cancel, the rounding of each would be most of what is left."""
 
     def parts(self, x: Tensor) -> Tensor:
+        """Raises TypeError where the projection rounds what it was asked not to."""
         partial = self.partial
         out: Tensor = sums(x, partial.weight) if isinstance(partial, nn.Linear) else partial(x, rounded=False)
+        if out.dtype != torch.promote_types(out.dtype, torch.float32):
+            raise TypeError(f"{type(partial).__name__} rounds a rank's part to {out.dtype} before it is added")
         return out
 
 
