@@ -51,12 +51,14 @@ SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
     ("one, and 19 behind it", behind, (20, 1, 4, 64, 16)),
 )
 """Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
+CROWD = ("64 to the same", crowded, (64, 1, 2, 64, 16))
+"""Of a kernel that serves many tokens: several blocks of one expert."""
 
 
 def _shapes(
-    device: torch.device, generator: torch.Generator
+    many: bool, device: torch.device, generator: torch.Generator
 ) -> Iterator[tuple[str, Choose, tuple[int, int, int, int, int]]]:
-    yield from SHAPES
+    yield from (*SHAPES, CROWD) if many else SHAPES
     bounds = ((2, 12), (1, 4), (4, 9), (5, 25), (2, 8))
     tokens, chosen, bank, hidden, size = (values.length(*ends, device, generator) for ends in bounds)
     # torch's grouped product takes rows of 16 bytes.
@@ -84,22 +86,29 @@ def _activations(shape: tuple[int, int], draw: Draw) -> Iterator[tuple[str, Tens
         yield " nan row", values.with_nan_row(plain, 1)
 
 
-def gate_up_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-    draw = (dtype, device, generator)
-    for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
-        ids = choose(tokens, chosen, bank, device, generator)
-        weight = bank_of(2 * size, hidden, bank, draw)
-        for kind, x in _activations((tokens, hidden), draw):
-            yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
-        if name == "three tokens":
-            yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
-    yield from _items(few_gate_up(draw), "gate_up", draw, "expanded")
+def gate_up_menu(many: bool) -> Any:
+    """Of a kernel that serves `many` tokens, or a few."""
+
+    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        draw = (dtype, device, generator)
+        for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(many, device, generator):
+            ids = choose(tokens, chosen, bank, device, generator)
+            weight = bank_of(2 * size, hidden, bank, draw)
+            for kind, x in _activations((tokens, hidden), draw):
+                yield OpCase(f"{name}{kind}", {"x": x, "ids": ids, "gate_up": weight})
+            if name == "three tokens":
+                yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
+        yield from _items(few_gate_up(draw), "gate_up", draw, "expanded")
+
+    return menu
 
 
 def down_menu(weighted: bool) -> Any:
+    """Of a kernel that weights and adds a few tokens' experts, or of one that leaves those of many as they are."""
+
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         draw = (dtype, device, generator)
-        for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(device, generator):
+        for name, choose, (tokens, chosen, bank, hidden, size) in _shapes(not weighted, device, generator):
             ids = choose(tokens, chosen, bank, device, generator)
             inputs = {"ids": ids, "down": bank_of(hidden, size, bank, draw)}
             if weighted:

@@ -23,7 +23,8 @@ INTERPRETED_ROWS = 256
 @triton.jit
 def norm_rotate(at, weight_ptr, cos_at, sin_at, inside, eps, dtype: tl.constexpr, D: tl.constexpr, R: tl.constexpr):
     """Head vectors at `at` [ROWS, 1] -> normed and rotated channels 0..R/2, R/2..R and, where R < D, R..D, each rounded
-    wherever separate operations round. Without a weight they are rotated as they are."""
+    wherever separate operations round, but that one product of each rotated channel is not where the compiler fuses it
+    with the sum. Without a weight they are rotated as they are."""
     HALF: tl.constexpr = R // 2
     near = tl.arange(0, HALF)[None, :]
     first = tl.load(at + near, mask=inside, other=0.0).to(tl.float32)
