@@ -53,7 +53,7 @@ class KernelAlarms(Frozen):
     """Checks: outputs by their worst rule, and guards."""
     refused: int
     where: tuple[str, ...]
-    """Case and rule of each refusal."""
+    """Seed, case, rule and place of each refusal: what it takes to draw it again."""
 
 
 class Calibration(Frozen):

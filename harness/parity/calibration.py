@@ -74,18 +74,16 @@ def judged(share: Share) -> list[Check]:
 
 def kernel_alarms(found: Iterable[tuple[Share, Sequence[Check]]]) -> Iterator[KernelAlarms]:
     """Of right kernels' checks: one entry a kernel and dtype."""
-    checks: dict[tuple[str, str], list[Check]] = defaultdict(list)
+    checks: dict[tuple[str, str], list[tuple[int, Check]]] = defaultdict(list)
     for share, made in found:
-        checks[share.kernel, share.dtype] += made
-    for (kernel, dtype), made in checks.items():
-        refused = [check for check in made if not check.passed]
-        yield KernelAlarms(
-            kernel=kernel,
-            dtype=dtype,
-            n=len(made),
-            refused=len(refused),
-            where=tuple(f"{check.name}: {check.rule}, {check.usage:.2f} of its limit" for check in refused),
-        )
+        checks[share.kernel, share.dtype] += [(share.seed, check) for check in made]
+    for (kernel, dtype), judged in checks.items():
+        refused = [
+            f"seed {seed}, {check.name}: {check.rule} {check.where}, {check.usage:.2f} of its limit"
+            for seed, check in judged
+            if not check.passed
+        ]
+        yield KernelAlarms(kernel=kernel, dtype=dtype, n=len(judged), refused=len(refused), where=tuple(refused))
 
 
 @torch.no_grad()
