@@ -91,6 +91,7 @@ class Bench:
             yield self._seen(prompt)
             yield self._turns(prompt)
             yield self._layers(prompt)
+            yield self._layers(prompt.words(prompt.tokens[:, -1:]))
             known, generated = self.oracle.whole, self.oracle.generated
             yield self._longest(known.inputs)
             with our_choices(self.model, self.spec.routing, known.routes):
@@ -188,8 +189,11 @@ class Bench:
         return [judge_flips(ours, plain, wide)]
 
     def _layers(self, prompt: ModelInputs) -> list[Check]:
+        """One token a row goes the way of a decode step, whose roundings no path of many steps tells from others."""
         hidden = self.oracle.layer_inputs(prompt)
-        layers = check_layers(self.model, self.plain, prompt, hidden, f"residual delta {dtype_name(self.target.dtype)}")
+        alone = ", one token a row" if prompt.tokens.shape[1] == 1 else ""
+        name = f"residual delta {dtype_name(self.target.dtype)}{alone}"
+        layers = check_layers(self.model, self.plain, prompt, hidden, name)
         checks = [check for layer in layers for check in layer]
         broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)
         index = earliest(self.target, broken)

@@ -39,6 +39,10 @@ class ModelInputs:
         """The same images in other tokens: longer, shorter or padded."""
         return replace(self, tokens=tokens)
 
+    def words(self, tokens: Tensor) -> ModelInputs:
+        """Other tokens of as many rows, and no images."""
+        return replace(self, tokens=tokens, pixels=None, grids=((),) * len(self.grids))
+
     def row(self, index: int) -> ModelInputs:
         """Row `index` as a batch of one."""
         tokens = self.tokens[index : index + 1]
