@@ -18,7 +18,7 @@ class MutantOutcome(Frozen):
     """What became of one planted fault."""
 
     subject: str
-    """A kernel, MODEL or RANKS."""
+    """A kernel, a rounding scheme, MODEL or RANKS."""
     name: str
     kind: str
     end: Literal["killed", "crash", "survived", "equivalent", "no place"]

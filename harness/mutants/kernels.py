@@ -12,10 +12,9 @@ from harness.errors import HarnessError
 from harness.kill_matrix import MutantOutcome
 from harness.mutants.faults import every
 from harness.mutants.memory import Remembered
-from harness.mutants.verdict import first_seen
+from harness.mutants.verdict import first_seen, unseen
 from harness.parity.op import judged_cases
 from harness.spec.kernel import Kernel
-from harness.spec.mutant import Mutant
 
 
 def judge_kernel(
@@ -44,17 +43,7 @@ def _judge(
         seen = first_seen(_levels(replace(kernel, launch=mutant.apply(launch)), dtype, device, seed))
         if seen is not None:
             return seen.outcome(kernel.name, mutant, dtype)
-    return _unseen(kernel, mutant)
-
-
-def _unseen(kernel: Kernel, mutant: Mutant) -> MutantOutcome:
-    return MutantOutcome(
-        subject=kernel.name,
-        name=mutant.name,
-        kind=mutant.kind,
-        end="equivalent" if mutant.equivalent else "survived",
-        reason=mutant.equivalent or "",
-    )
+    return unseen(kernel.name, mutant)
 
 
 def _levels(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[list[Check]]:

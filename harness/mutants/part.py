@@ -1,5 +1,5 @@
-"""All faults of one case: the model's in one process, each kernel's in another, as many at once as there are cores;
-those of ranks in as many as hold a model together."""
+"""All faults of one case: the model's in one process, those of each kernel and each rounding scheme in another, as many
+at once as there are cores; those of ranks in as many as hold a model together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+
 from harness import build, registry
 from harness.extent import Extent
 from harness.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome
 from harness.mutants.kernels import judge_kernel
 from harness.mutants.models import Suspects, judge_models, mutants_of
+from harness.mutants.schemes import judge_scheme
 from harness.parity.op import judged_dtypes, kernels_of, seed_after_code
 from harness.parity.pool import side_by_side
+from harness.parity.schemes import subject_of
+from harness.rounding import schemes
 from harness.spec.model import ModelSpec
-from harness.spec.optimization import Target
+from harness.spec.optimization import Scheme, Target
 
 Progress = Callable[[float, str], None]
 SHARED = frozenset({"ranks"})
@@ -40,14 +45,16 @@ class Trial:
 
 
 def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
-    """Every fault of the trial's kernels and model. Where Triton is interpreted, model faults are planted in the part
-    of the stack that runs without it: they wrap the same modules' forward, and the kernels have faults of their own.
+    """Every fault of the trial's kernels, rounding schemes and model. Where Triton is interpreted, model faults are
+    planted in the part of the stack that runs without it: they wrap the same modules' forward, and the kernels have
+    faults of their own.
 
     Raises HarnessError when anything fails without a fault.
     """
     began = time.perf_counter()
     spec = registry.load(trial.model)
     subjects = [MODEL] if mutants_of(spec, trial.stack) else []
+    subjects += _schemes(spec, trial.stack)
     if trial.target.kernels != "none":
         subjects += [kernel.name for kernel in kernels_of(spec, trial.stack)]
     found: dict[str, list[MutantOutcome]] = {}
@@ -60,9 +67,11 @@ def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
 
 
 def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
-    """The faults of one kernel by name, or of the model."""
+    """The faults of one kernel or scheme by name, or of the model."""
     spec = registry.load(trial.model)
     target = trial.target
+    if scheme := _schemes(spec, trial.stack).get(subject):
+        return list(judge_scheme(scheme, tuple(dict.fromkeys((torch.float32, target.dtype))), target.device))
     if subject != MODEL:
         kernel = next(kernel for kernel in kernels_of(spec, trial.stack) if kernel.name == subject)
         dtypes = judged_dtypes(kernel, target.dtype)
@@ -87,6 +96,13 @@ def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspe
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = build.Source.of(spec, trial.size, trial.seed, trial.weights)
     return Suspects(spec, source, stack, target, trial.extent, subject)
+
+
+def _schemes(spec: ModelSpec, stack: Sequence[str]) -> dict[str, Scheme]:
+    """What the stack rounds to, by the subjects of the checks; a size has no say in it."""
+    model = spec.build(spec.sizes["tiny"], torch.float32, torch.device("meta"))
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    return {subject_of(scheme): scheme for scheme in schemes(spec, names, stack)}
 
 
 def without(spec: ModelSpec, stack: Sequence[str], needs: frozenset[str]) -> tuple[str, ...]:

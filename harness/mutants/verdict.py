@@ -38,6 +38,17 @@ class Seen:
         )
 
 
+def unseen(subject: str, mutant: Mutant) -> MutantOutcome:
+    """Of a fault that no level refused."""
+    return MutantOutcome(
+        subject=subject,
+        name=mutant.name,
+        kind=mutant.kind,
+        end="equivalent" if mutant.equivalent else "survived",
+        reason=mutant.equivalent or "",
+    )
+
+
 def first_seen(levels: Iterator[list[Check]], target: Target | None = None) -> Seen | None:
     """Go up the levels until one refuses; None when all pass. A fault may raise anything: a kernel that does not run is
     refused too, and said to be so. Ranks that hold the target's model together stop where the first of them refuses."""

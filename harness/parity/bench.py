@@ -24,6 +24,7 @@ from harness.parity.op import kernels_of
 from harness.parity.oracle import Known, Oracle
 from harness.parity.paths import check_paths
 from harness.parity.prefix import check_prefixes
+from harness.parity.reading import check_reading
 from harness.parity.rotary import check_rotary
 from harness.parity.routing import Routes, check_router, judge_flips, our_choices
 from harness.parity.rules import relative_frobenius, worst
@@ -82,8 +83,8 @@ class Bench:
                 yield check_prefixes(self.model, end, known.wide, known.plain, end.logits)
 
     def in_target(self) -> Iterator[list[Check]]:
-        """Layers, logits, generation, paths; then that everything which the stack put in place has run, and what a
-        lossy stack costs."""
+        """Layers, logits, generation, paths; then that everything which the stack put in place has run, what a lossy
+        stack costs, and that a checkpoint is read as it was written."""
         counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
         with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
             prompt = self.oracle.prompt("target")
@@ -99,6 +100,7 @@ class Bench:
             yield self._again()
             yield [*self._flips(known.inputs, known.routes), *ran.checks()]
         yield self._loss()
+        yield self._read()
 
     def drift(self) -> Drift | None:
         """The free-running trace; of one process, for others would have to be asked for it together."""
@@ -145,6 +147,10 @@ class Bench:
         start = self.extent.prompt_tokens
         ours, said = self._ours(text)[:, start - 1 : -1], text.tokens[:, start:]
         return judge_loss(self.spec, self.stack, ours, theirs, said, self.source.seed)
+
+    def _read(self) -> list[Check]:
+        """Ranks read by the same code: one judges it."""
+        return [] if self.target.rank else [check_reading(self.spec, self.source.seed, self.target.dtype)]
 
     def _ours(self, prompt: ModelInputs) -> Tensor:
         out: Tensor = self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from harness.checks import Check, NotJudged
 from harness.errors import HarnessError
-from harness.rounding import displaced, lossy
+from harness.parity.schemes import NEAREST, check_scheme
+from harness.rounding import displaced, lossy, schemes
 from harness.spec.model import ModelSpec
 
 KL_LIMIT = {"near_lossless": 1e-3, "four_bit": 0.03}
 FLIP_LIMIT = {"near_lossless": 0.01, "four_bit": 0.08}
 """Share of tokens whose first choice may change."""
 LOSS_ROWS, LOSS_TOKENS = 4, 256
-NEAREST = 1.25
-"""Of the bound, which the nearest code may reach."""
 RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 
@@ -31,14 +30,18 @@ def unjudged_loss(spec: ModelSpec, stack: Sequence[str], real_weights: bool) -> 
 
 
 def check_rounding(spec: ModelSpec, unrounded: nn.Module, held: nn.Module, stack: Sequence[str]) -> list[Check]:
-    """That no weight of `held` is farther from the one it was rounded from than the nearest code can be."""
+    """That no weight of `held` is farther from the one it was rounded from than the nearest code can be, and that none
+    of a hard matrix would be."""
     if not lossy(spec, stack):
         return []
     found = list(displaced(spec, unrounded, held, stack))
     if not found:
         raise HarnessError(f"{', '.join(lossy(spec, stack))} rounds no weight of {spec.name}: nothing could be lossy")
     name, farthest = max(found, key=lambda pair: pair[1])
+    names = [spec.rename(name) for name, _ in found]
+    like = next(unrounded.parameters())
     return [
+        *(check_scheme(scheme, like.dtype, like.device) for scheme in schemes(spec, names, stack)),
         Check(
             level="layer",
             subject="rounded weights",
@@ -48,7 +51,7 @@ def check_rounding(spec: ModelSpec, unrounded: nn.Module, held: nn.Module, stack
             noise=0,
             limit=NEAREST,
             where=name,
-        )
+        ),
     ]
 
 

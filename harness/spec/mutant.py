@@ -11,10 +11,11 @@ from typing import Any
 class Mutant:
     """A fault planted on purpose, which the gate has to see: how a mechanism proves that its judge can fail.
 
-    A kernel's mutants take its `launch` and return a faulty one. A model's take a built model that is theirs to change,
-    whose parameters are shared with the right one and must be replaced, not written to; they return the dotted paths
-    that they touched, none where this build has no place for the fault. A mechanism declares its own in a line each and
-    a model lists them: `mutants=DECODER_MUTANTS + ROUTER_MUTANTS`. An optimization declares those that only it brings.
+    A kernel's mutants take its `launch` and return a faulty one, a rounding scheme's take it and return a faulty one. A
+    model's take a built model that is theirs to change, whose parameters are shared with the right one and must be
+    replaced, not written to; they return the dotted paths that they touched, none where this build has no place for the
+    fault. A mechanism declares its own in a line each and a model lists them:
+    `mutants=DECODER_MUTANTS + ROUTER_MUTANTS`. An optimization declares those that only it brings.
     """
 
     name: str

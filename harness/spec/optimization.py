@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
@@ -42,16 +42,27 @@ class Receipt:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Rounding:
-    """What a lossy optimization makes of a parameter, given its name in our build and its value."""
+class Scheme(Protocol):
+    """How a lossy optimization holds a matrix [N, K]."""
 
-    weight: Callable[[str, Tensor], Tensor]
-    """The value that the changed build computes with, in the same dtype; the very tensor where it is left alone."""
-    held_bytes: Callable[[str, Tensor], int]
-    """What the changed build holds in its place, in bytes."""
-    bound: Callable[[str, Tensor], Tensor | None]
-    """How far each of its elements may move, at most; None where it is left alone."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def mutants(self) -> tuple[Mutant, ...]:
+        """Faults of this scheme: each takes it and returns a faulty one."""
+
+    def rounded(self, weight: Tensor, /) -> Tensor:
+        """What the changed build computes with, in the same dtype."""
+
+    def bytes(self, n: int, k: int, /) -> int:
+        """What the changed build holds."""
+
+    def bound(self, weight: Tensor, /) -> Tensor:
+        """[N, K] float32: how far each element may move, at most."""
+
+
+Rounding = Callable[[str], "Scheme | None"]
+"""The name of a parameter in our build -> how the changed build holds it; None where it is left alone."""
 
 
 @dataclass(frozen=True)

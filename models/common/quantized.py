@@ -15,12 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.spec.mutant import Mutant
 from models.common.linear import project
+from models.common.quantized_faults import FP8_MUTANTS, INT4_MUTANTS, INT8_MUTANTS
 
 GROUP = 128
 """Input channels that share a scale and a zero point in four bits."""
 HALF = GROUP // 2
 INT8_MAX, FP8_MAX, INT4_MAX = 127, 448, 15
+SMALLEST = torch.finfo(torch.float32).smallest_normal
+"""Of the scales: one below it would have fewer significant bits, and be 0 where such numbers are flushed."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,27 @@ class Scheme:
     dequantize: Callable[[Codes, int, torch.dtype], Tensor]
     bytes: Callable[[int, int], int]
     """N, K -> bytes of the codes, scales and zero points together."""
-    bound: Callable[[Tensor], Tensor]
+    distance: Callable[[Tensor], Tensor]
     """A matrix [N, K] -> [N, K] float32: how far the nearest codes may be from its values, at most. It follows from
     the numbers of the scheme and not from the codes, so that wrong ones are seen."""
+    mutants: tuple[Mutant, ...] = ()
+    """Faults of this scheme."""
 
     def rounded(self, weight: Tensor) -> Tensor:
         """What a matrix [N, K] becomes, in its own dtype."""
         return self.dequantize(self.quantize(weight), weight.shape[1], weight.dtype)
 
+    def bound(self, weight: Tensor) -> Tensor:
+        """A matrix [N, K] -> [N, K] float32: how far `rounded` may move its values, at most; what the codes stand for
+        is written in the matrix's dtype, whose smallest numbers are as far apart as they are large."""
+        numbers = torch.finfo(weight.dtype)
+        return self.distance(weight) + numbers.smallest_normal * numbers.eps / 2
+
 
 def coarse(scale: Tensor, bits: int) -> Tensor:
-    """The smallest number of `bits` significant bits not below `scale` (float32, not negative); 1 for 0."""
-    mantissa, exponent = torch.frexp(scale)
+    """The smallest number of `bits` significant bits below neither `scale` (float32, not negative) nor SMALLEST; 1
+    for 0."""
+    mantissa, exponent = torch.frexp(scale.clamp(min=SMALLEST))
     return torch.where(scale > 0, torch.ldexp((mantissa * 2**bits).ceil() / 2**bits, exponent), 1.0)
 
 
@@ -124,23 +137,23 @@ def project_unpacked(
     return project(x, unpacked(codes, scales, zeros, x.shape[1], x.dtype), bias, rounded)
 
 
-def int8_bound(weight: Tensor) -> Tensor:
+def int8_distance(weight: Tensor) -> Tensor:
     """Half of a step that is less than twice as wide as 127 of them to the largest weight would be."""
-    return (weight.float().abs().amax(1, keepdim=True) / INT8_MAX).expand(weight.shape)
+    return _widest(weight.float().abs().amax(1, keepdim=True) / INT8_MAX * 2).expand(weight.shape) / 2
 
 
-def fp8_bound(weight: Tensor) -> Tensor:
+def fp8_distance(weight: Tensor) -> Tensor:
     """Half of the last of three binary places; of the smallest numbers, half of their spacing of 2^-9."""
     values = weight.float().abs()
-    return torch.maximum(values / 16, values.amax(1, keepdim=True) / FP8_MAX * 1.125 * 2**-10)
+    return torch.maximum(values / 16, _widest(values.amax(1, keepdim=True) / FP8_MAX * 1.125) * 2**-10)
 
 
-def int4_bound(weight: Tensor) -> Tensor:
+def int4_distance(weight: Tensor) -> Tensor:
     """A step that is at most an eighth wider than a fifteenth of its group's range: half of one is rounded away, and
     half by the zero point."""
     padded = F.pad(weight.float(), (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
     spread = padded.amax(2).clamp(min=0) - padded.amin(2).clamp(max=0)
-    return (spread / INT4_MAX * 1.125).repeat_interleave(GROUP, 1)[:, : weight.shape[1]]
+    return _widest(spread / INT4_MAX * 1.125).repeat_interleave(GROUP, 1)[:, : weight.shape[1]]
 
 
 def channel_bytes(n: int, k: int) -> int:
@@ -153,6 +166,11 @@ def group_bytes(n: int, k: int) -> int:
     return n * math.ceil(k / GROUP) * (HALF + 5)
 
 
+def _widest(scale: Tensor) -> Tensor:
+    """The largest scale that `coarse` may give, from the largest that its bits may make of what was asked."""
+    return scale.clamp(min=SMALLEST)
+
+
 def _finite(weight: Tensor) -> Tensor:
     values = weight.float()
     if not bool(torch.isfinite(values).all()):
@@ -160,6 +178,6 @@ def _finite(weight: Tensor) -> Tensor:
     return values
 
 
-INT8 = Scheme("int8", quantize_int8, dequantize_channels, channel_bytes, int8_bound)
-FP8 = Scheme("fp8", quantize_fp8, dequantize_channels, channel_bytes, fp8_bound)
-INT4 = Scheme("int4", quantize_int4, dequantize_groups, group_bytes, int4_bound)
+INT8 = Scheme("int8", quantize_int8, dequantize_channels, channel_bytes, int8_distance, INT8_MUTANTS)
+FP8 = Scheme("fp8", quantize_fp8, dequantize_channels, channel_bytes, fp8_distance, FP8_MUTANTS)
+INT4 = Scheme("int4", quantize_int4, dequantize_groups, group_bytes, int4_distance, INT4_MUTANTS)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.spec.kernel import Kernel
-from harness.spec.optimization import Numerics, Optimization, Receipt, Rounding, Target
+from harness.spec.optimization import Numerics, Optimization, Receipt, Target
 from models.common.kernels.early import offers
 from models.common.kernels.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs
 from models.common.kernels.quantized_gemv import gemv_int4
@@ -94,6 +94,7 @@ class Choice:
         return next((scheme for pattern, scheme in self.schemes.items() if fnmatchcase(path, pattern)), None)
 
     def of_parameter(self, name: str) -> Scheme | None:
+        """As `of`, by the name of a parameter."""
         return self.of(name.removesuffix(WEIGHT)) if name.endswith(WEIGHT) else None
 
     def __str__(self) -> str:
@@ -115,24 +116,6 @@ def quantize(model: nn.Module, choice: Choice, target: Target) -> tuple[str, ...
     return packed + tuple(path for path, _ in layers if path not in packed)
 
 
-def rounding(choice: Choice) -> Rounding:
-    """What `quantize` makes of a model's parameters."""
-
-    def weight(name: str, value: Tensor) -> Tensor:
-        scheme = choice.of_parameter(name)
-        return value if scheme is None else scheme.rounded(value)
-
-    def held_bytes(name: str, value: Tensor) -> int:
-        scheme = choice.of_parameter(name)
-        return value.nbytes if scheme is None else scheme.bytes(*value.shape)
-
-    def bound(name: str, value: Tensor) -> Tensor | None:
-        scheme = choice.of_parameter(name)
-        return None if scheme is None else scheme.bound(value)
-
-    return Rounding(weight, held_bytes, bound)
-
-
 def weight_only(
     name: str, numerics: Numerics, choice: Choice, kernels: tuple[Kernel, ...], conflicts: tuple[str, ...]
 ) -> Optimization:
@@ -150,7 +133,7 @@ def weight_only(
         apply=apply,
         kernels=kernels,
         conflicts=conflicts,
-        rounding=rounding(choice),
+        rounding=choice.of_parameter,
     )
 
 
