@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
+from harness.amount import amount
 from harness.case import Frozen
 
 KERNELS_IN_PLACE = "kernels of the stack"
@@ -12,6 +14,9 @@ KERNELS_IN_PLACE = "kernels of the stack"
 
 NO_SHARE = 1e9
 """The usage of a limit of 0 that was broken."""
+
+NAMED = 4
+"""Subjects that a sentence about broken checks names."""
 
 Level = Literal["op", "layer", "logits", "generation", "path"]
 
@@ -41,6 +46,10 @@ class Check(Frozen):
         """Share of the limit that is used; above 1 is a failure."""
         return self.error / self.limit if self.limit else float(self.error > 0) * NO_SHARE
 
+    def amount(self) -> str:
+        """Its error in words."""
+        return amount(self.rule, self.error, self.limit)
+
 
 class Divergence(Frozen):
     """Where a wrong build first leaves the reference, in data-flow order."""
@@ -53,10 +62,32 @@ class Divergence(Frozen):
     error: float
     limit: float
 
+    @classmethod
+    def of(cls, check: Check, layer: int | None = None, stage: str = "", op: str = "") -> Self:
+        """What a broken check stands for, by the names that it has itself unless others are given."""
+        return cls(
+            layer=layer,
+            stage=stage or check.subject,
+            op=op or check.name,
+            rule=check.rule,
+            where=check.where,
+            error=check.error,
+            limit=check.limit,
+        )
+
+    @property
+    def subject(self) -> str:
+        """That of the checks which tell of the same."""
+        return self.stage if self.layer is None else f"layer {self.layer}"
+
+    def place(self) -> str:
+        layer = f"layer {self.layer}, " if self.layer is not None else ""
+        return f"{layer}{self.stage} ({self.op})"
+
     def sentence(self) -> str:
-        place = f"layer {self.layer}, " if self.layer is not None else ""
-        broken = f"rule {self.rule} at {self.where or 'all'}, {self.error:.3g} > {self.limit:.3g}"
-        return f"{place}{self.stage} ({self.op}): {broken}"
+        allowed = f"{self.limit:.3g}" if self.limit else "none"
+        rule = f"rule {self.rule}: {self.where}" if self.where else f"rule {self.rule}"
+        return f"{self.place()}: {amount(self.rule, self.error, self.limit)}, {allowed} allowed ({rule})"
 
 
 class Drift(Frozen):
@@ -99,14 +130,41 @@ class Parity(Frozen):
     def failures(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.passed)
 
-    def place(self) -> str:
-        """Where it first goes wrong, in words, and the kernels that are wrong by themselves; empty where nobody
-        knows."""
-        found = [item.sentence() for item in (self.first_divergence, self.drift) if item is not None]
-        alone = Counter(check.subject for check in self.failures() if check.level == "op")
+    def first(self) -> Divergence | None:
+        """Where it first goes wrong, or the check that is furthest over its limit; None where none is broken."""
+        worst = max(self.failures(), key=lambda check: check.usage, default=None)
+        return self.first_divergence or (Divergence.of(worst) if worst else None)
+
+    def refusal(self) -> str:
+        """What broke: where first, how many checks and of what else, and which kernels are wrong without the model;
+        empty where nobody knows."""
+        first = self.first()
+        found = [] if first is None else [first.sentence()]
+        found += [] if self.drift is None else [self.drift.sentence()]
+        if failures := self.failures():
+            count = f"{len(failures):,} of {len(self.checks):,} checks broken"
+            found.append(f"{count}{_others(failures, first)}")
+        alone = Counter(check.subject for check in failures if check.level == "op")
         if alone:
-            found.append(f"by itself: {', '.join(f'{kernel} ({broken} checks)' for kernel, broken in alone.items())}")
+            kernels = ", ".join(f"{kernel} ({broken} of its checks)" for kernel, broken in alone.items())
+            found.append(f"kernels that are wrong when they run alone, outside the model: {kernels}")
         return "; ".join(found)
 
     def levels(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(check.level for check in self.checks))
+
+
+def named(subjects: Sequence[str]) -> str:
+    """The first few, each once, and how many more there are."""
+    distinct = list(dict.fromkeys(subjects))
+    rest = len(distinct) - NAMED
+    return ", ".join(distinct[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _others(failures: Sequence[Check], first: Divergence | None) -> str:
+    """What is broken besides `first`, each subject by the first of its checks; kernels are told of apart."""
+    found: dict[str, str] = {}
+    for check in failures:
+        if check.level != "op" and (first is None or check.subject != first.subject):
+            found.setdefault(check.subject, f"{check.subject} ({check.amount()})")
+    return f", also {named(list(found.values()))}" if found else ""

@@ -14,11 +14,12 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from harness.case import Case, Plan
-from harness.checks import NO_SHARE
+from harness.checks import named
 from harness.compare.agreement import PROCESSES
 from harness.extent import extent_of
 from harness.outcome import Outcome, against_reference, against_strongest, why
 from harness.record import Record
+from harness.report.formats import number_of
 
 if TYPE_CHECKING:
     from harness.compare.arms import PhaseComparison
@@ -180,10 +181,11 @@ def _timing_notes(records: Sequence[Record]) -> dict[str, list[str]]:
 def _parity(record: Record) -> str:
     if record.parity is None:
         return "not judged"
-    word = "pass" if record.parity.passed else "FAIL"
+    judged = f"{number_of(len(record.parity.checks), 'check')} on {', '.join(record.parity.levels()) or 'no level'}"
+    if failures := record.parity.failures():
+        return f"FAIL: {len(failures):,} of {judged} broken: {named([check.subject for check in failures])}"
     worst = max((check.usage for check in record.parity.checks), default=0.0)
-    said = "a limit of 0 broken" if worst >= NO_SHARE else f"worst {worst:.0%} of limit"
-    return f"{word}: {len(record.parity.checks)} check(s), {said} ({' '.join(record.parity.levels())})"
+    return f"{'pass' if record.parity.passed else 'FAIL'}: {judged}, worst {worst:.0%} of limit"
 
 
 def _ratio(estimate: Estimate | None) -> str:

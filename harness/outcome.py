@@ -61,12 +61,7 @@ def why(record: Record) -> str:
         return record.reason
     if record.parity is None or record.parity.passed:
         return ""
-    if record.parity.first_divergence is not None:
-        return record.parity.place()
-    worst = max(record.parity.failures(), key=lambda check: check.usage, default=None)
-    if worst is None:
-        return "no check was made"
-    return f"{worst.subject}, {worst.name} ({worst.level}): rule {worst.rule}, {worst.error:.3g} > {worst.limit:.3g}"
+    return record.parity.refusal() or "no check was made"
 
 
 def against_reference(phase: PhaseComparison) -> Estimate | None:

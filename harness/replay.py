@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.checks import Check
+from harness.checks import Divergence
 from harness.errors import UserError
 
 
@@ -40,18 +40,13 @@ def _replay(file: Path) -> int:
         # Triton decides when it is imported whether it interprets.
         again = [sys.executable, "-m", "harness.replay", str(file)]
         return subprocess.run(again, env={**os.environ, "TRITON_INTERPRET": "1"}, check=False).returncode
-    print(f"saved:  {_line(asked.check)}")
+    print(f"saved:  {Divergence.of(asked.check).sentence()}")
     with torch.no_grad():
         failures = [check for check in saved.run(registry.load(asked.model)) if not check.passed]
     for check in failures:
-        print(f"now:    {_line(check)}")
+        print(f"now:    {Divergence.of(check).sentence()}")
     print("still fails" if failures else "passes now")
     return 1 if failures else 0
-
-
-def _line(check: Check) -> str:
-    where = f" at {check.where}" if check.where else ""
-    return f"{check.subject}, {check.name}: rule {check.rule}{where}: {check.error:.4g} > {check.limit:.4g}"
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def check_again(model: Any, tokens: Tensor, wide: Tensor, plain: Tensor) -> list
     checks = []
     for path, ours in ways.items():
         judged = slice(length - 1 - ours.shape[1], length - 1)
-        reference = Reference(wide[:, judged].flatten(0, 1), plain[:, judged].flatten(0, 1))
-        checks.append(worst(judge_logits(ours.flatten(0, 1), reference, "path", path)))
+        reference = Reference(wide[:, judged], plain[:, judged])
+        checks.append(worst(judge_logits(ours, reference, "path", path)))
     return checks
 
 

@@ -120,11 +120,11 @@ class Bench:
 
     def _free(self, known: Known, generated: Generated) -> Iterator[list[Check]]:
         wide, plain = known.wide, known.plain
-        reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
+        reference = Reference(wide, plain)
         last = slice(self.extent.prompt_tokens - 1, -1)
         # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
         stepwise = plain[:, last] if self.spec.routing else generated.logits
-        ours = self._ours(known.inputs).flatten(0, 1)
+        ours = self._ours(known.inputs)
         checks = judge_logits(ours, reference, "logits", f"logits {dtype_name(self.target.dtype)}")
         yield [*checks, _rejects(ours, reference)]
         decoded = forced(self.model, generated, self.model.decode)
@@ -212,7 +212,7 @@ class Bench:
             return checks
         whole = check is layers[index][-1]
         stage, op = ("layer output", "residual add") if whole else ("router", "router")
-        self.divergence = self.divergence or _of(check, index, stage, op)
+        self.divergence = self.divergence or Divergence.of(check, index, stage, op)
         return checks
 
     def _longest(self, prompt: ModelInputs) -> list[Check]:
@@ -266,13 +266,7 @@ def _sensitivity(subject: str, name: str, unmoved: int, where: str) -> Check:
 def first_broken(checks: Sequence[Check]) -> Divergence | None:
     """The divergence that the first failing check stands for; None where all pass."""
     broken = next((check for check in checks if not check.passed), None)
-    return _of(broken, None, broken.subject, broken.name) if broken else None
-
-
-def _of(check: Check, layer: int | None, stage: str, op: str) -> Divergence:
-    return Divergence(
-        layer=layer, stage=stage, op=op, rule=check.rule, where=check.where, error=check.error, limit=check.limit
-    )
+    return Divergence.of(broken) if broken else None
 
 
 def _end_of_text(inputs: ModelInputs, most: int) -> int:

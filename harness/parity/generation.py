@@ -115,8 +115,7 @@ def check_generation(
 ) -> list[Check]:
     """ours, wide and plain [B, new, vocab]. A token that differs from the one generated is legal only at a near-tie;
     the logits of every step are judged besides, with the error of `plain` as the measure. `text` tells what we said."""
-    reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
-    checks = judge_logits(ours.flatten(0, 1), reference, "generation", "greedy decode")
+    checks = judge_logits(ours, Reference(wide, plain), "generation", "greedy decode")
     return [*checks, _tokens(ours, wide, generated, text)]
 
 
@@ -130,7 +129,7 @@ def _tokens(ours: Tensor, wide: Tensor, generated: Generated, text: Text | None)
     illegal = differs & (top[..., 0] - top[..., 1] > allowance)
     steps = illegal.nonzero()
     if len(steps):
-        where = f"row {int(steps[0, 0])}, step {int(steps[0, 1])}"
+        where = f"first at batch row {int(steps[0, 0])}, step {int(steps[0, 1])}"
     else:
         where = "identical" if not bool(differs.any()) else f"{int(differs.sum())} of {differs.numel()} at near-ties"
     if text is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,41 +23,47 @@ FP32_RMS_FACTOR = 3.0
 
 @dataclass(frozen=True)
 class Reference:
-    """What a set of logits is held against: the wide reference and the plain model's logits, both [N, vocab]."""
+    """What a set of logits is held against: the wide reference and the plain model's logits, both [B, T, vocab], or
+    [N, vocab] where nobody knows whose the tokens are."""
 
     wide: Tensor
     plain: Tensor
 
-    def rows(self, index: Tensor) -> Reference:
-        """The rows where the boolean mask `index` [N] holds."""
-        return Reference(self.wide[index], self.plain[index])
+    def flat(self) -> Reference:
+        """Both as [N, vocab]."""
+        return Reference(self.wide.flatten(0, -2), self.plain.flatten(0, -2))
 
 
 def judge_logits(ours: Tensor, reference: Reference, level: Level, subject: str) -> list[Check]:
-    """ours [N, vocab] in the target dtype: maximum, RMS, worst token, mean KL, and top-1 flips that no near-tie
-    explains."""
+    """ours, shaped as the reference, in the target dtype: maximum, RMS, worst token, mean KL, and top-1 flips that no
+    near-tie explains."""
+    about = partial(Check, level=level, subject=subject, name="logits")
     if ours.shape != reference.plain.shape:
         wrong = f"shape {tuple(ours.shape)} instead of {tuple(reference.plain.shape)}"
-        return [
-            Check(level=level, subject=subject, name="logits", rule="structure", error=1, noise=0, limit=0, where=wrong)
-        ]
-    bad = int((~torch.isfinite(ours)).sum())
-    if bad:
-        return [Check(level=level, subject=subject, name="logits", rule="finite", error=bad, noise=0, limit=0)]
+        return [about(rule="structure", error=1, noise=0, limit=0, where=wrong)]
+    place, ours, reference = partial(_place, ours.shape[:-1]), ours.flatten(0, -2), reference.flat()
+    bad = ~torch.isfinite(ours)
+    if count := int(bad.sum()):
+        return [about(rule="finite", error=count, noise=0, limit=0, where=f"first at {place(bad.any(-1))}")]
     found = _Errors.of(ours, reference)
-    return [
-        Check(
-            level=level,
-            subject=subject,
-            name="logits",
-            rule=rule,
-            error=error,
-            noise=noise,
-            limit=factor * noise + floor,
-            where=f"row {int(found.ours_rms.argmax())}",
-        )
+    worst = place(found.ours_rms)
+    noisy = [
+        about(rule=rule, error=error, noise=noise, limit=factor * noise + floor, where=worst)
         for rule, error, noise, factor, floor in _rules(found, ours.dtype == torch.float32)
-    ] + [_flips(ours, reference, found, level, subject)]
+    ]
+    flipped, illegal = _flips(ours, reference, found)
+    count, flips = int(illegal.sum()), int(flipped.sum())
+    where = f"of {len(illegal)} judged, first at {place(illegal)}" if count else f"{flips} flips, each at a near-tie"
+    return [*noisy, about(rule="top-1", error=count, noise=0, limit=0, where=where)]
+
+
+def _place(shape: torch.Size, values: Tensor) -> str:
+    """Where the first of the largest `values` [N] stands among the tokens that are judged, [B, T] or [N]."""
+    index = int(values.double().argmax())
+    if len(shape) == 1:
+        return f"token {index} of all rows"
+    row, token = divmod(index, shape[1])
+    return f"batch row {row}, token {token} of {shape[1]}"
 
 
 def _rules(found: _Errors, single: bool) -> list[tuple[str, float, float, float, float]]:
@@ -74,15 +81,13 @@ def _rms(rows: Tensor) -> float:
     return float(rows.square().mean().sqrt())
 
 
-def _flips(ours: Tensor, reference: Reference, found: _Errors, level: Level, subject: str) -> Check:
+def _flips(ours: Tensor, reference: Reference, found: _Errors) -> tuple[Tensor, Tensor]:
+    """Booleans [N]: whose first choice is another one, and of those whose is so without a near-tie."""
     top = reference.wide.topk(2, dim=-1)
     margin = (top.values[:, 0] - top.values[:, 1]).double()
     flipped = ours.argmax(-1) != top.indices[:, 0]
     # The plain model's error sets the allowance; with the candidate's own the rule could never fail.
-    illegal = flipped & (margin > 2 * found.plain_max)
-    count = int(illegal.sum())
-    where = f"row {int(illegal.nonzero()[0])}" if count else f"{int(flipped.sum())} flips, each at a near-tie"
-    return Check(level=level, subject=subject, name="logits", rule="top-1", error=count, noise=0, limit=0, where=where)
+    return flipped, flipped & (margin > 2 * found.plain_max)
 
 
 @dataclass(frozen=True)

@@ -45,19 +45,19 @@ def check_paths(
     decodes; one check a path, its worst rule. Other cache layouts decode the end of the longest sequence: the beginning
     fits into one page."""
     late = generated.last(LATE_TOKENS)
-    end = _all(wide[:, late.prompt_tokens - 1 : -1], stepwise[:, -late.new_tokens :])
+    end = Reference(wide[:, late.prompt_tokens - 1 : -1], stepwise[:, -late.new_tokens :])
     generated = generated.first(PATH_TOKENS)
     tokens, start = generated.tokens, generated.prompt_tokens
     wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
-    whole = _all(wide, plain)
+    whole = Reference(wide, plain)
     stepwise = stepwise[:, : generated.new_tokens]
-    decoded = _all(wide[:, start - 1 : -1], stepwise)
+    decoded = Reference(wide[:, start - 1 : -1], stepwise)
     chunked, claimed = _chunked(model, generated.inputs)
     checks = [
         _check("chunked prefill", chunked, whole),
         _count("chunked prefill", "slots claimed by a call that does not fit", claimed),
         _check("left-padded batch", _padded(model, generated.inputs, start), whole),
-        _check("one row alone", _prefill(model, generated.inputs.row(0)), _all(wide[:1], plain[:1])),
+        _check("one row alone", _prefill(model, generated.inputs.row(0)), Reference(wide[:1], plain[:1])),
         _company(model, generated.first(COMPANY_TOKENS), wide, stepwise),
     ]
     for item in spec.menu.items:
@@ -79,18 +79,18 @@ def _company(model: Any, generated: Generated, wide: Tensor, stepwise: Tensor) -
     wide, plain = wide[:, start - 1 : start + new - 1], stepwise[:, :new]
     if len(generated.tokens) > 1:
         return _check(
-            "one row decoded alone", forced(model, generated.alone(), model.decode), _all(wide[:1], plain[:1])
+            "one row decoded alone", forced(model, generated.alone(), model.decode), Reference(wide[:1], plain[:1])
         )
     ours = forced(model, generated.twice(), model.decode)
-    return _check("one row decoded beside its copy", ours, _all(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
+    return _check("one row decoded beside its copy", ours, Reference(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
 
 
 def _count(path: str, name: str, wrong: int) -> Check:
-    return Check(level="path", subject=path, name=name, rule="exact", error=wrong, noise=0, limit=0)
+    return Check(level="path", subject=path, name=name, rule="count", error=wrong, noise=0, limit=0)
 
 
 def _check(path: str, ours: Tensor, reference: Reference) -> Check:
-    check: Check = worst(judge_logits(ours.flatten(0, 1), reference, "path", path))
+    check: Check = worst(judge_logits(ours, reference, "path", path))
     return check
 
 
@@ -102,10 +102,6 @@ def _other_cache(model: Any) -> Iterator[None]:
         yield
     finally:
         model.cache_factory = before
-
-
-def _all(wide: Tensor, plain: Tensor) -> Reference:
-    return Reference(wide.flatten(0, 1), plain.flatten(0, 1))
 
 
 def _prefill(model: Any, inputs: ModelInputs) -> Tensor:

@@ -168,7 +168,7 @@ class _Bench:
                 self.warm(prefixes, self.tokens)
             answers.append(self.read(prefixes, text))
         wrong = int(differs(*answers).sum())
-        return [_count("text after images", "logits of the last token", wrong)]
+        return [_count("text after images", "logits of the last token", wrong, rule="exact")]
 
     def read(self, prefixes: Any, text: Tensor) -> Tensor:
         """The last logits of tokens without images."""
@@ -222,10 +222,9 @@ def _bits(prefixes: Any, page: int) -> Tensor:
 
 
 def _judge(path: str, ours: Tensor, wide: Tensor, plain: Tensor) -> Check:
-    reference = Reference(wide.flatten(0, 1), plain.flatten(0, 1))
-    check: Check = worst(judge_logits(ours.flatten(0, 1), reference, "path", path))
+    check: Check = worst(judge_logits(ours, Reference(wide, plain), "path", path))
     return check
 
 
-def _count(path: str, name: str, wrong: int, where: str = "") -> Check:
-    return Check(level="path", subject=path, name=name, rule="exact", error=wrong, noise=0, limit=0, where=where)
+def _count(path: str, name: str, wrong: int, where: str = "", rule: str = "count") -> Check:
+    return Check(level="path", subject=path, name=name, rule=rule, error=wrong, noise=0, limit=0, where=where)

@@ -154,7 +154,7 @@ def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int,
             error=len(places),
             noise=0,
             limit=0,
-            where=f"row {int(places[0, 0])}, token {int(places[0, 1])}" if len(places) else "",
+            where=f"first at batch row {int(places[0, 0])}, token {int(places[0, 1])}" if len(places) else "",
         )
     ]
     common = same & _alike(plain.ids, wide.ids)

@@ -48,7 +48,7 @@ class CaseView:
     detail: str
     banner: Banner
     facts: tuple[Fact, ...]
-    divergence: str | None
+    refusal: str | None
     reproducer: str | None
     """The command that runs the saved failure again."""
     mutants: MutantsView | None
@@ -84,7 +84,7 @@ def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateReco
         reproducer=_replay(record) if parity and parity.reproducer else None,
         mutants=mutants.view(record.kill_matrix) if record.kill_matrix else None,
         gate=tuple(gate.lines(record, on_record)),
-        divergence=(parity.place() or None) if parity else None,
+        refusal=(parity.refusal() or None) if parity else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
         receipts=tuple(_receipt(note) for note in record.receipts),

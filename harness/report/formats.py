@@ -61,7 +61,7 @@ def percent(fraction: float) -> str:
 def use(fraction: float) -> str:
     """Share of a limit: percent, then multiples; a limit of 0 that was broken has no share."""
     if fraction >= _UNREADABLE_USE:
-        return "limit 0 broken"
+        return "none allowed"
     if fraction >= 10:
         return f"{significant(fraction, 2)}× the limit"
     if 1 < fraction < 1.005:

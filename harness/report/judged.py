@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from harness.checks import Check, Level, NotJudged, Parity
+from harness.checks import Check, Level, NotJudged, Parity, named
 from harness.report import formats
 from harness.report.cells import Cell, Table, columns, row
 
@@ -56,17 +56,20 @@ def _level_cell(level: str, parity: Parity) -> Cell:
     missing = f"{absent} not judged" if absent else ""
     if not checks:
         return Cell(missing or formats.NONE)
-    failed = sum(not check.passed for check in checks)
-    worst = f"worst {formats.use(max(check.usage for check in checks))}"
-    text = f"{failed} of {len(checks)} failed" if failed else f"{formats.number_of(len(checks), 'check')}"
-    note = f"{worst}, {missing}" if missing else worst
-    return Cell(text, note, "bad" if failed else "good")
+    text = formats.number_of(len(checks), "check")
+    if failed := [check.subject for check in checks if not check.passed]:
+        text, said = f"{len(failed)} of {len(checks)} failed", named(failed)
+    else:
+        said = f"worst {formats.use(max(check.usage for check in checks))}"
+    return Cell(text, f"{said}, {missing}" if missing else said, "bad" if failed else "good")
 
 
 def _summary(checks: Sequence[Check]) -> str:
-    failed = sum(not check.passed for check in checks)
-    state = f"{failed} failed" if failed else "none failed"
-    return f"{formats.number_of(len(checks), 'check')}, {state}, worst {formats.use(checks[0].usage)}"
+    """`checks` are worst first."""
+    count = formats.number_of(len(checks), "check")
+    if failed := [check.subject for check in checks if not check.passed]:
+        return f"{count}, {len(failed)} failed: {named(failed)}"
+    return f"{count}, none failed, worst {formats.use(checks[0].usage)}"
 
 
 def _checks_table(label: str, checks: Sequence[Check]) -> Table:
@@ -78,10 +81,15 @@ def _check_row(check: Check) -> tuple[Cell, ...]:
         check.subject,
         check.name,
         check.rule,
-        formats.significant(check.error),
+        _error(check),
         formats.significant(check.noise),
         formats.significant(check.limit),
         formats.use(check.usage),
         check.where or formats.NONE,
         Cell("pass", tone="good") if check.passed else Cell("fail", tone="bad"),
     )
+
+
+def _error(check: Check) -> Cell:
+    error = formats.significant(check.error)
+    return Cell(error) if check.passed else Cell(error, note=check.amount())

@@ -132,15 +132,8 @@ def _speed_sentence(verdict: Verdict, judged: Sequence[tuple[PhaseComparison, Ar
 
 
 def _place(parity: Parity) -> str:
-    """Where it first leaves the reference, or the check that is furthest over its limit."""
-    first = parity.first_divergence
-    if first:
-        layer = f"layer {first.layer}, " if first.layer is not None else ""
-        return f"{layer}{first.stage} ({first.op})"
-    if not parity.checks:
-        return "no check: nothing was judged"
-    worst = max(parity.checks, key=lambda check: check.usage)
-    return f"{worst.subject}, {worst.name} (rule {worst.rule}): {formats.use(worst.usage)}"
+    first = parity.first()
+    return first.place() if first else "no check: nothing was judged"
 
 
 def _remarks(record: Record) -> list[str]:

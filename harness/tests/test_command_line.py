@@ -206,7 +206,7 @@ def test_inconclusive_is_said_and_not_refused(ask, world):
 def test_a_wrong_case_is_refused_with_exit_1_and_what_broke(ask, tmp_path):
     code, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=quick", "seed=7")
     assert code == 1
-    assert "refused: glm_4_7/tiny rotary cpu smoke: failed: k, out (op): rule max, 3 > 2" in out
+    assert "refused: glm_4_7/tiny rotary cpu smoke: failed: k (out): largest error 3, 2 allowed (rule max); 1 of" in out
     assert "0 passed + 1 failed" in out
 
 

@@ -26,6 +26,13 @@ def make_record(make_case):
     return make
 
 
+RIGHT = Check(level="layer", subject="layer 0", name="delta", rule="max", error=1.0, noise=1.0, limit=2.0)
+
+
+def counted(subject, rule, error):
+    return Check(level="path", subject=subject, name="logits", rule=rule, error=error, noise=0, limit=0)
+
+
 def broken(divergence=None):
     check = Check(level="layer", subject="layer 2", name="delta", rule="slices", error=5.0, noise=1.0, limit=2.0)
     return Parity(checks=(check,), first_divergence=divergence)
@@ -64,7 +71,7 @@ def test_of_many_cases_the_terminal_lists_those_that_are_refused(make_record):
 
 
 def test_what_was_noted_while_timing_is_said_once_with_its_cases(make_record, make_case):
-    passed = {"parity": Parity(checks=(broken().checks[0].model_copy(update={"error": 1.0}),))}
+    passed = {"parity": Parity(checks=(RIGHT,))}
     both, one = "timed without rotary: it has no speed", "the time limit ended it"
     records = (
         make_record("passed", timing_notes=(both,), **passed),
@@ -79,7 +86,7 @@ def test_what_was_noted_while_timing_is_said_once_with_its_cases(make_record, ma
 def test_coverage_adds_up_and_every_bad_end_refuses_but_a_skip(make_record, make_case):
     error = Failure(kind="X", message="why")
     records = (
-        make_record("passed", parity=Parity(checks=(broken().checks[0].model_copy(update={"error": 1.0}),))),
+        make_record("passed", parity=Parity(checks=(RIGHT,))),
         make_record("failed", parity=broken()),
         make_record("timed_out", error=error),
         make_record("lost", reason="interrupted"),
@@ -96,26 +103,42 @@ def test_coverage_adds_up_and_every_bad_end_refuses_but_a_skip(make_record, make
 def test_a_failure_is_told_by_its_first_divergence_or_else_by_its_worst_check(make_record):
     divergence = Divergence(layer=2, stage="q_rotated", op="rotary", rule="max", where="[0]", error=3.0, limit=1.0)
     (told,) = Outcome((make_record("failed", parity=broken(divergence)),), {}).refusals()
-    assert "layer 2, q_rotated (rotary)" in told
+    assert "layer 2, q_rotated (rotary): largest error 3, 1 allowed (rule max: [0])" in told
     (told,) = Outcome((make_record("failed", parity=broken()),), {}).refusals()
-    assert "layer 2, delta (layer): rule slices, 5 > 2" in told
+    assert "layer 2 (delta): RMS error 5 of a slice, 2 allowed (rule slices)" in told
 
 
-def test_a_broken_limit_of_0_has_no_share(make_record):
-    never = Check(level="path", subject="kernels", name="1 in place", rule="never ran", error=1.0, noise=0.0, limit=0.0)
+def test_a_refusal_counts_what_broke_and_names_the_rest_with_its_own_amount(make_record):
+    parity = Parity(checks=(counted("rows that part", "top-1", 11), counted("after eviction", "finite", 38912), RIGHT))
+    (told,) = Outcome((make_record("failed", parity=parity),), {}).refusals()
+    assert "rows that part (logits): 11 tokens with another first choice and no near-tie, none allowed" in told
+    assert told.endswith("; 2 of 3 checks broken, also after eviction (38,912 logits not finite)")
+
+
+def test_of_many_broken_subjects_a_refusal_names_a_few(make_record):
+    parity = Parity(checks=tuple(counted(f"path {index}", "top-1", 1) for index in range(9)))
+    (told,) = Outcome((make_record("failed", parity=parity),), {}).refusals()
+    assert "path 4 (" in told
+    assert "path 5" not in told
+    assert told.endswith(" and 4 more")
+
+
+def test_the_table_names_what_broke_and_the_levels_that_were_judged(make_record):
+    failed = Parity(checks=(counted("rows that part", "top-1", 11), RIGHT))
+    records = (make_record("failed", parity=failed), make_record("passed", parity=Parity(checks=(RIGHT,))))
     stream = io.StringIO()
-    told = Outcome((make_record("failed", parity=Parity(checks=(never,))),), {})
-    console.print_outcome(told, run_file=console.Path("r.jsonl"), reports=(), stream=stream)
-    assert "FAIL: 1 check(s), a limit of 0 broken" in " ".join(stream.getvalue().split())
+    console.print_outcome(Outcome(records, {}), run_file=console.Path("r.jsonl"), reports=(), stream=stream)
+    assert "FAIL: 1 of 2 checks on path, layer broken: rows that part" in stream.getvalue()
+    assert "pass: 1 check on layer, worst 50% of limit" in stream.getvalue()
 
 
-def test_a_kernel_that_is_wrong_by_itself_is_named_beside_the_place(make_record):
+def test_a_kernel_that_is_wrong_without_the_model_is_named_beside_the_place(make_record):
     alone = Check(level="op", subject="gemv", name="ties", rule="slices", error=5.0, noise=1.0, limit=2.0)
     layer = broken(Divergence(layer=2, stage="mlp", op="gated", rule="max", where="[0]", error=3.0, limit=1.0))
     parity = layer.model_copy(update={"checks": (*layer.checks, alone, alone)})
     (told,) = Outcome((make_record("failed", parity=parity),), {}).refusals()
     assert "layer 2, mlp (gated)" in told
-    assert told.endswith("by itself: gemv (2 checks)")
+    assert "3 of 3 checks broken; kernels that are wrong when they run alone, outside the model: gemv (2 of" in told
 
 
 def test_a_plan_shows_cases_skips_notes_hash_and_total(make_case):

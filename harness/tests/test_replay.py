@@ -117,7 +117,7 @@ def test_a_build_that_runs_free_shows_the_layer_from_which_it_errs() -> None:
     assert drift is not None
     assert drift.layer == source.config["num_hidden_layers"] - 1
     assert drift.ratio > 1.25
-    assert "behind layer" in Parity(checks=(), drift=drift).place()
+    assert "behind layer" in Parity(checks=(), drift=drift).refusal()
 
 
 def test_the_command_says_whether_it_still_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,8 @@ def test_checks_are_worst_first_and_none_is_left_out(alone):
     case = build(*alone("failed"), "run").cases[0]
     layer = next(level for level in case.levels if level.level == "layer")
     assert [cells[-1].text for cells in layer.worst.rows] == ["fail", "pass", "pass", "pass"]
+    assert layer.summary == "4 checks, 1 failed: layer 2"
+    assert [cells[3].note for cells in layer.worst.rows] == ["RMS error 0.41 of a slice", "", "", ""]
     op = next(level for level in case.levels if level.level == "op")
     assert len(op.worst.rows) + len(op.rest.rows) == 16
 
@@ -144,7 +146,7 @@ def test_dropped_blocks_stay_visible(alone):
         (formats.interval(0.0, math.inf), "no interval"),
         (formats.percent(0.793), "79 %"),
         (formats.percent(0.0123), "1.2 %"),
-        (formats.use(1e9), "limit 0 broken"),
+        (formats.use(1e9), "none allowed"),
         (formats.use(1.001), "just over 100 %"),
         (formats.memory(128 * 2**30), "128 GiB"),
         (formats.memory(0), "0 B"),

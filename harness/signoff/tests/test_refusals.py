@@ -133,7 +133,7 @@ GAPS = (
     Gap(
         "a right model",
         NOT_TIMED,
-        "failed: gemv, out",
+        "failed: gemv (out)",
         newest(status="failed", parity=parity(error=3.0), series=(), blocks=()),
     ),
     Gap(

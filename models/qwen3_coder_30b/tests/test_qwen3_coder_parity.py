@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness import build
+from harness.amount import COUNTED, MEASURED
 from harness.extent import Extent
 from harness.parity.gate import prove
 from harness.parity.plain import Plain
@@ -43,6 +44,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     judged = {check.name for check in proof.parity.checks}
     assert {"chosen experts float32", "expert weights bfloat16"} <= judged
+    assert {check.rule for check in proof.parity.checks} <= COUNTED.keys() | MEASURED.keys(), "a rule without words"
 
 
 def test_full_size_on_meta_has_the_published_parameter_count() -> None:
