@@ -84,9 +84,11 @@ def prepare(model: Any, cache: Any, inputs: ModelInputs) -> None:
         model.place(cache, inputs, model.see(inputs))
 
 
-def reopened(model: Any, prefixes: Any, inputs: ModelInputs, capacity: int) -> tuple[Any, int]:
+def reopened(
+    model: Any, prefixes: Any, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None
+) -> tuple[Any, int]:
     """A cache on the pool of `prefixes` that is told of the prompt, and how many of its tokens the cache holds."""
     seen = {} if inputs.pixels is None else {"inputs": inputs}
-    cache, matched = prefixes.open(inputs.tokens, capacity, **seen)
+    cache, matched = prefixes.open(inputs.tokens, capacity, starts, **seen)
     prepare(model, cache, inputs)
     return cache, matched

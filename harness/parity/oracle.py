@@ -23,8 +23,9 @@ from harness.spec.optimization import Target
 
 IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
-TOWER_TOKENS, TOWER_IMAGES = 64, 2
-"""Of what the tower is judged on, at least: images of more than one block of patches."""
+TOWER_TOKENS, TOWER_IMAGES = 104, 3
+"""Of what the tower is judged on, at least: the largest image fills more than a kernel's largest block of patches, and
+stands between others."""
 
 
 @dataclass(frozen=True)

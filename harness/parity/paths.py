@@ -15,6 +15,7 @@ from harness.errors import CacheFull
 from harness.inputs import prepared
 from harness.parity.generation import Generated, forced
 from harness.parity.logits import Reference, judge_logits
+from harness.parity.padding import Padded
 from harness.parity.prefix import check_prefixes
 from harness.parity.rules import worst
 from harness.spec.inputs import ModelInputs
@@ -135,14 +136,9 @@ def _claimed(model: Any, token: Tensor, cache: Any) -> int:
 
 
 def _padded(model: Any, inputs: ModelInputs, prompt_tokens: int) -> Tensor:
-    """Row b gets batch - b tokens of left padding and everything else is shifted; the padding's logits are left out.
-    The cache is told of the prompt alone, the call runs past it."""
-    tokens = inputs.tokens
-    batch, length = tokens.shape
-    starts = [batch - row for row in range(batch)]
-    padded = torch.zeros(batch, length + batch, dtype=tokens.dtype, device=tokens.device)
-    for row, start in enumerate(starts):
-        padded[row, start : start + length] = tokens[row]
-    told = inputs.continued(padded[:, : prompt_tokens + batch])
-    logits = model(padded, prepared(model, told, length + batch, starts))
-    return torch.stack([logits[row, start : start + length] for row, start in enumerate(starts)])
+    """Every row behind padding of its own, the padding's logits left out. The cache is told of the prompt alone, the
+    call runs past it."""
+    padded = Padded.unlike(inputs.tokens)
+    told = inputs.continued(padded.tokens[:, : prompt_tokens + padded.most])
+    logits = model(padded.tokens, prepared(model, told, padded.slots, padded.starts))
+    return padded.spoken(logits).view(*inputs.tokens.shape, -1)

@@ -14,6 +14,7 @@ from harness.inputs import reopened
 from harness.parity.exact import differs
 from harness.parity.generation import Generated, fed
 from harness.parity.logits import Reference, judge_logits
+from harness.parity.padding import Padded
 from harness.parity.rules import worst
 
 PAGE_TOKENS = 16
@@ -39,6 +40,7 @@ def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor
         *bench.repainted(),
         *bench.told_apart(),
         *bench.wiped(),
+        *bench.padded(),
     ]
 
 
@@ -176,6 +178,35 @@ class _Bench:
         out: Tensor = self.model(text[:, matched:], cache, keep=1)
         prefixes.close(cache)
         return out
+
+    def padded(self) -> list[Check]:
+        """Rows behind left padding, of which nothing is cached; then without it, in the cache that held them; then
+        behind it again, on what is cached of them. Padding is no text: the same tokens without it find nothing."""
+        padded, bare = Padded.unlike(self.tokens), Padded.of(self.tokens, [0] * self.batch)
+        prefixes = self.pool(3, spare=3 * self.batch * (-(-padded.slots // PAGE_TOKENS) - self.columns))
+        prompt = self.start + padded.most
+        checks = [
+            *self.behind(prefixes, "left-padded prompt", padded, prompt, padded.slots, 0),
+            *self.behind(prefixes, "prompt where a padded one was", bare, self.start, padded.slots, 0),
+            *self.behind(prefixes, "left-padded prefix hit", padded, padded.slots, padded.slots, prompt),
+        ]
+        cache, matched = prefixes.open(padded.tokens, padded.slots)
+        prefixes.close(cache)
+        return [*checks, _count("text like padding", "reused tokens", matched)]
+
+    def behind(self, prefixes: Any, path: str, rows: Padded, told: int, capacity: int, expected: int) -> list[Check]:
+        """Open the first `told` slots, compute those that are not cached, decode the next one, if there is one."""
+        inputs = self.inputs.continued(rows.tokens[:, :told])
+        cache, matched = reopened(self.model, prefixes, inputs, capacity, rows.starts)
+        ours = self.model(inputs.tokens[:, matched:], cache)
+        following = rows.tokens[:, told : told + 1]
+        if following.numel():
+            ours = torch.cat((ours, self.model.decode(following, cache).unsqueeze(1)), dim=1)
+        prefixes.close(cache)
+        end = told + following.shape[1]
+        wide, plain = (rows.expected(logits, matched, end) for logits in (self.wide, self.plain))
+        check: Check = worst(judge_logits(rows.spoken(ours, matched), Reference(wide, plain), "path", path))
+        return [check, _count(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}")]
 
     def other(self, distance: int) -> Tensor:
         """Another token in the place of every one that is text, smaller where there is one."""

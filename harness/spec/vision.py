@@ -35,7 +35,8 @@ class Vision:
 
     inputs: Callable[[HFConfig, int, Sequence[int], torch.Generator], ModelInputs]
     """(config, tokens, images of each row, generator) -> a batch on the CPU. The layout, where images stand and how
-    large they are, follows from the first three alone."""
+    large they are, follows from the first three alone; of three images of a row, or more, the largest is neither the
+    first nor the last."""
     tower: str
     """Path of the vision tower in the reference."""
     features: Callable[[nn.Module, ModelInputs], Features]

@@ -5,7 +5,9 @@ import torch
 
 from harness import inputs
 from harness.errors import InputError
+from harness.parity.oracle import TOWER_IMAGES, TOWER_TOKENS
 from harness.spec.inputs import ModelInputs
+from models.common.kernels.segment_attention import default_shape
 from models.qwen3_4b_instruct_2507 import SPEC as TEXT
 from models.qwen3_vl_2b import SPEC as SEES
 
@@ -50,6 +52,21 @@ def test_image_axes_differ_and_pixels_are_rounded_once() -> None:
     assert half.pixels is not None
     assert half.keywords()["pixel_values"].dtype == torch.float16
     assert float(half.pixels.abs().max()) <= 1
+
+
+@pytest.mark.parametrize("images", [3, 4, 5])
+def test_the_largest_of_several_images_stands_between_smaller_ones(images: int) -> None:
+    (grids,) = inputs.draw(SEES, CONFIG, 104, [images], 0, "tests").grids
+    sizes = [height * width for _, height, width in grids]
+    assert max(sizes) not in (sizes[0], sizes[-1])
+    assert sizes[0] != sizes[-1]
+
+
+def test_the_tower_is_judged_on_an_image_of_several_blocks() -> None:
+    (grids,) = inputs.draw(SEES, CONFIG, TOWER_TOKENS, [TOWER_IMAGES], 0, "tower").grids
+    blocks = [default_shape(dtype.itemsize).block_m for dtype in (torch.float32, torch.float16)]
+    sizes = [height * width for _, height, width in grids]
+    assert max(sizes) > max(blocks) > sizes[-1] > sizes[0]
 
 
 def test_text_models_and_text_prompts_take_no_keywords() -> None:

@@ -39,14 +39,22 @@ def inputs(config: HFConfig, tokens: int, images: Sequence[int], generator: torc
 def _grids(tokens: int, count: int, g: Geometry) -> list[Grid]:
     merge = g.vision.merge
     made = []
-    for index in range(count):
-        # Each image larger than the one before it: what is cut for the first would not do for the last.
-        room = int(IMAGE_SHARE * tokens) * (index + 1) // (count * (count + 1) // 2) - 2
+    for index, share in enumerate(_shares(count)):
+        room = int(IMAGE_SHARE * tokens) * share // (count * (count + 1) // 2) - 2
         if room < 2:
             raise InputError(f"{count} images and their marks do not fit into {tokens} tokens")
         height = max(1, min(room, round(math.sqrt(room * ASPECTS[index % len(ASPECTS)]))))
         made.append((1, merge * height, merge * (room // height)))
     return made
+
+
+def _shares(count: int) -> list[int]:
+    """Each next image larger, but the largest before the last of three or more: what is cut for the first, or for the
+    last, would not do for the others."""
+    shares = list(range(1, count + 1))
+    if count > 2:
+        shares[-2:] = reversed(shares[-2:])
+    return shares
 
 
 def _mark(row: Tensor, grids: Sequence[Grid], g: Geometry, marks: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from harness.spec.mutant import Mutant
 from models.common.mutants.plant import inputs, method, on, output
 from models.common.segments import Segments
 from models.qwen3_vl_2b.grid import Patches
+
+BLOCK = 128
+"""Patches that a kernel takes at once, at most."""
 
 
 def _seen(change: Any) -> Any:
@@ -52,6 +56,19 @@ def _scaled(forward: Any, module: nn.Module, model: nn.Module) -> Any:
     return lambda q, k, v, segments: forward(q * 1.05, k, v, segments)
 
 
+def _as_long_as_the_last(forward: Any, module: nn.Module, model: nn.Module) -> Any:
+    """No image is attended to past the blocks of patches that the last one fills."""
+
+    def faulty(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+        out: Tensor = forward(q, k, v, segments)
+        blocks = math.ceil(segments.sizes[-1] / BLOCK)
+        for image in out.split(segments.sizes):
+            image[blocks * BLOCK :] = 0
+        return out
+
+    return faulty
+
+
 def _nearest(pixels: Tensor, at: Patches) -> tuple[Tensor, Patches]:
     """Positions are taken from the table's nearest entry."""
     largest = at.weights.argmax(1, keepdim=True)
@@ -74,6 +91,7 @@ VISION_MUTANTS: tuple[Mutant, ...] = (
     on("tower.embedding", inputs(_nearest), "tower: nearest position in the place of four", "vision"),
     on("tower.rotary", inputs(_exchanged), "tower: rows and columns exchanged", "rotary"),
     on("tower.blocks.0.attention.attend", inputs(_one_segment), "tower: images attend to each other", "mask"),
+    on("tower.blocks.0.attention.attend", _as_long_as_the_last, "tower: images cut where the last one ends", "grid"),
     on("tower.blocks.0.attention.attend", _scaled, "tower: attention scale off by 5 %", "scale"),
     on("tower.blocks.0.mlp", output(lambda y: y * 1.01), "tower: feed-forward one percent too large", "scale"),
     on("tower.merger", output(lambda y: y * 1.01), "merger one percent too large", "scale"),

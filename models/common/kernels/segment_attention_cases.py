@@ -43,7 +43,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     draw = (dtype, device, generator)
     yield OpCase("one token", _case((1,), 2, *draw))
     yield OpCase("three segments", _case((12, 31, 5), 2, *draw))
-    yield OpCase("block and one", _case((65, 129), 1, *draw))
+    yield OpCase("block and one", _case((65, 129, 3), 1, *draw))
     yield OpCase("whole blocks", _case((64, 128), 1, *draw))
     yield OpCase("wide heads", _case((7, 20), 1, *draw, size=128))
     yield OpCase("peaky", _case((40, 3), 2, *draw, scale=8.0))
@@ -109,6 +109,7 @@ SEGMENT_ATTENTION = Kernel(
         unrescaled(attend_segments),
         given("a bound off by one", "mask", lambda i: {"bounds": _moved(i)}),
         given("one segment for all", "mask", lambda i: {"bounds": i["bounds"][[0, -1]]}),
+        given("blocks of the last segment alone", "grid", lambda i: {"longest": int(i["bounds"].diff()[-1])}),
         given("keys of another head", "heads", lambda i: {"k": i["k"].flip(1)}),
     ),
 )

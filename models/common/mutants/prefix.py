@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.spec.mutant import Mutant
-from models.common.prefixes import Prefixes
+from models.common.prefixes import PADDING, Prefixes
 
 Change = Callable[[Any], None]
 """Changes a pool in place."""
@@ -167,19 +167,62 @@ def _kept_whole(prefixes: Any) -> None:
     prefixes.close = faulty
 
 
-def _sight_kept(prefixes: Any) -> None:
-    """What images said to those before stays with a cache that is opened again."""
+def _remembered(prefixes: Any, state: Callable[[Any], tuple[Any, Tensor]], restore: Callable[..., None]) -> None:
+    """What `state` told of a cache when it was closed comes back when it is opened again: a value and a tensor."""
     opened = prefixes.open
 
     def faulty(*args: Any, **kwargs: Any) -> Any:
-        seen = {cache: (cache.sight, cache.offsets.clone()) for held in prefixes.closed.values() for cache in held}
+        before = {cache: state(cache) for held in prefixes.closed.values() for cache in held}
         cache, matched = opened(*args, **kwargs)
-        if cache in seen:
-            cache.sight, offsets = seen[cache]
-            cache.offsets.copy_(offsets)
+        if cache in before:
+            restore(cache, *before[cache])
         return cache, matched
 
     prefixes.open = faulty
+
+
+def _sight_kept(prefixes: Any) -> None:
+    """What images said to those before stays with a cache that is opened again."""
+
+    def restore(cache: Any, sight: Any, offsets: Tensor) -> None:
+        cache.sight = sight
+        cache.offsets.copy_(offsets)
+
+    _remembered(prefixes, lambda cache: (cache.sight, cache.offsets.clone()), restore)
+
+
+def _padding_kept(prefixes: Any) -> None:
+    """A cache that is opened again has the left padding of those before."""
+
+    def restore(cache: Any, padded: bool, starts: Tensor) -> None:
+        cache.padded = padded
+        cache.starts.copy_(starts)
+
+    _remembered(prefixes, lambda cache: (cache.padded, cache.starts.clone()), restore)
+
+
+def _padding_unmasked(prefixes: Any) -> None:
+    """Where the rows begin is known, and not that what lies before is to be hidden."""
+    opened = prefixes.open
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        cache, matched = opened(*args, **kwargs)
+        cache.padded = False
+        return cache, matched
+
+    prefixes.open = faulty
+
+
+def _padding_as_text(prefixes: Any) -> None:
+    """A slot of padding is taken to hold what a token of id 0 would."""
+    tree = prefixes.tree
+    opened, closed = tree.open, tree.close
+
+    def text(symbols: Any) -> list[Any]:
+        return [0 if symbol == PADDING else symbol for symbol in symbols]
+
+    tree.open = lambda rows, columns: opened([text(row) for row in rows], columns)
+    tree.close = lambda lease, symbols: closed(lease, text(symbols))
 
 
 def _collisions_believed(prefixes: Any) -> None:
@@ -202,6 +245,9 @@ PREFIX_MUTANTS = (
     pool("kept blocks given away", _free_and_kept),
     pool("one slot short after a hit", _one_slot_short),
     pool("kept before it is computed", _kept_whole),
+    pool("padding seen behind a prefix", _padding_unmasked),
+    pool("padding of those before remembered", _padding_kept),
+    pool("padding equal to a token", _padding_as_text),
 )
 IMAGE_PREFIX_MUTANTS = (
     *PREFIX_MUTANTS,

@@ -10,6 +10,7 @@ from harness.parity.generation import Generated, generate
 from harness.parity.plain import Plain
 from harness.parity.prefix import check_prefixes
 from harness.spec.optimization import Target
+from models.common import prefixes
 from models.common.prefix_tree import PrefixTree
 from models.common.prefixes import Prefixes, SharedCache
 from models.qwen3_4b_instruct_2507 import SPEC
@@ -113,3 +114,40 @@ def test_the_gate_kills(
 ) -> None:
     mutant(monkeypatch)
     assert judged() != []
+
+
+def padding_unmasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing says that slots before a row's beginning are to be hidden."""
+    monkeypatch.setattr(SharedCache, "padded", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+def padding_of_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache keeps the padding that it was first opened with."""
+    begin = SharedCache.begin
+
+    def faulty(self: SharedCache, *state: object) -> None:
+        first = self.starts.clone() if self.symbols else None
+        begin(self, *state)  # type: ignore[arg-type]
+        if first is not None:
+            self.starts.copy_(first)
+
+    monkeypatch.setattr(SharedCache, "begin", faulty)
+
+
+def padding_taken_for_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefixes, "PADDING", 0)
+
+
+PADDING = {
+    padding_unmasked: {"left-padded prompt", "left-padded prefix hit"},
+    padding_of_those_before: {"prompt where a padded one was"},
+    padding_taken_for_text: {"text like padding"},
+}
+
+
+@pytest.mark.parametrize("mutant", PADDING, ids=lambda mutant: mutant.__name__)
+def test_padding_that_is_mistaken_is_refused_by_name(
+    mutant: Callable[[pytest.MonkeyPatch], None], judged: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    assert {found.partition(":")[0] for found in judged()} == PADDING[mutant]
