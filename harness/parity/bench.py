@@ -35,6 +35,8 @@ from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
 
+ONE_TOKEN = "one token a row"
+"""In the name of a check of layers that are judged on the last tokens of a prompt."""
 FP32_ROWS = 2
 """A fault that mixes rows needs another one to show."""
 FP32_STEPS = 4
@@ -92,7 +94,7 @@ class Bench:
             yield self._seen(prompt)
             yield self._turns(prompt)
             yield self._layers(prompt)
-            yield self._layers(prompt.words(prompt.tokens[:, -1:]))
+            yield self._layers(prompt.last_tokens())
             known, generated = self.oracle.whole, self.oracle.generated
             yield self._longest(known.inputs)
             with our_choices(self.model, self.spec.routing, known.routes):
@@ -197,8 +199,9 @@ class Bench:
     def _layers(self, prompt: ModelInputs) -> list[Check]:
         """One token a row goes the way of a decode step, whose roundings no path of many steps tells from others."""
         hidden = self.oracle.layer_inputs(prompt)
-        alone = ", one token a row" if prompt.tokens.shape[1] == 1 else ""
-        name = f"residual delta {dtype_name(self.target.dtype)}{alone}"
+        name = f"residual delta {dtype_name(self.target.dtype)}"
+        if prompt.tokens.shape[1] == 1:
+            name = f"{name}, {ONE_TOKEN}"
         layers = check_layers(self.model, self.plain, prompt, hidden, name)
         checks = [check for layer in layers for check in layer]
         broken = next((i for i, layer in enumerate(layers) for c in layer if not c.passed), None)

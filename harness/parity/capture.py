@@ -14,7 +14,7 @@ from harness import build
 from harness.checks import Check, Parity
 from harness.dtypes import dtype_name
 from harness.extent import Extent
-from harness.parity.bench import Bench
+from harness.parity.bench import ONE_TOKEN, Bench
 from harness.parity.layer import run_layer
 from harness.parity.op import cases, kernels_of, seed_after_code
 from harness.parity.reproducer import Asked, Layout, Reproducer
@@ -154,6 +154,8 @@ def _capture_prompt(bench: Bench, purpose: str, about: dict[str, Any], check: Ch
     layer = _layer(check)
     of_prompt = layer is not None or check.subject == POSITIONS
     prompt = bench.oracle.prompt(purpose) if of_prompt else bench.oracle.sights()
+    if check.name.endswith(ONE_TOKEN):
+        prompt = prompt.last_tokens()
     answers: dict[str, Tensor] = {}
     if layer is not None:
         prompt, answers = _of_layer(bench, layer, prompt)

@@ -39,9 +39,9 @@ class ModelInputs:
         """The same images in other tokens: longer, shorter or padded."""
         return replace(self, tokens=tokens)
 
-    def words(self, tokens: Tensor) -> ModelInputs:
-        """Other tokens of as many rows, and no images."""
-        return replace(self, tokens=tokens, pixels=None, grids=((),) * len(self.grids))
+    def last_tokens(self) -> ModelInputs:
+        """The last token of every row with nothing before it."""
+        return replace(self, tokens=self.tokens[:, -1:], pixels=None, grids=((),) * len(self.grids))
 
     def row(self, index: int) -> ModelInputs:
         """Row `index` as a batch of one."""
