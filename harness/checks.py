@@ -15,6 +15,9 @@ KERNELS_IN_PLACE = "kernels of the stack"
 NO_SHARE = 1e9
 """The usage of a limit of 0 that was broken."""
 
+UNBOUNDED = 1e9
+"""The error in a record of what is off without end: JSON has no infinity."""
+
 NAMED = 4
 """Subjects that a sentence about broken checks names."""
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from harness.checks import Check
 from harness.parity.generation import fed
-from harness.parity.logits import Reference, judge_logits
+from harness.parity.logits import Reference, judge_path
 from harness.parity.prefix import PAGE_TOKENS
-from harness.parity.rules import worst
 
 USED, REOPENED = "prompt again on a used cache", "prompt again on a shared prefix"
 DECODED = 4
@@ -31,7 +30,7 @@ def check_again(model: Any, tokens: Tensor, wide: Tensor, plain: Tensor) -> list
     for path, ours in ways.items():
         judged = slice(length - 1 - ours.shape[1], length - 1)
         reference = Reference(wide[:, judged], plain[:, judged])
-        checks.append(worst(judge_logits(ours, reference, "path", path)))
+        checks.append(judge_path(path, ours, reference))
     return checks
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness import build, inputs
-from harness.checks import Check, Divergence, Drift
+from harness.checks import UNBOUNDED, Check, Divergence, Drift
 from harness.dtypes import dtype_name
 from harness.extent import Extent
 from harness.parity.again import check_again
@@ -197,7 +197,7 @@ class Bench:
         return [judge_flips(ours, plain, wide)]
 
     def _layers(self, prompt: ModelInputs) -> list[Check]:
-        """One token a row goes the way of a decode step, whose roundings no path of many steps tells from others."""
+        """One token a row goes the way of a decode step: what is wrong there is named by its layer, too."""
         hidden = self.oracle.layer_inputs(prompt)
         name = f"residual delta {dtype_name(self.target.dtype)}"
         if prompt.tokens.shape[1] == 1:
@@ -247,7 +247,7 @@ def _close(ours: Tensor, plain: Tensor, wide: Tensor, name: str) -> Check:
         subject="logits float32",
         name=name,
         rule="relative Frobenius",
-        error=error if error < float("inf") else 1e9,
+        error=error if error < float("inf") else UNBOUNDED,
         noise=noise,
         limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.checks import Drift
+from harness.checks import UNBOUNDED, Drift
 from harness.inputs import prepared
 from harness.parity.plain import Plain
 from harness.parity.routing import our_choices
@@ -17,10 +17,6 @@ from harness.spec.inputs import ModelInputs
 
 LEAST, MOST = 0.8, 1.25
 """The ratio of our error to the plain model's behind a layer, of a build that is right."""
-
-
-NOT_FINITE = 1e9
-"""What stands for the ratio of a stream that holds NaN or infinity."""
 
 
 def free_running(model: Any, plain: Plain, inputs: ModelInputs) -> Drift | None:
@@ -36,7 +32,7 @@ def free_running(model: Any, plain: Plain, inputs: ModelInputs) -> Drift | None:
         noise = _rms(p, r)
         ratio = _rms(o, r) / noise if noise else 1.0
         if not LEAST <= ratio <= MOST:
-            return Drift(layer=index, ratio=ratio if math.isfinite(ratio) else NOT_FINITE)
+            return Drift(layer=index, ratio=ratio if math.isfinite(ratio) else UNBOUNDED)
     return None
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.checks import Check, Level
+from harness.parity.rules import worst
 
 FP32_LIMIT = 1e-5
 """Relative Frobenius error of fp32 logits: correct variants measure 3e-7 to 8e-7, the smallest planted bug 7.5e-5."""
@@ -55,6 +56,11 @@ def judge_logits(ours: Tensor, reference: Reference, level: Level, subject: str)
     count, flips = int(illegal.sum()), int(flipped.sum())
     where = f"of {len(illegal)} judged, first at {place(illegal)}" if count else f"{flips} flips, each at a near-tie"
     return [*noisy, about(rule="top-1", error=count, noise=0, limit=0, where=where)]
+
+
+def judge_path(path: str, ours: Tensor, reference: Reference) -> Check:
+    """The worst rule of the logits that another way through the model gives."""
+    return worst(judge_logits(ours, reference, "path", path))
 
 
 def _place(shape: torch.Size, values: Tensor) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.checks import Check, NotJudged
 from harness.errors import HarnessError
-from harness.parity.schemes import NEAREST, check_scheme
+from harness.parity.schemes import check_scheme, nearest_code
 from harness.rounding import displaced, lossy, schemes
 from harness.spec.model import ModelSpec
 
@@ -37,21 +37,11 @@ def check_rounding(spec: ModelSpec, unrounded: nn.Module, held: nn.Module, stack
     found = list(displaced(spec, unrounded, held, stack))
     if not found:
         raise HarnessError(f"{', '.join(lossy(spec, stack))} rounds no weight of {spec.name}: nothing could be lossy")
-    name, farthest = max(found, key=lambda pair: pair[1])
     names = [spec.rename(name) for name, _ in found]
     like = next(unrounded.parameters())
     return [
         *(check_scheme(scheme, like.dtype, like.device) for scheme in schemes(spec, names, stack)),
-        Check(
-            level="layer",
-            subject="rounded weights",
-            name=f"{len(found)} matrices",
-            rule="nearest code",
-            error=min(farthest, 1e9),
-            noise=0,
-            limit=NEAREST,
-            where=name,
-        ),
+        nearest_code("rounded weights", f"{len(found)} matrices", found),
     ]
 
 

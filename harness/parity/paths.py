@@ -14,10 +14,9 @@ from harness.checks import Check
 from harness.errors import CacheFull
 from harness.inputs import prepared
 from harness.parity.generation import Generated, forced
-from harness.parity.logits import Reference, judge_logits
+from harness.parity.logits import Reference, judge_path
 from harness.parity.padding import Padded
-from harness.parity.prefix import check_prefixes
-from harness.parity.rules import worst
+from harness.parity.prefix import check_prefixes, counted
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -55,20 +54,20 @@ def check_paths(
     decoded = Reference(wide[:, start - 1 : -1], stepwise)
     chunked, claimed = _chunked(model, generated.inputs)
     checks = [
-        _check("chunked prefill", chunked, whole),
-        _count("chunked prefill", "slots claimed by a call that does not fit", claimed),
-        _check("left-padded batch", _padded(model, generated.inputs, start), whole),
-        _check("one row alone", _prefill(model, generated.inputs.row(0)), Reference(wide[:1], plain[:1])),
+        judge_path("chunked prefill", chunked, whole),
+        counted("chunked prefill", "slots claimed by a call that does not fit", claimed),
+        judge_path("left-padded batch", _padded(model, generated.inputs, start), whole),
+        judge_path("one row alone", _prefill(model, generated.inputs.row(0)), Reference(wide[:1], plain[:1])),
         _company(model, generated.first(COMPANY_TOKENS), wide, stepwise),
     ]
     for item in spec.menu.items:
         if item.name.startswith("kv_cache") and item.name not in stack:
             with _other_cache(model):
                 item.apply(model, target)
-                checks.append(_check(f"{item.name} layout", forced(model, late, model.decode), end))
+                checks.append(judge_path(f"{item.name} layout", forced(model, late, model.decode), end))
     if "decode" in vars(model):
         eager = partial(type(model).decode, model)
-        checks.append(_check("decode without graph or compiler", forced(model, generated, eager), decoded))
+        checks.append(judge_path("decode without graph or compiler", forced(model, generated, eager), decoded))
     if "prefixes" in vars(model):
         checks += check_prefixes(model, generated, wide, plain, stepwise)
     return checks
@@ -79,20 +78,11 @@ def _company(model: Any, generated: Generated, wide: Tensor, stepwise: Tensor) -
     start, new = generated.prompt_tokens, generated.new_tokens
     wide, plain = wide[:, start - 1 : start + new - 1], stepwise[:, :new]
     if len(generated.tokens) > 1:
-        return _check(
+        return judge_path(
             "one row decoded alone", forced(model, generated.alone(), model.decode), Reference(wide[:1], plain[:1])
         )
     ours = forced(model, generated.twice(), model.decode)
-    return _check("one row decoded beside its copy", ours, Reference(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
-
-
-def _count(path: str, name: str, wrong: int) -> Check:
-    return Check(level="path", subject=path, name=name, rule="count", error=wrong, noise=0, limit=0)
-
-
-def _check(path: str, ours: Tensor, reference: Reference) -> Check:
-    check: Check = worst(judge_logits(ours, reference, "path", path))
-    return check
+    return judge_path("one row decoded beside its copy", ours, Reference(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
 
 
 @contextmanager

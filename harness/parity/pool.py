@@ -1,4 +1,5 @@
-"""Kernels judged beside each other, a process a core: most of the time goes into compiling or interpreting them."""
+"""Kernels, and faults, judged beside each other, a process a core: most of the time goes into compiling or interpreting
+kernels."""
 
 from __future__ import annotations
 

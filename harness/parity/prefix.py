@@ -13,9 +13,8 @@ from harness.checks import Check
 from harness.inputs import reopened
 from harness.parity.exact import differs
 from harness.parity.generation import Generated, fed
-from harness.parity.logits import Reference, judge_logits
+from harness.parity.logits import Reference, judge_path
 from harness.parity.padding import Padded
-from harness.parity.rules import worst
 
 PAGE_TOKENS = 16
 """Small, so that a short prompt fills pages, shares some and ends inside another."""
@@ -79,7 +78,7 @@ class _Bench:
         steps = fed(self.model, self.tokens[:, : end + 1], cache, matched, self.start, self.model.decode)
         prefixes.close(cache)
         wide, plain = self.wide[:, self.start - 1 : end], self.stepwise[:, : steps.shape[1]]
-        return _judge("decode after a prefix hit", steps, wide, plain)
+        return judge_path("decode after a prefix hit", steps, Reference(wide, plain))
 
     def parted(self) -> list[Check]:
         """Cached rows agree with ours up to the middle of a block: theirs must stay what they were. Of several rows the
@@ -102,7 +101,7 @@ class _Bench:
         cache, matched = prefixes.open(later, self.length)
         prefixes.close(cache)
         wrong = abs(matched - min(_alike(later, cached[:, : later.shape[1]]), later.shape[1] - 1))
-        return _count("later block at the beginning", "reused tokens", wrong, f"{matched} reused")
+        return counted("later block at the beginning", "reused tokens", wrong, f"{matched} reused")
 
     def evicted(self) -> list[Check]:
         """Others pass through a pool that cannot keep both; whatever is left of ours is reused, the rest computed."""
@@ -145,7 +144,7 @@ class _Bench:
         rows = [[one == other for one, other in zip(*row, strict=True)] for row in zip(*named, strict=True)]
         alike = torch.tensor(rows, device=self.tokens.device)
         wrong = int((alike == self.last_image()).sum())
-        return [_count("image that differs in its last value", "tokens told apart", wrong)]
+        return [counted("image that differs in its last value", "tokens told apart", wrong)]
 
     def last_image(self) -> Tensor:
         """Where [B, T] the last image of the last row that shows one stands."""
@@ -171,7 +170,7 @@ class _Bench:
                 self.warm(prefixes, self.other(1))
             answers.append(self.read(prefixes, text))
         wrong = int(differs(*answers).sum())
-        return [_count("text after images", "logits of the last token", wrong, rule="exact")]
+        return [counted("text after images", "logits of the last token", wrong, rule="exact")]
 
     def read(self, prefixes: Any, text: Tensor) -> Tensor:
         """The last logits of tokens without images."""
@@ -193,7 +192,7 @@ class _Bench:
         ]
         cache, matched = prefixes.open(padded.tokens, padded.slots)
         prefixes.close(cache)
-        return [*checks, _count("text like padding", "reused tokens", matched)]
+        return [*checks, counted("text like padding", "reused tokens", matched)]
 
     def behind(self, prefixes: Any, path: str, rows: Padded, told: int, capacity: int, expected: int) -> list[Check]:
         """Open the first `told` slots, compute those that are not cached, decode the next one, if there is one."""
@@ -206,8 +205,8 @@ class _Bench:
         prefixes.close(cache)
         end = told + following.shape[1]
         wide, plain = (rows.expected(logits, matched, end) for logits in (self.wide, self.plain))
-        check: Check = worst(judge_logits(rows.spoken(ours, matched), Reference(wide, plain), "path", path))
-        return [check, _count(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}")]
+        check = judge_path(path, rows.spoken(ours, matched), Reference(wide, plain))
+        return [check, counted(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}")]
 
     def other(self, distance: int) -> Tensor:
         """Another token in the place of every one that is text, smaller where there is one."""
@@ -237,9 +236,10 @@ class _Bench:
         kept = [node for node in prefixes.tree.nodes() if node in before]
         changed = sum(bool(differs(_bits(prefixes, node.page), before[node]).any()) for node in kept)
         prefixes.close(cache)
-        checks = [_judge(path, ours, self.wide[:, matched:], self.plain[:, matched:]), _count(path, "pages", changed)]
+        reference = Reference(self.wide[:, matched:], self.plain[:, matched:])
+        checks = [judge_path(path, ours, reference), counted(path, "pages", changed)]
         if expected is not None:
-            checks.append(_count(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}"))
+            checks.append(counted(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}"))
         return checks
 
 
@@ -253,10 +253,6 @@ def _bits(prefixes: Any, page: int) -> Tensor:
     return torch.stack([torch.stack((layer.keys[page], layer.values[page])) for layer in prefixes.layers])
 
 
-def _judge(path: str, ours: Tensor, wide: Tensor, plain: Tensor) -> Check:
-    check: Check = worst(judge_logits(ours, Reference(wide, plain), "path", path))
-    return check
-
-
-def _count(path: str, name: str, wrong: int, where: str = "", rule: str = "count") -> Check:
+def counted(path: str, name: str, wrong: int, where: str = "", rule: str = "count") -> Check:
+    """That nothing of what `name` says is wrong."""
     return Check(level="path", subject=path, name=name, rule=rule, error=wrong, noise=0, limit=0, where=where)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checks import Check
+from harness.checks import UNBOUNDED, Check
 from harness.dtypes import dtype_name
 from harness.parity.plain import Plain
 from harness.spec.inputs import ModelInputs
@@ -44,7 +44,7 @@ def _unit(plain: Plain, positions: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _check(name: str, error: float, where: str) -> Check:
-    error = min(error, 1e9)
+    error = min(error, UNBOUNDED)
     return Check(
         level="layer", subject="rotary table", name=name, rule="angle", error=error, noise=0, limit=UNITS, where=where
     )

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from harness.checks import Check
+from harness.checks import UNBOUNDED, Check
 from harness.dtypes import dtype_name, wider
 from harness.errors import HarnessError
 from harness.parity.rules import judge, relative_frobenius, worst
@@ -195,7 +195,7 @@ def check_router(model: Any, gate: nn.Module, routing: Routing, index: int, x: T
             subject=subject,
             name=f"expert weights {dtype}",
             rule="relative Frobenius",
-            error=min(error, 1e9),
+            error=min(error, UNBOUNDED),
             noise=spread,
             limit=max(ROUTER_FLOOR, ROUTER_FACTOR * spread),
         ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from harness.checks import Check
+from harness.checks import UNBOUNDED, Check
 from harness.dtypes import dtype_name
 from harness.rounding import farthest
 from harness.spec.optimization import Scheme
@@ -27,16 +27,21 @@ def subject_of(scheme: Scheme) -> str:
 def check_scheme(scheme: Scheme, dtype: torch.dtype, device: torch.device) -> Check:
     """That no weight of a hard matrix in `dtype` moves farther than the nearest code can be."""
     found = [(name, farthest(x, scheme.rounded(x), scheme.bound(x))) for name, x in hard_matrices(dtype, device)]
-    name, error = max(found, key=lambda pair: pair[1])
+    return nearest_code(subject_of(scheme), f"{len(found)} hard matrices {dtype_name(dtype)}", found)
+
+
+def nearest_code(subject: str, name: str, moved: Sequence[tuple[str, float]]) -> Check:
+    """Of matrices by name and how far each one's farthest weight moved, in units of what it may: the farthest."""
+    where, error = max(moved, key=lambda pair: pair[1])
     return Check(
         level="layer",
-        subject=subject_of(scheme),
-        name=f"{len(found)} hard matrices {dtype_name(dtype)}",
+        subject=subject,
+        name=name,
         rule="nearest code",
-        error=min(error, 1e9),
+        error=min(error, UNBOUNDED),
         noise=0,
         limit=NEAREST,
-        where=name,
+        where=where,
     )
 
 
