@@ -1,11 +1,11 @@
-"""`python -m harness.report`: a run file in, paths out, one clear line when it cannot."""
+"""`python -m harness report`: a run file in, paths out, one clear line when it cannot."""
 
 import subprocess
 import sys
 
+from harness.commands.report import main
 from harness.errors import RecordError
-from harness.report.__main__ import main
-from harness.run_file import RunFile
+from harness.records.run_file import RunFile
 
 
 def test_writes_what_was_asked_for_and_prints_where(ends, tmp_path, capsys, monkeypatch):
@@ -13,7 +13,7 @@ def test_writes_what_was_asked_for_and_prints_where(ends, tmp_path, capsys, monk
     path = tmp_path / "some.jsonl"
     path.touch()
     content = RunFile(path, records["timed"].run, plan, plan.hash, None, (), tuple(records.values()), ())
-    monkeypatch.setattr("harness.run_file.read_file", lambda found: content if found == path else None)
+    monkeypatch.setattr("harness.records.run_file.read_file", lambda found: content if found == path else None)
     asked = ["--out", str(tmp_path / "reports"), "--format", "markdown", "--records", str(tmp_path / "records")]
     assert main([str(path), *asked]) == 0
     written = tmp_path / "reports" / records["timed"].run / "report.md"
@@ -25,7 +25,7 @@ def test_a_file_that_cannot_be_trusted_is_one_line_and_exit_2(tmp_path, capsys, 
     def refuse(path):
         raise RecordError("line 3: edited")
 
-    monkeypatch.setattr("harness.run_file.read_file", refuse)
+    monkeypatch.setattr("harness.records.run_file.read_file", refuse)
     path = tmp_path / "some.jsonl"
     path.touch()
     assert main([str(path)]) == 2
@@ -38,6 +38,6 @@ def test_a_file_that_cannot_be_trusted_is_one_line_and_exit_2(tmp_path, capsys, 
 
 def test_charts_are_not_loaded_before_a_page_is_drawn():
     heavy = "{'altair', 'vl_convert', 'torch'}"
-    code = f"import sys, harness.report.__main__, harness.report.render; print({heavy} & set(sys.modules))"
+    code = f"import sys, harness.commands.report, harness.report.render; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

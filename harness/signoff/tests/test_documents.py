@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from harness.gate_records import read
-from harness.record import StandingProof
+from harness.commands.signoff import main
+from harness.records.gate_evidence import read
+from harness.records.record import StandingProof
 from harness.signoff import document as documents
 from harness.signoff import evidence, policy
-from harness.signoff.__main__ import main
 from harness.signoff.decision import decide
 from harness.signoff.tests.made import ARMS, asked, document, faults, history, parity, record, stored
 

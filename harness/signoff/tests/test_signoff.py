@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.history import accepted
-from harness.record import Failure, Provenance
-from harness.signoff.__main__ import main
+from harness.analysis.history import accepted
+from harness.commands.signoff import main
+from harness.records.record import Failure, Provenance
 from harness.signoff.tests.made import (
     FAST,
     NOW,
@@ -55,7 +55,7 @@ def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path
     code, said = asked(tmp_path)
     assert code == 1
     assert says in (document(tmp_path) / "signoff.md").read_text()
-    assert "python -m harness.mutants +model=qwen3_4b_instruct_2507" in said
+    assert "python -m harness faults +model=qwen3_4b_instruct_2507" in said
 
 
 @pytest.mark.parametrize(("subjects", "missing"), [(("model",), True), (("model", "ranks"), False)])
