@@ -1,7 +1,4 @@
-"""The command line, in Hydra's own grammar.
-
-`main` gives the exit code: 0 passed, 1 refused, 2 the user's mistake in one line.
-"""
+"""`python -m harness [run] +model=X ...`, in Hydra's own grammar."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from harness.build import registry
+from harness.commands import services
 from harness.errors import UserError
 from harness.machine.installation import CONF
 from harness.planning import compose
@@ -27,28 +25,23 @@ EXAMPLES = """\
 """
 
 
-def main(argv: Sequence[str], world: Callable[[], World], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
-    try:
-        return _main(argv, world, out, err)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=err)
-        return 2
-
-
-def _main(argv: Sequence[str], world: Callable[[], World], out: TextIO, err: TextIO) -> int:
-    asked = _parser().parse_intermixed_args(argv)
-    if asked.help:
-        print(_help(), file=out)
-        return 0
-    if not argv:
-        return _list_models(world(), out, err)
+def main(
+    arguments: Sequence[str],
+    out: TextIO = sys.stdout,
+    err: TextIO = sys.stderr,
+    services: Callable[[], World] = services.services,
+) -> int:
+    """0: right and not slower. 1: refused. Raises UserError on a mistake in what was asked."""
+    asked = _parser().parse_intermixed_args(arguments)
+    if not arguments:
+        return _list_models(services(), out, err)
     if asked.cfg:
         print("---\n".join(compose.texts(asked.overrides, asked.multirun)), end="", file=out)
         return 0
     jobs = compose.jobs(asked.overrides, asked.multirun)
     from harness.execution.session import conduct
 
-    return conduct(jobs, compose.known_hardware(), world(), out, err, sweep=asked.multirun)
+    return conduct(jobs, compose.known_hardware(), services(), out, err, sweep=asked.multirun)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,21 +51,20 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m harness", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--cfg", choices=("job",))
     parser.add_argument("overrides", nargs="*")
     return parser
 
 
-def _help() -> str:
+def help_text() -> str:
     groups = (path for path in sorted(CONF.iterdir()) if path.is_dir() and path != CONF / "policy")
     options = [
         f"  {group.name:<13} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}" for group in groups
     ]
     return (
         "Is an inference optimization right, is it faster, and may it ship?\n\n"
-        "python -m harness [-m] [--cfg job] [--help] KEY=VALUE ...\n\n"
+        "python -m harness [run] [-m] [--cfg job] [--help] KEY=VALUE ...\n\n"
         f"{EXAMPLES}\n"
         f"models: {', '.join(registry.names())}\n\noptions of each group (conf/GROUP/OPTION.yaml):\n"
         + "\n".join(options)

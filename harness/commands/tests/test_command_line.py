@@ -16,6 +16,7 @@ from harness.analysis.compare.arms import ArmComparison, PhaseComparison
 from harness.analysis.compare.estimate import Estimate
 from harness.build.checkpoint import read_config
 from harness.commands import run as command
+from harness.commands.answers import answered
 from harness.execution.session import World
 from harness.planning import compose
 from harness.records.run_file import read_run
@@ -61,7 +62,7 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
 def ask(world):
     def ask(*argv, world=world):
         out, err = io.StringIO(), io.StringIO()
-        code = command.main(argv, lambda: world, out, err)
+        code = answered(lambda: command.main(argv, out, err, lambda: world), err)
         return code, out.getvalue(), err.getvalue()
 
     return ask

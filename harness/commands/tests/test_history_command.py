@@ -10,6 +10,7 @@ import pytest
 from harness.analysis.compare.estimate import of_pairs
 from harness.analysis.history import nightly_series
 from harness.commands import history as command
+from harness.commands.answers import answered
 from harness.commands.bisect import Found
 from harness.records import store
 from harness.records.case import Plan
@@ -71,13 +72,13 @@ def slowed(night):
 def run(tmp_path):
     def run(*arguments, today=TODAY):
         out, err = io.StringIO(), io.StringIO()
-        words = ["--results", str(tmp_path), *map(str, arguments)]
-        return command.main(words, out, err, today), out.getvalue(), err.getvalue()
+        words = [f"out={tmp_path}", *map(str, arguments)]
+        return answered(lambda: command.main(words, out, err, today), err), out.getvalue(), err.getvalue()
 
     return run
 
 
-ACCEPT = ("--owner", "the kernel team", "--reason", "exact rounding", "--expires", TODAY + timedelta(30))
+ACCEPT = ("owner=the kernel team", "reason=exact rounding", f"expires={TODAY + timedelta(30)}")
 
 
 def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
@@ -91,7 +92,7 @@ def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
 
 
 def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):
-    assert run("--accept", slowed, *ACCEPT)[0] == 0
+    assert run(f"accept={slowed}", *ACCEPT)[0] == 0
     assert run()[0] == 3
     for number in range(NIGHTS, NIGHTS + 8):
         night(number, 2.12)
@@ -102,7 +103,7 @@ def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):
 
 
 def test_an_acceptance_is_made_once_and_an_edited_one_is_refused(slowed, run, tmp_path):
-    run("--accept", slowed, *ACCEPT)
+    run(f"accept={slowed}", *ACCEPT)
     (path,) = (tmp_path / "accepted").iterdir()
     path.write_text(path.read_text().replace("exact rounding", "no reason"))
     code, _, err = run()
@@ -113,13 +114,13 @@ def test_an_acceptance_is_made_once_and_an_edited_one_is_refused(slowed, run, tm
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "needs --owner --reason --expires"),
-        (("--owner", "  ", "--reason", "good", "--expires", "2031-01-01"), "at least 3 characters"),
-        (("--owner", "me and you", "--reason", "good", "--expires", "2029-01-01"), "would accept nothing"),
+        ((), "needs owner= reason= expires="),
+        (("owner=  ", "reason=good", "expires=2031-01-01"), "at least 3 characters"),
+        (("owner=me and you", "reason=good", "expires=2029-01-01"), "would accept nothing"),
     ],
 )
 def test_an_acceptance_without_owner_reason_or_future_is_refused(slowed, run, tmp_path, words, message):
-    code, _, err = run("--accept", slowed, *words)
+    code, _, err = run(f"accept={slowed}", *words)
     assert code == 2
     assert message in err
     assert not (tmp_path / "accepted").exists()
@@ -128,7 +129,7 @@ def test_an_acceptance_without_owner_reason_or_future_is_refused(slowed, run, tm
 def test_bisect_is_asked_with_the_last_good_and_first_bad_commit(slowed, run, monkeypatch):
     asked, effect = [], of_pairs([math.log(0.95)] * 10, 0.01)
     monkeypatch.setattr(command, "bisect", lambda *words: asked.append(words) or Found("f" * 40, effect))
-    code, out, _ = run("--bisect", slowed, "--rounds", 8, "--", "arm=reference")
+    code, out, _ = run(f"bisect={slowed}", "rounds=8", "arm=reference")
     assert code == 0
     speed = "0.950x of good (0.950 to 0.950), 10 rounds"
     assert out == f"{'f' * 40} made toy/tiny rotary cpu smoke, decode slower: {speed}\n"
@@ -191,15 +192,15 @@ def test_a_new_driver_starts_a_new_history(night, run):
 def test_what_is_steady_has_nothing_to_bisect(night, run):
     for number in range(20):
         case = night(number, 2.0)
-    code, _, err = run("--bisect", f"{case.key}:decode")
+    code, _, err = run(f"bisect={case.key}:decode")
     assert code == 2
     assert "is steady: there is no step" in err
-    assert "no series 'x:decode'" in run("--bisect", "x:decode")[2]
+    assert "no series 'x:decode'" in run("bisect=x:decode")[2]
 
 
 def test_the_trend_dates_the_change_with_its_commits(slowed, run):
     pytest.importorskip("ruptures", reason="the trend is an optional extra: pip install 'inference-pio[history]'")
-    _, out, _ = run("--trend")
+    _, out, _ = run("trend=true")
     levels = [line.split() for line in out.splitlines()[1:]]
     assert [float(level[0].rstrip("x")) for level in levels] == [
         pytest.approx(2.0, abs=0.01),
@@ -211,6 +212,6 @@ def test_the_trend_dates_the_change_with_its_commits(slowed, run):
 
 def test_the_trend_without_its_extra_says_what_to_install(slowed, run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ruptures", None)
-    code, _, err = run("--trend")
+    code, _, err = run("trend=true")
     assert code == 2
     assert "pip install 'inference-pio[history]'" in err
