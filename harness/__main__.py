@@ -18,7 +18,8 @@ def report(
     from harness.gate_records import read_gate
     from harness.report import render
 
-    return render.write(records, plan, run, out, formats, read_gate(results))
+    names = registry.stack_names({case.model for case in plan.every()})
+    return render.write(records, plan, run, out, formats, read_gate(results), names)
 
 
 def check_weights(model: str, directory: Path) -> None:

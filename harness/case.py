@@ -118,6 +118,10 @@ class Plan(Frozen):
     notes: tuple[str, ...] = ()
     """Choices made while expanding that a reader must know, such as what `full` leaves out on this machine."""
 
+    def every(self) -> tuple[Case, ...]:
+        """Those that will run, then those that will not."""
+        return (*self.cases, *(skip.case for skip in self.skipped))
+
     @property
     def hash(self) -> str:
         return self.digest()

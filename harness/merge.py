@@ -151,13 +151,14 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
 
 def _merged(runs: Sequence[Path], folder: Path, out: TextIO) -> int:
     """The exit code of the merged run, which is written and printed."""
-    from harness import console
+    from harness import console, registry
     from harness.compare.arms import arms
 
     merged = merge([read_file(path) for path in run_files(runs)])
     path = write(merged, folder)
     outcome = Outcome(merged.records, {record.key: arms(record) for record in merged.records if record.series})
-    console.print_outcome(outcome, path, (), out)
+    names = registry.stack_names({record.case.model for record in merged.records})
+    console.print_outcome(outcome, path, (), out, names)
     return outcome.exit_code
 
 

@@ -27,6 +27,7 @@ from harness.redaction import withheld
 from harness.run_file import RunWriter, run_path
 from harness.settings import Hardware, Settings
 from harness.split import Group, Item, Machine, Shard, split
+from harness.stack_name import StackNames
 
 if TYPE_CHECKING:
     from harness.compare.arms import PhaseComparison
@@ -63,6 +64,7 @@ class Planned:
     needs_bytes: Mapping[str, int]
     """What a device must hold, by case key."""
     places: Mapping[str, Place]
+    names: StackNames
 
 
 def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, sweep: bool) -> Planned:
@@ -80,7 +82,8 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
     weighed = cache(world.weights_bytes)
     needs_bytes = {case.key: needed_bytes(case, weighed) for case in plan.cases}
     places = {place.name: place for place in map(sites.place, {job.hardware for job in jobs})}
-    return Planned(plan, costs_s, needs_bytes, places)
+    names = StackNames.of_menus({name: spec.menu for name, spec in specs.items()})
+    return Planned(plan, costs_s, needs_bytes, places, names)
 
 
 def groups(whole: Planned, count: int) -> tuple[Group, ...]:
@@ -108,9 +111,9 @@ def conduct(
         raise UserError(f"{what} on this machine: leave engine=slurm out")
     whole = planned(jobs, known, world, sweep)
     cases, skips = _part(whole, asked.shard)
-    console.print_plan(whole.plan, whole.costs_s, out if asked.plan == "only" else err)
+    console.print_plan(whole.plan, whole.costs_s, out if asked.plan == "only" else err, whole.names)
     if asked.shard:
-        console.print_shard(asked.shard, cases, whole.costs_s, out if asked.plan == "only" else err)
+        console.print_shard(asked.shard, cases, whole.costs_s, out if asked.plan == "only" else err, whole.names)
     if asked.plan == "only":
         return 0
     run, run_file, records = _run(whole, cases, skips, asked, world, err)
@@ -119,7 +122,7 @@ def conduct(
     if asked.report:
         reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report, Path(asked.out))
     print_matrices(records, out)
-    console.print_outcome(outcome, run_file, reports, out)
+    console.print_outcome(outcome, run_file, reports, out, whole.names)
     return outcome.exit_code if cases else 0
 
 
@@ -156,7 +159,7 @@ def _run(
         print(f"going on with {earlier.path.name}: {len(records)} recorded{left}, {len(todo)} to run", file=err)
     with (
         RunWriter(path, run, whole.plan, asked.shard, sources) as writer,
-        console.progress(err, len(todo)) as shown,
+        console.progress(err, len(todo), whole.names) as shown,
     ):
         for record in records:
             writer.append(record)

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO, get_args
 
+from harness import registry
 from harness.compare import bisect, live, markdown, runs, sides, step
 from harness.compare.interruption import Interrupted, interruptible
 from harness.compare.status import status
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
             if asked.bisect_step or asked.effect is not None:
                 return _step(asked, words[end + 1 :], out, err)
             found = _found(asked, words[end + 1 :], err)
-        text = markdown.render(found, asked.base, asked.head, asked.all)
+        names = registry.stack_names(registry.names())
+        text = markdown.render(found, asked.base, asked.head, asked.all, names)
         if asked.markdown is not None:
             asked.markdown.write_text(text)
     except Interrupted as error:

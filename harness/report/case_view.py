@@ -15,6 +15,7 @@ from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
 from harness.report.speed import PhaseView
+from harness.stack_name import BY_MEMBERS, StackNames
 
 if TYPE_CHECKING:
     from harness.compare.arms import PhaseComparison
@@ -72,13 +73,15 @@ class CaseView:
         return f"{self.name} ({self.detail})"
 
 
-def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateRecords) -> CaseView:
+def build(
+    record: Record, phases: Sequence[PhaseComparison], on_record: GateRecords, names: StackNames = BY_MEMBERS
+) -> CaseView:
     """`phases` is the judged speed of this record; () when it was not timed."""
     parity, case = record.parity, record.case
     return CaseView(
         key=record.key,
         name=name(case),
-        detail=detail(case),
+        detail=detail(case, names),
         banner=verdicts.of_case(record, phases),
         facts=_facts(record),
         reproducer=_replay(record) if parity and parity.reproducer else None,
@@ -88,7 +91,7 @@ def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateReco
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
         receipts=tuple(_receipt(note) for note in record.receipts),
-        phases=tuple(speed.phase_view(record, phase) for phase in phases),
+        phases=tuple(speed.phase_view(record, phase, names) for phase in phases),
         timing_notes=record.timing_notes,
         kernels=speed.kernels_table(record) if record.kernels else None,
         ceilings=speed.ceiling_text(record.ceilings),
@@ -104,8 +107,8 @@ def name(case: Case) -> str:
     return f"{case.model}/{case.size}"
 
 
-def detail(case: Case) -> str:
-    return f"{case.stack()} on {case.hardware}, {case.workload.name}"
+def detail(case: Case, names: StackNames) -> str:
+    return f"{names.of(case.model, case.optimizations)} on {case.hardware}, {case.workload.name}"
 
 
 def machine_view(title: str, environment: Environment) -> MachineView:

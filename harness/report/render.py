@@ -14,6 +14,7 @@ from harness.errors import UnknownName, UserError
 from harness.gate_records import GateRecords
 from harness.record import Record
 from harness.report.view import NOTHING, RunView, build
+from harness.stack_name import BY_MEMBERS, StackNames
 
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -29,6 +30,7 @@ def write(
     out: Path,
     formats: Sequence[str],
     on_record: GateRecords = NOTHING,
+    names: StackNames = BY_MEMBERS,
 ) -> list[Path]:
     """Write the report of a run under `out/<run>`: `html` is index.html and cases/<key>.html, `markdown` report.md.
 
@@ -41,7 +43,7 @@ def write(
         raise UserError(
             f"run name '{run}' is not letters, digits, dot, dash: its report could be written outside {out}"
         )
-    view = build(records, plan, run, on_record=on_record)
+    view = build(records, plan, run, on_record=on_record, names=names)
     pages = {path: text for name in formats for path, text in FORMATS[name](view).items()}
     return [save(out / run, path, text) for path, text in pages.items()]
 

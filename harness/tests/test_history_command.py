@@ -16,6 +16,7 @@ from harness.history import __main__ as command
 from harness.history import nights
 from harness.record import Record, Series
 from harness.run_file import RunWriter, read_file, run_path
+from harness.stack_name import StackNames
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 NIGHTS, SLOW_FROM = 34, 30
@@ -88,6 +89,13 @@ def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
     assert f"since {FIRST + timedelta(SLOW_FROM)}T02:00" in out
     assert f"python -m harness.history --bisect {slowed}" in out
     assert out.endswith("1 series: 1 slower\n")
+
+
+def test_an_alarm_names_a_stack_shortly_and_tells_its_members_below(slowed, run, monkeypatch):
+    monkeypatch.setattr(command.registry, "stack_names", lambda models: StackNames({"toy": ("rotary",)}))
+    lines = run()[1].splitlines()
+    assert lines[0].startswith("SLOWER  toy/tiny full on cpu smoke, decode")
+    assert lines[-2:] == ["`full` of toy is rotary", "1 series: 1 slower"]
 
 
 def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):

@@ -35,10 +35,6 @@ class CasePage:
         return f"{self.newest.work[0]}/{self.newest.work[1]}"
 
     @property
-    def stack(self) -> str:
-        return "+".join(self.newest.work[2]) or "none"
-
-    @property
     def main(self) -> Trend | None:
         """Decode where it was timed."""
         return self.trends[-1] if self.trends else None
