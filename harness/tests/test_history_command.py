@@ -32,8 +32,8 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, weights=None, **changes):
-        case, day = make_case(weights=weights), FIRST + timedelta(number)
+    def night(number, candidate_ms, weights=None, hardware="cpu", **changes):
+        case, day = make_case(weights=weights, hardware=hardware), FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
         series = tuple(
@@ -53,7 +53,7 @@ def night(tmp_path, make_case, environment):
             parity=RIGHT,
             series=series,
         )
-        with RunWriter(run_path(tmp_path, "cpu", run), run, plan) as writer:
+        with RunWriter(run_path(tmp_path, hardware, run), run, plan) as writer:
             writer.append(record)
         return case
 
@@ -96,6 +96,14 @@ def test_an_alarm_names_a_stack_shortly_and_tells_its_members_below(slowed, run,
     lines = run()[1].splitlines()
     assert lines[0].startswith("SLOWER  toy/tiny full on cpu smoke, decode")
     assert lines[-2:] == ["`full` of toy is rotary", "1 series: 1 slower"]
+
+
+def test_series_on_gpus_come_before_those_on_a_cpu(night, run):
+    for number in range(3):
+        night(number, 2.0)
+        night(number, 2.0, hardware="h200")
+    told = [line for line in run()[1].splitlines() if line.startswith("INSUFFICIENT HISTORY")]
+    assert ["rotary h200" in line for line in told] == [True, False]
 
 
 def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):

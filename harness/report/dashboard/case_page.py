@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import get_args
 
+from harness.case import gpus_first
 from harness.history.rules import Finding
 from harness.record import Phase
 from harness.report.dashboard import trend
@@ -45,13 +46,13 @@ class CasePage:
 
 
 def pages(gathered: Gathered, today: date) -> tuple[CasePage, ...]:
-    """By label."""
+    """On GPUs first, then by label."""
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:
         held.setdefault(one.key, []).append(one)
     findings = {finding.series.name: finding for finding in gathered.findings}
     every = [_page(key, entries, findings, gathered, today) for key, entries in held.items()]
-    return tuple(sorted(every, key=lambda page: (page.newest.label, page.key)))
+    return tuple(sorted(every, key=lambda page: (gpus_first(page.newest.work[3])[0], page.newest.label, page.key)))
 
 
 def _page(

@@ -43,6 +43,7 @@ class Difference:
 class Waterfall:
     run: str
     day: str
+    hardware: str
     view: AblationView
 
 
@@ -112,7 +113,7 @@ def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: se
     for ablation in ablations(file.records, phases):
         seen_as = view(ablation, gathered.names)
         started = min(record.started_at for record in file.records)
-        gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], seen_as)
+        gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], ablation.case.hardware, seen_as)
 
 
 def _add_drifts(gathered: Gathered, latest: Held) -> None:

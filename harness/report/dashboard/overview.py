@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.case import gpus_first
 from harness.history.rules import Finding
 from harness.report import formats
 from harness.report.cells import Tone
@@ -95,10 +96,11 @@ def build(gathered: Gathered) -> Overview:
     counts = Counter(line.word for line in lines)
     tones = {line.word: line.shown.tone for line in lines}
     every_run = run_lines(gathered.entries)
+    machines = sorted({line.newest.work[3] for line in lines}, key=gpus_first)
     standings: Counter[str] = Counter(finding.standing for finding in gathered.findings)
     return Overview(
         words=tuple((word, tones[word], counts[word]) for word in WORST_FIRST if counts[word]),
-        matrices=tuple(_matrix(hardware, lines) for hardware in sorted({line.newest.work[3] for line in lines})),
+        matrices=tuple(_matrix(hardware, lines) for hardware in machines),
         alarms=tuple(
             _alarm(finding, gathered.names)
             for word in ALARMS
@@ -106,7 +108,7 @@ def build(gathered: Gathered) -> Overview:
             if finding.standing == word
         ),
         standings=", ".join(f"{standings[word]} {word}" for word in STANDINGS if standings[word]),
-        runs=every_run[:NEWEST_RUNS],
+        runs=gpu_runs_first(every_run[:NEWEST_RUNS]),
         records=len(gathered.entries),
         run_count=len(every_run),
     )
@@ -130,6 +132,11 @@ def run_lines(entries: Iterable[Entry]) -> tuple[RunLine, ...]:
     for one in entries:
         held.setdefault(one.run, []).append(one)
     return tuple(_run_line(run, held[run]) for run in sorted(held, key=lambda run: held[run][0].started_at)[::-1])
+
+
+def gpu_runs_first(runs: Iterable[RunLine]) -> tuple[RunLine, ...]:
+    """Those on GPUs, then those on a CPU, otherwise in the order given."""
+    return tuple(sorted(runs, key=lambda run: gpus_first(run.hardware)[0]))
 
 
 def _run_line(run: str, entries: Sequence[Entry]) -> RunLine:

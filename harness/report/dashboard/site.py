@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from harness.case import gpus_first
 from harness.gate_records import GateRecords, read_gate
 from harness.report import formats, mutants, render
 from harness.report.cells import GLYPHS
@@ -53,13 +54,15 @@ def pages(gathered: Gathered, today: date) -> Iterator[tuple[str, str]]:
         (f"Over the last {BACK} records", changes.rows(gathered.drifts.values())),
     )
     yield "compare.html", page("compare.html.j2").render(spans=spans, **shared("compare"))
-    falls = sorted(gathered.waterfalls.values(), key=lambda fall: fall.view.title)
+    falls = sorted(gathered.waterfalls.values(), key=lambda fall: (gpus_first(fall.hardware), fall.view.title))
     yield "ablations.html", page("ablations.html.j2").render(waterfalls=falls, **shared("ablations"))
     latest = [line.timed for line in overview.latest(gathered.entries) if line.timed]
     yield "roofline.html", page("rooflines.html.j2").render(roofs=roofline.roofs(latest), **shared("roofline"))
-    faults = [(entry, mutants.view(matrix)) for _, (entry, matrix) in sorted(gathered.faults.items())]
+    planted = sorted(gathered.faults.items(), key=lambda item: (gpus_first(item[0][2]), item[0]))
+    faults = [(entry, mutants.view(matrix)) for _, (entry, matrix) in planted]
     yield "faults.html", page("faults.html.j2").render(faults=faults, **shared("faults"))
-    yield "runs.html", page("runs.html.j2").render(runs=overview.run_lines(gathered.entries), **shared("runs"))
+    runs = overview.gpu_runs_first(overview.run_lines(gathered.entries))
+    yield "runs.html", page("runs.html.j2").render(runs=runs, **shared("runs"))
 
 
 def run_pages(file: Path, out: Path, on_record: GateRecords = NOTHING, names: StackNames = BY_MEMBERS) -> list[Path]:
