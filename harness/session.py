@@ -20,7 +20,7 @@ from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
 from harness.errors import UserError
 from harness.outcome import Outcome
-from harness.place import Cluster, MachineFacts, Place, Site
+from harness.place import Cluster, MachineFacts, OnPaper, Place, Site, Sites
 from harness.plan import Offer, Uneven, WeightsBytes, expand, needed_bytes, proof_bytes
 from harness.record import Environment, Record
 from harness.redaction import withheld
@@ -75,7 +75,9 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
             world.check_weights(model, Path(weights))
     machine = world.probe()
     here = Site(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
-    sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
+    sites: Sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
+    if asked.plan == "only" and all(sites.place(job.hardware).absent for job in jobs):
+        sites = OnPaper(here)
     plan = expand(jobs, specs, sites, world.weights_bytes, world.uneven, sweep)
     durations = cost.read_durations(DURATIONS)
     costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
@@ -115,6 +117,8 @@ def conduct(
     if asked.shard:
         console.print_shard(asked.shard, cases, whole.costs_s, out if asked.plan == "only" else err, whole.names)
     if asked.plan == "only":
+        for reason in filter(None, (place.elsewhere for place in whole.places.values())):
+            print(f"this machine would not run it: {reason}", file=out)
         return 0
     run, run_file, records = _run(whole, cases, skips, asked, world, err)
     outcome = Outcome(records, {record.key: world.judge(record) for record in records if record.series})
