@@ -13,12 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from harness import cost, resume
+from harness import cost, machine_times, resume
 from harness.case import Case, Plan, Skip
 from harness.engines import proofs
 from harness.engines.progress import Progress
 from harness.engines.stamp import Stamp
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
 from harness.outcome import Outcome
 from harness.place import Cluster, MachineFacts, OnPaper, Place, Site, Sites
 from harness.plan import Offer, Uneven, WeightsBytes, expand, needed_bytes, proof_bytes
@@ -57,7 +57,8 @@ class World:
 
 @dataclass(frozen=True)
 class Planned:
-    """The whole plan, its costs in seconds and memory by case key, and where its cases run by hardware name."""
+    """The whole plan, its costs in seconds and memory by case key, and where its cases run by hardware name. The
+    seconds are alike on every machine, because the shards of a plan are balanced by them."""
 
     plan: Plan
     costs_s: Mapping[str, float]
@@ -65,6 +66,8 @@ class Planned:
     """What a device must hold, by case key."""
     places: Mapping[str, Place]
     names: StackNames
+    likes: Mapping[Case, str]
+    """Case -> the size that it costs as much as."""
 
 
 def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, sweep: bool) -> Planned:
@@ -80,12 +83,13 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
         sites = OnPaper(here)
     plan = expand(jobs, specs, sites, world.weights_bytes, world.uneven, sweep)
     durations = cost.read_durations(DURATIONS)
-    costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
     weighed = cache(world.weights_bytes)
+    likes = {case: cost.like(case, specs[case.model].sizes, weighed) for case in plan.cases}
+    costs_s = {case.key: cost.estimate_s(case, durations, like) for case, like in likes.items()}
     needs_bytes = {case.key: needed_bytes(case, weighed) for case in plan.cases}
     places = {place.name: place for place in map(sites.place, {job.hardware for job in jobs})}
     names = StackNames.of_menus({name: spec.menu for name, spec in specs.items()})
-    return Planned(plan, costs_s, needs_bytes, places, names)
+    return Planned(plan, costs_s, needs_bytes, places, names, likes)
 
 
 def groups(whole: Planned, count: int) -> tuple[Group, ...]:
@@ -113,9 +117,11 @@ def conduct(
         raise UserError(f"{what} on this machine: leave engine=slurm out")
     whole = planned(jobs, known, world, sweep)
     cases, skips = _part(whole, asked.shard)
-    console.print_plan(whole.plan, whole.costs_s, out if asked.plan == "only" else err, whole.names)
+    shown = out if asked.plan == "only" else err
+    expected_s = _expected(whole, Path(asked.out), world, shown)
+    console.print_plan(whole.plan, expected_s, shown, whole.names)
     if asked.shard:
-        console.print_shard(asked.shard, cases, whole.costs_s, out if asked.plan == "only" else err, whole.names)
+        console.print_shard(asked.shard, cases, expected_s, shown, whole.names)
     if asked.plan == "only":
         for reason in filter(None, (place.elsewhere for place in whole.places.values())):
             print(f"this machine would not run it: {reason}", file=out)
@@ -128,6 +134,16 @@ def conduct(
     print_matrices(records, out)
     console.print_outcome(outcome, run_file, reports, out, whole.names)
     return outcome.exit_code if cases else 0
+
+
+def _expected(whole: Planned, out: Path, world: World, stream: TextIO) -> dict[str, float]:
+    """Seconds by case key, by what this machine has on record under `out`; without it where that cannot be read."""
+    try:
+        times = machine_times.read(out, whole.likes, cost.read_durations(DURATIONS), world.probe())
+    except HarnessError as error:
+        print(f"note: the estimates are not of this machine: {error}", file=stream)
+        return dict(whole.costs_s)
+    return {case.key: times.estimate_s(case, whole.costs_s[case.key]) for case in whole.plan.cases}
 
 
 def _part(whole: Planned, shard: str | None) -> tuple[tuple[Case, ...], tuple[Skip, ...]]:

@@ -323,3 +323,36 @@ def test_a_plan_for_several_machines_that_are_not_here_warns_of_each(ask):
     assert code == 0
     assert "2 cases, 0 skipped" in out
     assert out.count("this machine would not run it: ") == 2
+
+
+def test_a_plan_says_what_its_case_took_the_last_time(ask, world, tmp_path):
+    assert run_fine(ask, world, "timing=off")[0] == 0
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    _, (record,) = read_run(path)
+    _, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=off", "plan=only")
+    (row,) = (line for line in out.splitlines() if " glm_4_7/" in line)
+    assert row.split("|")[-2].strip() == f"{record.wall_s:.0f} s"
+
+
+def test_what_one_machine_has_learned_moves_no_case_to_another_shard(ask, world, tmp_path):
+    def cases_of_a_shard():
+        _, out, _ = ask(
+            "-m", "+model=glm_4_7", "optimization=none,rotary,attention", "timing=off", "shard=1/2", "plan=only"
+        )
+        return [line for line in out.splitlines() if line.startswith("shard 1/2: ") and "glm_4_7" in line]
+
+    run_fine(ask, world, "timing=off")
+    learned = cases_of_a_shard()
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    path.unlink()
+    assert learned == cases_of_a_shard() != []
+
+
+def test_records_that_cannot_be_trusted_are_told_and_the_estimate_stands(ask, world, tmp_path):
+    run_fine(ask, world, "timing=off")
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    path.write_text(path.read_text().replace('"wall_s":', '"wall_s":1'))
+    code, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=off", "plan=only")
+    assert code == 0
+    assert "note: the estimates are not of this machine: " in out
+    assert "edited" in out
