@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.case import Case
 from harness.gate_records import GateRecords
 from harness.record import Environment, Failure, ReceiptNote, Record
-from harness.report import formats, gate, judged, machine, mutants, speed, verdicts
+from harness.report import compiled, formats, gate, judged, machine, mutants, speed, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
@@ -61,6 +61,8 @@ class CaseView:
     phases: tuple[PhaseView, ...]
     timing_notes: tuple[str, ...]
     kernels: Table | None
+    compiled: Table | None
+    """Kernels that were compiled ahead of time for a GPU that is not here."""
     ceilings: str
     arms: Table | None
     telemetry: Table | None
@@ -78,6 +80,7 @@ def build(
 ) -> CaseView:
     """`phases` is the judged speed of this record; () when it was not timed."""
     parity, case = record.parity, record.case
+    ahead = record.provenance.aot_compiled if record.provenance else ()
     return CaseView(
         key=record.key,
         name=name(case),
@@ -94,6 +97,7 @@ def build(
         phases=tuple(speed.phase_view(record, phase, names) for phase in phases),
         timing_notes=record.timing_notes,
         kernels=speed.kernels_table(record) if record.kernels else None,
+        compiled=compiled.table(ahead) if ahead else None,
         ceilings=speed.ceiling_text(record.ceilings),
         arms=machine.arms_table(record) if record.arms else None,
         telemetry=machine.telemetry_table(record) if record.blocks else None,
@@ -139,11 +143,9 @@ def _facts(record: Record) -> tuple[Fact, ...]:
         Fact("Took", formats.seconds(record.wall_s)),
     ]
     if record.provenance:
-        compiled = ", ".join(record.provenance.aot_compiled)
         facts += [
             Fact("Model config", record.provenance.hf_config, code=True),
             Fact("Kernel sources", record.provenance.kernel_sources, code=True),
-            *([Fact("Compiled ahead for sm_90", compiled)] if compiled else []),
         ]
     return tuple(facts)
 

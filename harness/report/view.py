@@ -79,6 +79,11 @@ class RunView:
         return tuple(dict.fromkeys(line for case in self.cases for line in case.gate))
 
     @property
+    def compiled(self) -> tuple[tuple[Table, int], ...]:
+        """Each table of what was compiled ahead, and for how many cases it was the same."""
+        return tuple(Counter(case.compiled for case in self.cases if case.compiled).items())
+
+    @property
     def timed(self) -> tuple[CaseView, ...]:
         return tuple(case for case in self.cases if case.phases)
 
