@@ -146,6 +146,14 @@ def test_a_stack_goes_by_its_short_name_and_its_members_are_a_click_away(results
     assert '<p class="sub">rotary+<wbr>attention</p>' in made[f"cases/{key}.html"]
 
 
+def test_a_history_of_one_record_draws_no_line(pages):
+    rows = (pages / "cases.html").read_text().split("<tr ")[1:]
+    once = [row for row in rows if '<td class="n">1</td>' in row]
+    assert len(once) == 3
+    assert not any("<svg" in row for row in once)
+    assert sum("<svg" in row for row in rows) == 4
+
+
 def test_a_run_is_written_again_where_its_stacks_are_named_otherwise(results, tmp_path):
     file = results / "cpu" / "sweep.jsonl"
     site.run_pages(file, tmp_path)

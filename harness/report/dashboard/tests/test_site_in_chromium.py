@@ -1,6 +1,8 @@
 """The site in a real browser, from disk: filter, sort, open, keyboard, dark, narrow; its first page at scale."""
 
+import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -8,6 +10,7 @@ from harness.report import render
 from harness.report.dashboard import overview, site
 from harness.report.dashboard.entry import Entry, Speed
 from harness.report.dashboard.gather import Gathered
+from harness.report.dashboard.tests.conftest import START, timed, write_run
 from harness.stack_name import StackNames
 from harness.tests.seen import contrast, luminance, tab_to, width
 
@@ -92,6 +95,19 @@ def test_what_says_nothing_is_hidden_until_asked_for(opened):
     page.get_by_label("Show what says nothing").check()
     assert len(shown(page, "tbody tr")) == 10
     assert page.locator("output").inner_text() == "10 of 10 changes"
+
+
+def test_a_table_of_which_nothing_is_shown_is_not_shown_either(opened, cases, machine, today, tmp_path):
+    for number in range(2):
+        fields = {"stepped": timed(random.Random(number), 2.0) | {"environment": machine}}
+        write_run(tmp_path, f"n-{number}", {"stepped": cases["stepped"]}, START + timedelta(days=number), fields)
+    for path, text in site.pages(site.gather(tmp_path, today), today):
+        render.save(tmp_path / "site", path, text)
+    page = opened("compare.html", tmp_path / "site")
+    assert page.locator("table").count() == 1
+    assert not page.locator("table").is_visible()
+    page.get_by_label("Show what says nothing").check()
+    assert page.locator("table").is_visible()
 
 
 def everything(pages):
