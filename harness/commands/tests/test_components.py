@@ -128,3 +128,12 @@ def test_outside_a_checkout_nothing_counts_as_committed(tmp_path: Path) -> None:
 def test_a_readme_without_its_marks_is_refused() -> None:
     with pytest.raises(HarnessError, match="no place for the table"):
         written("# Title", "| |")
+
+
+def test_a_record_of_a_gpu_is_shown_before_one_of_a_cpu(evidence: tuple[Evidence, ...]) -> None:
+    mine = [found for found in evidence if found.record.case.model == CODER.name and found.record.parity]
+    assert {found.record.case.on_cpu for found in mine} == {True, False}
+    (core,) = (cells for name, cells in rows(table([CODER], mine)).items() if name == "core model")
+    shown = [found for found in mine if f"({found.path})" in core[0]]
+    assert shown
+    assert not any(found.record.case.on_cpu for found in shown)
