@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
 from harness.errors import HarnessError, UnevenShares, UnknownName
 from harness.spec.model import ModelSpec
-from harness.spec.optimization import Menu
+from harness.spec.optimization import Menu, Optimization
+from harness.spec.parameter import Values
 
 if TYPE_CHECKING:
     from harness.case import DType
@@ -24,20 +28,23 @@ def names(root: Path = MODELS) -> tuple[str, ...]:
     return tuple(sorted(name for name in found if name != "common" and not name.startswith("_")))
 
 
-def load(name: str) -> ModelSpec:
-    """Import `models.<name>` and check its SPEC. UnknownName for no such model, HarnessError for a broken one."""
+def load(name: str, parameters: Values | None = None) -> ModelSpec:
+    """Import `models.<name>` and check its SPEC; its optimizations are made with `parameters`, those of a case.
+
+    Raise UnknownName for no such model, HarnessError for a broken one, UserError for a parameter that it does not take.
+    """
     if name not in names():
         raise UnknownName("model", name, names())
     spec = getattr(importlib.import_module(f"models.{name}"), "SPEC", None)
     if not isinstance(spec, ModelSpec) or spec.name != name:
         raise HarnessError(f"models/{name} must export SPEC, a ModelSpec of that name: it could not be found by it")
     check_menu(name, spec.menu)
-    return spec
+    return replace(spec, menu=spec.menu.made_with(parameters)) if parameters else spec
 
 
 def check_menu(model: str, menu: Menu) -> None:
     """A menu names only its own items, each once, and lists every requirement before what requires it. What is lossy
-    says what becomes of the weights, and nothing else does."""
+    says what becomes of the weights, and nothing else does. A parameter is one that `apply` takes."""
     offered = menu.names()
     if len(set(offered)) != len(offered):
         raise HarnessError(f"{model}: an optimization is on the menu twice, and one of them would never be applied")
@@ -52,6 +59,20 @@ def check_menu(model: str, menu: Menu) -> None:
         late = set(item.requires) - set(offered[:position])
         if late:
             raise HarnessError(f"{model}: '{item.name}' would be applied before {sorted(late)}, which it requires")
+        _check_parameters(model, item)
+
+
+def _check_parameters(model: str, item: Optimization) -> None:
+    taken = {name: given.default for name, given in inspect.signature(item.apply).parameters.items()}
+    for parameter in item.parameters:
+        owner = f"{model}: parameter '{parameter.name}' of '{item.name}'"
+        if taken.get(parameter.name, inspect.Parameter.empty) != parameter.default:
+            raise HarnessError(f"{owner} is no argument of its `apply` with that default: it would be ignored")
+        if parameter.default not in parameter.allowed:
+            raise HarnessError(f"{owner} is {parameter.default} by default, which is not among {parameter.span()}")
+        words = [parameter.name, *(value for value in parameter.allowed if isinstance(value, str))]
+        if not all(re.fullmatch(r"\w+", word) for word in words):
+            raise HarnessError(f"{owner}: names and choices are words of letters, digits and underscores")
 
 
 def weights_bytes(model: str, size: str, dtype: DType, weights: str | None) -> int:

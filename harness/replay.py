@@ -42,7 +42,7 @@ def _replay(file: Path) -> int:
         return subprocess.run(again, env={**os.environ, "TRITON_INTERPRET": "1"}, check=False).returncode
     print(f"saved:  {Divergence.of(asked.check).sentence()}")
     with torch.no_grad():
-        failures = [check for check in saved.run(registry.load(asked.model)) if not check.passed]
+        failures = [check for check in saved.run(registry.load(asked.model, asked.parameters)) if not check.passed]
     for check in failures:
         print(f"now:    {Divergence.of(check).sentence()}")
     print("still fails" if failures else "passes now")

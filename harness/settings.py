@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from harness.case import Blocks, DType, Frozen, Positive, Processes, TimingSettings, WorkloadShape, cpu_ranks
 from harness.errors import ConfigError, UnknownName
@@ -20,6 +30,9 @@ class Named(Frozen):
 
 class Nothing(Frozen):
     """An option whose name says it all."""
+
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 
 
 class LocalEngineSettings(Frozen):
@@ -143,7 +156,8 @@ class Settings(Frozen):
 
     model: Named
     size: Named
-    optimization: dict[str, Nothing]
+    optimization: dict[str, Nothing | Scalar]
+    """Names of the stack, and `OPTIMIZATION.PARAMETER` -> value."""
     hardware: HardwareChoice
     workload: WorkloadChoice
     arm: dict[str, ArmSettings]
@@ -161,6 +175,14 @@ class Settings(Frozen):
     out: str
     reports: str
     report: tuple[Literal["html", "markdown"], ...]
+
+    def stack(self) -> tuple[str, ...]:
+        """The names asked for: optimizations, `full`, a family or a glob."""
+        return tuple(name for name, held in self.optimization.items() if isinstance(held, Nothing))
+
+    def parameters(self) -> dict[str, Scalar]:
+        """`OPTIMIZATION.PARAMETER` -> value as it was typed."""
+        return {name: held for name, held in self.optimization.items() if not isinstance(held, Nothing)}
 
 
 def from_config(composed: Mapping[str, Any]) -> Settings:

@@ -14,7 +14,7 @@ from models.common.kernels.sigmoid_router_cases import SIGMOID_ROUTER
 from models.common.linear import linear
 from models.common.mlp import SplitGateUp, SwiGLU
 from models.common.routers import SigmoidRouter
-from models.common.sparse import SparseExperts
+from models.common.sparse import SparseExperts, token_limits
 from models.common.swap import swap
 from models.glm_4_7.config import Geometry
 from models.glm_4_7.router import Router
@@ -54,13 +54,14 @@ def moe(g: Geometry, dtype: torch.dtype, device: torch.device) -> SharedMoE:
     )
 
 
-def stream(model: nn.Module, target: Target) -> Receipt:
+def stream(model: nn.Module, target: Target, vector_max_tokens: int = FEW, tile_max_tokens: int = DOZENS) -> Receipt:
     """The router in one kernel, the chosen experts through kernels that read only their weights, once. The shared
     expert is a block of its own, which `linear` streams."""
     workspaces = Workspaces()
-    touched = swap(model, Router, lambda m: SigmoidRouter(m, DOZENS, workspaces))
-    touched += swap(model, Experts, lambda m: SparseExperts(m, FEW, DOZENS))
-    return Receipt("experts", touched, (f"vectors up to {FEW} tokens, tiles up to {DOZENS}, sorted beyond",))
+    touched = swap(model, Router, lambda m: SigmoidRouter(m, tile_max_tokens, workspaces))
+    touched += swap(model, Experts, lambda m: SparseExperts(m, vector_max_tokens, tile_max_tokens))
+    note = f"vectors up to {vector_max_tokens} tokens, tiles up to {tile_max_tokens}, sorted beyond"
+    return Receipt("experts", touched, (note,))
 
 
 EXPERTS = Optimization(
@@ -70,4 +71,5 @@ EXPERTS = Optimization(
     apply=stream,
     kernels=(SIGMOID_ROUTER, *MOE),
     needs=("triton",),
+    parameters=token_limits(FEW, DOZENS),
 )

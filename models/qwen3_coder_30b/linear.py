@@ -12,7 +12,7 @@ from models.common.kernels.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV
 from models.common.linear import pack_neighbors
 from models.common.quantized import FP8, INT4, INT8, Scheme
 from models.common.quantized_linear import Choice, weight_only
-from models.common.skinny import Shapes, stream
+from models.common.skinny import Shapes, max_rows, stream
 from models.qwen3_coder_30b.kernels.launch_shapes import h200_shape
 
 ROWS = 16
@@ -25,13 +25,13 @@ def launch_shapes(target: Target) -> Shapes:
     return h200_shape if offers(target.device) else default_shape
 
 
-def pack(model: nn.Module, target: Target) -> Receipt:
+def pack(model: nn.Module, target: Target, rows: int = ROWS) -> Receipt:
     """q, k, v become one matrix; where Triton runs, decode steps stream it, the output projection and the head."""
     touched = pack_neighbors(model)
     if target.kernels == "none":
         return Receipt("linear", touched, ("packed qkv; no Triton in this process, so no decode kernels",))
-    touched += stream(model, ROWS, launch_shapes(target))
-    return Receipt("linear", touched, (f"packed qkv; decode kernels up to {ROWS} rows",))
+    touched += stream(model, rows, launch_shapes(target))
+    return Receipt("linear", touched, (f"packed qkv; decode kernels up to {rows} rows",))
 
 
 LINEAR = Optimization(
@@ -40,6 +40,7 @@ LINEAR = Optimization(
     numerics="reordered",
     apply=pack,
     kernels=(GEMV,),
+    parameters=(max_rows(ROWS),),
 )
 
 

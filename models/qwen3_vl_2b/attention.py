@@ -7,8 +7,9 @@ from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention import Attend, Attention, NormRotateWrite
-from models.common.fused import FlashAttend, Workspaces
+from models.common.fused import SPLITS, FlashAttend, Workspaces
 from models.common.fused_tower import FlashSegments
+from models.common.kernels.decode_attention import MAX_SPLITS
 from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
 from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
 from models.common.kernels.segment_attention_cases import SEGMENT_ATTENTION
@@ -34,10 +35,10 @@ def attention(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> Atte
     )
 
 
-def flash(model: nn.Module, target: Target) -> Receipt:
+def flash(model: nn.Module, target: Target, max_splits: int = MAX_SPLITS) -> Receipt:
     """Attention through the prefill and decode kernels; the tower's through one launch for all frames."""
     workspaces = Workspaces()
-    touched = swap(model, Attend, lambda m: FlashAttend(m, workspaces))
+    touched = swap(model, Attend, lambda m: FlashAttend(m, workspaces, max_splits))
     return Receipt("attention", touched + swap(model, SegmentAttend, FlashSegments))
 
 
@@ -48,4 +49,5 @@ ATTENTION = Optimization(
     apply=flash,
     kernels=(PREFILL_ATTENTION, DECODE_ATTENTION, SEGMENT_ATTENTION),
     needs=("triton",),
+    parameters=(SPLITS,),
 )

@@ -8,8 +8,8 @@ from models.common.one_shot import one_shot_all_reduce
 from models.common.sharding import Pieces, Plan, SharedPieces, column, gathered, row, tensor_parallel, vocabulary
 from models.qwen3_vl_2b.model import Qwen3VL
 
-WORDS = 1 << 16
-"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
+ONE_SHOT_KIB = 256
+"""Of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
 
 
 def plan(model: Qwen3VL) -> Plan:
@@ -33,4 +33,4 @@ def plan(model: Qwen3VL) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(ONE_SHOT_KIB)
