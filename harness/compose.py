@@ -100,7 +100,7 @@ def _parsed(loader: ConfigLoaderImpl, overrides: Sequence[str], multirun: bool) 
         _check_optimization(override)
     if not multirun:
         return parsed
-    fixed = [o.input_line for o in parsed if not o.is_sweep_override() and _top(o) != OPTIMIZATION]
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override() and _top(o) != OPTIMIZATION]
     named = [f"{key}={value}" for key, value in _sweep_parameters(fixed).items()]
     return [_globbed(override) for override in (*parser.parse_overrides(named), *parsed)]
 

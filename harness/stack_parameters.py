@@ -47,7 +47,7 @@ def stack_parameters(
 
 
 def idle_notes(planned: Sequence[tuple[Case, StackParameters]]) -> tuple[str, ...]:
-    """Tell which stacks have no use for a parameter that others take.
+    """Tell of each parameter that some stacks take how many of the others have no use for it.
 
     Raise UserError for one that no stack takes: what was asked for would not have been measured.
     """
@@ -56,8 +56,9 @@ def idle_notes(planned: Sequence[tuple[Case, StackParameters]]) -> tuple[str, ..
     for key in idle:
         if key not in taken:
             raise UserError(f"optimization.{key}: {next(told.idle[key] for _, told in planned if key in told.idle)}")
-    stacks = {key: dict.fromkeys(case.stack() for case, told in planned if key in told.idle) for key in idle}
-    return tuple(f"optimization.{key} has no part in {', '.join(held)}" for key, held in stacks.items())
+    stacks = {key: {case.optimizations for case, told in planned if key in told.idle} for key in idle}
+    total = len({case.optimizations for case, _ in planned})
+    return tuple(f"optimization.{key} has no part in {len(held)} of {total} stacks" for key, held in stacks.items())
 
 
 def _why(owner: str, stack: Stack) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
+from harness.case import stack_words
 from harness.compare.arms import log_ratios_by_process
 from harness.history.rules import Point, Series
 from harness.record import REFERENCE, Phase, Record
@@ -56,7 +57,6 @@ def _points(records: Sequence[Record], phase: Phase) -> tuple[Point, ...]:
 
 def _one(rows: pd.DataFrame) -> Series:
     last = rows.iloc[-1]
-    stack = last["stack"].replace("+", ",")
     return Series(
         key=last["key"],
         label=f"{last['model']}/{last['size']} {last['stack']} {last['hardware']} {last['workload']}",
@@ -69,7 +69,7 @@ def _one(rows: pd.DataFrame) -> Series:
         ask=(
             f"+model={last['model']}",
             f"size={last['size']}",
-            f"optimization=[{stack}]",
+            *stack_words(last["stack"]),
             f"workload={last['workload']}",
             f"hardware={last['hardware']}",
             *((f"weights={last['weights']}",) if isinstance(last["weights"], str) else ()),

@@ -41,7 +41,7 @@ class AblationView:
 def view(found: Ablation) -> AblationView:
     case = found.case
     title = f"{case.model}/{case.size} on {case.hardware}, {case.workload.name}, {found.phase}"
-    rows = (_start(found), *(_row(one, found.case.optimizations) for one in found.contributions))
+    rows = (_start(found), *(_row(one, found.case.stacked()) for one in found.contributions))
     return AblationView(title, Table(f"{title}: what each optimization contributed", COLUMNS, rows), _marks(found))
 
 

@@ -126,6 +126,7 @@ def _facts(record: Record) -> tuple[Fact, ...]:
         Fact("Status", record.status.replace("_", " ")),
         Fact("Model", name(case)),
         Fact("Optimizations", case.stack()),
+        *(Fact(f"optimization.{name}", str(value)) for name, value in case.parameters.items()),
         Fact("Hardware", case.hardware),
         Fact("Workload", case.workload.label()),
         Fact("Weights", case.weights or "random, from the seed"),

@@ -84,7 +84,7 @@ class Entry:
 
 def work(case: Case) -> Work:
     weights = case.weights
-    return case.model, case.size, case.optimizations, case.hardware, case.workload.label(), weights
+    return case.model, case.size, case.stacked(), case.hardware, case.workload.label(), weights
 
 
 def entry(record: Record, run: str, phases: Sequence[PhaseComparison]) -> Entry:
