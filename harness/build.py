@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError, UnknownName
+from harness.errors import ConfigError, HarnessError, UnknownName, WeightsError
 from harness.inputs import generator
 from harness.pictures import Pictures
 from harness.spec.config import HFConfig
@@ -81,10 +81,13 @@ def candidate(
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
     """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config, headers, tokenizer
-    and image processor alone."""
+    and image processor alone, and which checkpoint the model was written for."""
     config = read_config(directory)
-    model = spec.build(config, torch.float32, torch.device("meta"))
-    check(model, directory, spec.rename, partial(spec.merge, config))
+    try:
+        model = spec.build(config, torch.float32, torch.device("meta"))
+        check(model, directory, spec.rename, partial(spec.merge, config))
+    except (ConfigError, WeightsError) as error:
+        raise type(error)(f"{error}; {spec.name} was written for {spec.checkpoint}") from None
     Text.of(directory, config)
     Pictures.of(directory, config)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from harness import compose, registry
 from harness.errors import UserError
+from harness.stack import FAMILIES, FULL, NONE
 
 if TYPE_CHECKING:
     from harness.session import World
@@ -20,6 +21,7 @@ EXAMPLES = """\
   python -m harness +model=NAME                                        the full stack against the reference
   python -m harness +model=NAME 'optimization=[rotary,attention]'      a list is a stack
   python -m harness -m +model=NAME optimization=none,rotary,full       a comma is a sweep
+  python -m harness -m +model=NAME optimization.linear.rows=8,16,32    what an optimization is made of, swept
   python -m harness -m '+model=glob(*)' +sweep=ablation plan=only      every model, a named sweep, the plan only
   python -m harness +model=NAME size=full weights=DIRECTORY            real weights
 """
@@ -72,7 +74,10 @@ def _help() -> str:
         "Is an inference optimization right, is it faster, and may it ship?\n\n"
         "python -m harness [-m] [--cfg job] [--help] KEY=VALUE ...\n\n"
         f"{EXAMPLES}\n"
-        f"models: {', '.join(registry.names())}\n\noptions of each group (conf/GROUP/OPTION.yaml):\n"
+        f"models: {', '.join(registry.names())}\n\n"
+        f"optimization: {NONE}, {FULL}, a name, a list of names; under -m also {', '.join(FAMILIES)} and glob(...).\n"
+        "  `python -m harness` lists each model's optimizations, and their parameters with default and range\n\n"
+        "options of each group (conf/GROUP/OPTION.yaml):\n"
         + "\n".join(options)
         + "\n\nother keys: weights, plan=run|only, proof=RUN, seed, deadline_s, out, reports, report=[html,markdown]\n"
         "exit code: 0 right and not slower, 1 refused, 2 a mistake in what was asked"
@@ -83,6 +88,6 @@ def _list_models(world: World, out: TextIO, err: TextIO) -> int:
     from harness import console
 
     specs = {name: world.load(name) for name in registry.names()}
-    console.print_models([(name, tuple(spec.sizes), spec.menu.names()) for name, spec in specs.items()], out)
+    console.print_models(specs, out)
     print("error: no model was named: add +model=NAME (--help shows how to ask)", file=err)
     return 2

@@ -24,6 +24,7 @@ GIB = 2**30
 class FakeModel:
     sizes: dict[str, dict[str, Any]]
     menu: Menu
+    checkpoint: str = "toys/toy@01234567"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,8 @@ def optimization(name: str, **fields: Any) -> Optimization:
 def hardware(name: str, gpu_count: int, match: str | None) -> Hardware:
     return Hardware(
         name=name,
-        vendor=None,
         gpu_count=gpu_count,
         memory_bytes=141 * GIB if gpu_count else None,
-        bandwidth_bytes_per_s=None,
-        bf16_flops_per_s=None,
         capability=None,
         match=match,
     )

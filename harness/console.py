@@ -24,6 +24,8 @@ from harness.report.formats import number_of
 if TYPE_CHECKING:
     from harness.compare.arms import PhaseComparison
     from harness.compare.estimate import Estimate
+    from harness.plan import Offer
+    from harness.spec.parameter import Parameter
 
 LISTED = 200
 """Cases that a terminal shows; of more, those that something is wrong with."""
@@ -124,10 +126,27 @@ def print_shard(shard: str, cases: Sequence[Case], costs_s: Mapping[str, float],
     _say(stream, f"shard {shard}: {len(cases)} cases, about {_duration(sum(costs_s[case.key] for case in cases))}")
 
 
-def print_models(offers: Sequence[tuple[str, Sequence[str], Sequence[str]]], stream: TextIO) -> None:
-    """Model, sizes, optimizations."""
-    rows = [(name, " ".join(sizes), " ".join(offered)) for name, sizes, offered in offers]
-    _print_table(("model", "sizes", "optimizations"), rows, stream)
+def print_models(offers: Mapping[str, Offer], stream: TextIO) -> None:
+    """What each model is, and what its optimizations can be told."""
+    rows = [(name, o.checkpoint, " ".join(o.sizes), " ".join(o.menu.names())) for name, o in offers.items()]
+    _print_table(("model", "checkpoint", "sizes", "optimizations"), rows, stream)
+    owners: dict[tuple[str, Parameter], list[str]] = {}
+    for model, offer in offers.items():
+        for item in offer.menu.items:
+            for parameter in item.parameters:
+                owners.setdefault((item.name, parameter), []).append(model)
+    told = [
+        (
+            f"optimization.{name}.{p.name}",
+            str(p.default),
+            p.span(),
+            p.help,
+            " ".join(of) if len(of) < len(offers) else "",
+        )
+        for (name, p), of in sorted(owners.items(), key=lambda held: (held[0][0], held[0][1].name))
+    ]
+    if told:
+        _print_table(("parameter", "default", "allowed", "what it is", "only of"), told, stream)
 
 
 def print_outcome(outcome: Outcome, run_file: Path, reports: Sequence[Path], stream: TextIO) -> None:

@@ -60,16 +60,15 @@ class Auto(Frozen):
 
 
 class Hardware(Frozen):
-    """A machine a case may ask for. The datasheet figures describe one GPU; only measured ceilings decide."""
+    """A machine a case may ask for."""
 
     name: str
-    vendor: str | None
     gpu_count: int = Field(ge=0)
     """0 is the CPU."""
     memory_bytes: int | None
-    bandwidth_bytes_per_s: float | None
-    bf16_flops_per_s: float | None
+    """Of one GPU; None on a CPU."""
     capability: str | None
+    """Of CUDA, as `9.0`; None on a CPU."""
     match: str | None
     """Regular expression, searched in the device's name."""
 

@@ -5,7 +5,7 @@ The modules of this package and `harness.errors` are all that code under `models
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -66,6 +66,7 @@ class ModelSpec:
     name: str
     hf_id: str
     revision: str
+    """Commit of the hub, 40 hex digits."""
     sizes: Mapping[str, HFConfig]
     """Size name -> the Hugging Face config of that variant, as `config.json` would hold it."""
     build: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
@@ -90,4 +91,8 @@ class ModelSpec:
     """None for a dense model."""
     mutants: tuple[Mutant, ...] = ()
     """Faults that a build of this model can have."""
-    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def checkpoint(self) -> str:
+        """The published checkpoint that `sizes["full"]` is of: its name on the Hugging Face hub and its commit."""
+        return f"{self.hf_id}@{self.revision[:8]}"

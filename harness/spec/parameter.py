@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from harness.errors import ConfigError, UnknownName
 
@@ -31,7 +31,7 @@ class Parameter:
     def check(self, owner: str, value: object) -> Value:
         """Return `value` where it is allowed; raise ConfigError, naming `owner.name` and the range, where it is not."""
         if type(value) is type(self.default) and value in self.allowed:
-            return cast(Value, value)
+            return value
         kind = "a whole number" if isinstance(self.default, int) else "a word"
         raise ConfigError(f"optimization.{owner}.{self.name}={value}: must be {kind}, {self.span()}")
 

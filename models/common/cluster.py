@@ -47,8 +47,8 @@ class ClusterAttention(Attention):
 def step_limits(rows: int, keys: int) -> tuple[Parameter, Parameter]:
     """Declare which decode steps are one launch."""
     return (
-        Parameter("rows", rows, range(1, 65), "Sequences up to which a decode step is one launch."),
-        Parameter("keys", keys, range(256, 262145, 256), "Tokens that the cache may hold a row for that."),
+        Parameter("rows", rows, range(1, 65), "Most sequences of a decode step that is one launch."),
+        Parameter("keys", keys, range(256, 262145, 256), "Most tokens of a row's cache that such a step reads."),
     )
 
 

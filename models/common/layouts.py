@@ -40,5 +40,5 @@ def paged(default_tokens: int) -> Optimization:
         numerics="exact",
         apply=apply,
         conflicts=("kv_cache",),
-        parameters=(Parameter("page_tokens", default_tokens, PAGE_SIZES, "Tokens in a page."),),
+        parameters=(Parameter("page_tokens", default_tokens, PAGE_SIZES, "Tokens in a page of the cache."),),
     )

@@ -48,6 +48,6 @@ def one_shot_all_reduce(default_kib: int) -> Optimization:
         conflicts=("compile",),
         needs=("cuda", "nvcc", "ranks"),
         parameters=(
-            Parameter("max_kib", default_kib, range(16, 4097), "KiB of the largest part that one launch sums."),
+            Parameter("max_kib", default_kib, range(16, 4097), "Largest part, in KiB, that is summed in one launch."),
         ),
     )

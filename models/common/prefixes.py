@@ -149,7 +149,7 @@ def prefix_caching(
                 "block_tokens",
                 default_tokens,
                 PAGE_SIZES,
-                "Tokens in a block of the pool; rows that part in it copy it.",
+                "Tokens in a block of the prefix pool.",
             ),
         ),
     )

@@ -22,7 +22,7 @@ Shapes = Callable[[int, int, int, int, bool], GemvShape]
 def max_rows(default: int) -> Parameter:
     """Declare how many activation rows the decode kernels take."""
     allowed = range(1, MAX_ROWS + 1)
-    return Parameter("rows", default, allowed, "Activation rows up to which the decode kernels are used.")
+    return Parameter("rows", default, allowed, "Most activation rows that the decode kernels take.")
 
 
 def gemv_workspace(weights: Iterable[Tensor], rows: int, shapes: Shapes = default_shape) -> Workspace:

@@ -14,8 +14,13 @@ from models.common.kernels.moe_combine import combine
 def token_limits(vector: int, tile: int) -> tuple[Parameter, Parameter]:
     """Declare which kernels serve how many tokens; beyond the tiles, tokens are sorted for torch's grouped products."""
     return (
-        Parameter("vector_max_tokens", vector, range(1, 9), "Tokens that stream their own experts' rows."),
-        Parameter("tile_max_tokens", tile, range(16, 65), "Tokens up to which an expert looks for its own."),
+        Parameter("vector_max_tokens", vector, range(1, 9), "Most tokens that stream their own experts' rows."),
+        Parameter(
+            "tile_max_tokens",
+            tile,
+            range(16, 65),
+            "Most tokens among which an expert looks for its own; more are sorted.",
+        ),
     )
 
 
