@@ -27,6 +27,9 @@ EXAMPLES = """\
 """
 
 
+MODEL = "+model="
+
+
 def main(argv: Sequence[str], world: Callable[[], World], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
     try:
         return _main(argv, world, out, err)
@@ -39,7 +42,7 @@ def _main(argv: Sequence[str], world: Callable[[], World], out: TextIO, err: Tex
     asked = _parser().parse_intermixed_args(argv)
     if asked.help:
         print(_help(), file=out)
-        return 0
+        return _describe(asked.overrides, world, out)
     if not argv:
         return _list_models(world(), out, err)
     if asked.cfg:
@@ -76,12 +79,23 @@ def _help() -> str:
         f"{EXAMPLES}\n"
         f"models: {', '.join(registry.names())}\n\n"
         f"optimization: {NONE}, {FULL}, a name, a list of names; under -m also {', '.join(FAMILIES)} and glob(...).\n"
-        "  `python -m harness` lists each model's optimizations, and their parameters with default and range\n\n"
+        "  `--help +model=NAME` lists the model's optimizations, and their parameters with default and range\n\n"
         "options of each group (conf/GROUP/OPTION.yaml):\n"
         + "\n".join(options)
         + "\n\nother keys: weights, plan=run|only, proof=RUN, seed, deadline_s, out, reports, report=[html,markdown]\n"
         "exit code: 0 right and not slower, 1 refused, 2 a mistake in what was asked"
     )
+
+
+def _describe(overrides: Sequence[str], world: Callable[[], World], out: TextIO) -> int:
+    """The menus of the models that are named; without one nothing heavy is imported."""
+    named = [word.removeprefix(MODEL) for word in overrides if word.startswith(MODEL)]
+    if named:
+        from harness import console
+
+        load = world().load
+        console.print_models({name: load(name) for name in named}, out)
+    return 0
 
 
 def _list_models(world: World, out: TextIO, err: TextIO) -> int:

@@ -16,8 +16,10 @@ from harness.place import Site
 from harness.record import Environment
 from harness.settings import Hardware
 from harness.spec.optimization import Menu, Optimization
+from harness.spec.parameter import Parameter
 
 GIB = 2**30
+PAGE_TOKENS = Parameter("page_tokens", 64, (16, 32, 64), "Tokens in a page.")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class FakeMachine:
 
 
 def optimization(name: str, **fields: Any) -> Optimization:
-    def refuse(module: Any, target: Any) -> Any:
+    def refuse(module: Any, target: Any, page_tokens: int = 64) -> Any:
         raise AssertionError("a plan applies nothing")
 
     return Optimization(name=name, summary=name, numerics="reordered", apply=refuse, **fields)
@@ -76,7 +78,7 @@ def model() -> FakeModel:
         optimization("rotary", needs=("triton",)),
         optimization("attention", needs=("triton",)),
         optimization("kv_cache", conflicts=("kv_cache_paged",)),
-        optimization("kv_cache_paged", requires=("attention",)),
+        optimization("kv_cache_paged", requires=("attention",), parameters=(PAGE_TOKENS,)),
         optimization("cuda_graph", needs=("cuda",), requires=("kv_cache",)),
     )
     sizes: dict[str, dict[str, Any]] = {"tiny": {}, "slice": {}, "full": {}}

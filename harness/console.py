@@ -136,17 +136,11 @@ def print_models(offers: Mapping[str, Offer], stream: TextIO) -> None:
             for parameter in item.parameters:
                 owners.setdefault((item.name, parameter), []).append(model)
     told = [
-        (
-            f"optimization.{name}.{p.name}",
-            str(p.default),
-            p.span(),
-            p.help,
-            " ".join(of) if len(of) < len(offers) else "",
-        )
-        for (name, p), of in sorted(owners.items(), key=lambda held: (held[0][0], held[0][1].name))
+        (f"optimization.{name}.{p.name}", str(p.default), p.span(), p.help, "" if of == [*offers] else " ".join(of))
+        for (name, p), of in owners.items()
     ]
     if told:
-        _print_table(("parameter", "default", "allowed", "what it is", "only of"), told, stream)
+        _print_table(("parameter", "default", "allowed", "what it is", "only of"), sorted(told), stream)
 
 
 def print_outcome(outcome: Outcome, run_file: Path, reports: Sequence[Path], stream: TextIO) -> None:

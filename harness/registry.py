@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import models
 from harness.errors import HarnessError, UnevenShares, UnknownName
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu, Optimization
-from harness.spec.parameter import Values
 
 if TYPE_CHECKING:
     from harness.case import DType
@@ -28,18 +26,15 @@ def names(root: Path = MODELS) -> tuple[str, ...]:
     return tuple(sorted(name for name in found if name != "common" and not name.startswith("_")))
 
 
-def load(name: str, parameters: Values | None = None) -> ModelSpec:
-    """Import `models.<name>` and check its SPEC; its optimizations are made with `parameters`, those of a case.
-
-    Raise UnknownName for no such model, HarnessError for a broken one, UserError for a parameter that it does not take.
-    """
+def load(name: str) -> ModelSpec:
+    """Import `models.<name>` and check its SPEC. UnknownName for no such model, HarnessError for a broken one."""
     if name not in names():
         raise UnknownName("model", name, names())
     spec = getattr(importlib.import_module(f"models.{name}"), "SPEC", None)
     if not isinstance(spec, ModelSpec) or spec.name != name:
         raise HarnessError(f"models/{name} must export SPEC, a ModelSpec of that name: it could not be found by it")
     check_menu(name, spec.menu)
-    return replace(spec, menu=spec.menu.made_with(parameters)) if parameters else spec
+    return spec
 
 
 def check_menu(model: str, menu: Menu) -> None:

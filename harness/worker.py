@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
-    spec = registry.load(case.model, case.parameters)
+    spec = registry.load(case.model).made_with(case.parameters)
     if options.part != "time":
         exact_convolutions()
     if options.part == "prove" and not case.on_cpu and options.rank is None:

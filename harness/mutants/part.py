@@ -47,7 +47,7 @@ class Trial:
 
     def spec(self) -> ModelSpec:
         """Load the model with its optimizations made as the case asks."""
-        return registry.load(self.model, self.parameters)
+        return registry.load(self.model).made_with(self.parameters)
 
 
 def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:

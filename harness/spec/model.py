@@ -5,7 +5,7 @@ The modules of this package and `harness.errors` are all that code under `models
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ from harness.spec.config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Menu
+from harness.spec.parameter import Values
 from harness.spec.vision import Vision
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class ModelSpec:
     """None for a dense model."""
     mutants: tuple[Mutant, ...] = ()
     """Faults that a build of this model can have."""
+
+    def made_with(self, parameters: Values) -> ModelSpec:
+        """Return the same model, its optimizations made with the parameters of a case."""
+        return replace(self, menu=self.menu.made_with(parameters)) if parameters else self
 
     @property
     def checkpoint(self) -> str:

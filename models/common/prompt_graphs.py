@@ -136,9 +136,7 @@ PROMPT_GRAPH = Optimization(
         replaying(_FirstPlaces, "prompt written where the captured one stood", "cache", "prefixes"),
     ),
     parameters=(
-        Parameter(
-            "max_tokens", MOST_TOKENS, range(64, 65537), "Most tokens of a call that is captured, all rows together."
-        ),
+        Parameter("max_tokens", MOST_TOKENS, range(64, 65537), "Most tokens of all rows of a call that is captured."),
         Parameter("kept_calls", MOST_CALLS, range(2, 65), "Most kinds of call that are remembered for one cache."),
     ),
 )

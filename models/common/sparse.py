@@ -19,7 +19,7 @@ def token_limits(vector: int, tile: int) -> tuple[Parameter, Parameter]:
             "tile_max_tokens",
             tile,
             range(16, 65),
-            "Most tokens among which an expert looks for its own; more are sorted.",
+            "Most tokens among which an expert looks for its own.",
         ),
     )
 
