@@ -31,8 +31,8 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, weights=None, **changes):
-        case, day = make_case(weights=weights), FIRST + timedelta(number)
+    def night(number, candidate_ms, weights=None, parameters=None, **changes):
+        case, day = make_case(weights=weights, parameters=parameters or {}), FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
         series = tuple(
@@ -144,6 +144,14 @@ def test_a_history_of_a_checkpoint_is_bisected_with_the_checkpoint(night, tmp_pa
         night(number, 2.0, weights="checkpoints/a")
     (series,) = nights.series(store.load(tmp_path, **nights.WHERE))
     assert "weights=checkpoints/a" in series.ask
+
+
+def test_a_history_of_a_parameter_is_bisected_with_its_value(night, tmp_path):
+    for number in range(9):
+        night(number, 2.0, parameters={"rotary.rows": 8})
+    (series,) = nights.series(store.load(tmp_path, **nights.WHERE))
+    assert series.label == "toy/tiny rotary(rows=8) cpu smoke"
+    assert series.ask[2:4] == ("optimization=[rotary]", "optimization.rotary.rows=8")
 
 
 def test_a_steady_history_exits_zero(night, run):
