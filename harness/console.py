@@ -128,19 +128,19 @@ def print_shard(shard: str, cases: Sequence[Case], costs_s: Mapping[str, float],
 
 def print_models(offers: Mapping[str, Offer], stream: TextIO) -> None:
     """What each model is, and what its optimizations can be told."""
-    rows = [(name, o.checkpoint, " ".join(o.sizes), " ".join(o.menu.names())) for name, o in offers.items()]
-    _print_table(("model", "checkpoint", "sizes", "optimizations"), rows, stream)
+    rows = [(name, " ".join(offer.sizes), " ".join(offer.menu.names())) for name, offer in offers.items()]
+    _print_table(("model", "sizes", "optimizations"), rows, stream)
+    for name, offer in offers.items():
+        _say(stream, f"{name} was written for {offer.checkpoint}")
     owners: dict[tuple[str, Parameter], list[str]] = {}
-    for model, offer in offers.items():
+    for name, offer in offers.items():
         for item in offer.menu.items:
             for parameter in item.parameters:
-                owners.setdefault((item.name, parameter), []).append(model)
-    told = [
-        (f"optimization.{name}.{p.name}", str(p.default), p.span(), p.help, "" if of == [*offers] else " ".join(of))
-        for (name, p), of in owners.items()
-    ]
-    if told:
-        _print_table(("parameter", "default", "allowed", "what it is", "only of"), sorted(told), stream)
+                owners.setdefault((item.name, parameter), []).append(name)
+    for (item_name, parameter), models in owners.items():
+        only = "" if models == [*offers] else f" Only of {', '.join(models)}."
+        asked = f"optimization.{item_name}.{parameter.name}={parameter.default}"
+        _say(stream, f"{asked} ({parameter.span()}): {parameter.help}{only}")
 
 
 def print_outcome(outcome: Outcome, run_file: Path, reports: Sequence[Path], stream: TextIO) -> None:

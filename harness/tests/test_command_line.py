@@ -306,14 +306,8 @@ def test_a_glob_is_every_optimization_of_the_menu_that_it_matches(ask):
 
 def test_help_of_a_model_lists_what_its_optimizations_can_be_told(ask):
     code, out, _ = ask("--help", "+model=glm_4_7")
-    (line,) = (line for line in out.splitlines() if "kv_cache_paged.page_tokens" in line)
     assert code == 0
-    assert [cell.strip() for cell in line.split("|")[1:5]] == [
-        "optimization.kv_cache_paged.page_tokens",
-        "64",
-        "16, 32 or 64",
-        "Tokens in a page.",
-    ]
+    assert "optimization.kv_cache_paged.page_tokens=64 (16, 32 or 64): Tokens in a page.\n" in out
 
 
 def test_a_crossed_sweep_gives_what_composing_every_job_gives():
