@@ -1,7 +1,7 @@
 """Estimate how long a case will take, alike on every machine: by committed durations, else by its size and stack.
 
 What one machine has learned from its own runs is in `harness.planning.machine_times`; a plan is cut into shards by this
-alone, because every shard must cut it alike. """
+alone, because every shard must cut it alike."""
 
 from __future__ import annotations
 

@@ -62,9 +62,7 @@ def _row(one: Contribution, case: Case, names: StackNames) -> tuple[Cell, ...]:
         formats.NONE if step is None else formats.interval(step.estimate.low, step.estimate.high),
         UNTIMED if step is None else _verdict(step),
         UNTIMED if alone is None else _gain(alone, below),
-        UNTIMED
-        if one.less_one is None
-        else _gain(one.less_one, _lost(one.less_one, one.optimization, case.optimizations)),
+        UNTIMED if one.less_one is None else _gain(one.less_one, _lost(one.less_one, one.optimization, case.stacked())),
     )
 
 

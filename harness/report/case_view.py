@@ -112,7 +112,7 @@ def name(case: Case) -> str:
 
 
 def detail(case: Case, names: StackNames) -> str:
-    return f"{names.of(case.model, case.optimizations)} on {case.hardware}, {case.workload.name}"
+    return f"{names.of(case.model, case.stacked())} on {case.hardware}, {case.workload.name}"
 
 
 def machine_view(title: str, environment: Environment) -> MachineView:
@@ -133,6 +133,7 @@ def _facts(record: Record) -> tuple[Fact, ...]:
         Fact("Status", record.status.replace("_", " ")),
         Fact("Model", name(case)),
         Fact("Optimizations", case.stack()),
+        *(Fact(f"optimization.{name}", str(value)) for name, value in case.parameters.items()),
         Fact("Hardware", case.hardware),
         Fact("Workload", case.workload.label()),
         Fact("Weights", case.weights or "random, from the seed"),

@@ -25,6 +25,8 @@ from harness.report.formats import number_of
 if TYPE_CHECKING:
     from harness.analysis.compare.arms import PhaseComparison
     from harness.analysis.compare.estimate import Estimate
+    from harness.planning.plan import Offer
+    from harness.spec.parameter import Parameter
 
 LISTED = 200
 """Cases that a terminal shows; of more, those that something is wrong with."""
@@ -132,10 +134,21 @@ def print_shard(
     _say(stream, f"shard {shard}: {len(cases)} cases, about {_duration(sum(costs_s[case.key] for case in cases))}")
 
 
-def print_models(offers: Sequence[tuple[str, Sequence[str], Sequence[str]]], stream: TextIO) -> None:
-    """Model, sizes, optimizations."""
-    rows = [(name, " ".join(sizes), " ".join(offered)) for name, sizes, offered in offers]
-    _print_table(("model", "sizes", "optimizations"), rows, stream)
+def print_models(offers: Mapping[str, Offer], stream: TextIO) -> None:
+    """What each model is, and what its optimizations can be told."""
+    rows = [(name, o.checkpoint, " ".join(o.sizes), " ".join(o.menu.names())) for name, o in offers.items()]
+    _print_table(("model", "checkpoint", "sizes", "optimizations"), rows, stream)
+    owners: dict[tuple[str, Parameter], list[str]] = {}
+    for model, offer in offers.items():
+        for item in offer.menu.items:
+            for parameter in item.parameters:
+                owners.setdefault((item.name, parameter), []).append(model)
+    told = [
+        (f"optimization.{name}.{p.name}", str(p.default), p.span(), p.help, "" if of == [*offers] else " ".join(of))
+        for (name, p), of in owners.items()
+    ]
+    if told:
+        _print_table(("parameter", "default", "allowed", "what it is", "only of"), sorted(told), stream)
 
 
 def print_outcome(

@@ -74,7 +74,7 @@ class PhaseView:
 
 def phase_view(record: Record, found: PhaseComparison, names: StackNames = BY_MEMBERS) -> PhaseView:
     case = record.case
-    stack = names.of(case.model, case.optimizations)
+    stack = names.of(case.model, case.stacked())
     judged = [arm for arm in found.against if math.isfinite(arm.estimate.speedup)]
     best = next((arm for arm in judged if arm.arm == found.strongest), None)
     return PhaseView(

@@ -214,7 +214,7 @@ def _skips_table(skips: Sequence[tuple[Case, str]], names: StackNames) -> Table:
 
 
 def _head(case: Case, page: str | None, names: StackNames) -> Cell:
-    short = names.of(case.model, case.optimizations) != case.stack()
+    short = names.of(case.model, case.stacked()) != case.stack()
     return Cell(case_view.name(case), case_view.detail(case, names), case=page, title=case.stack() if short else "")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from harness.analysis.compare.arms import log_ratios_by_process
 from harness.analysis.history.rules import Point, Series
-from harness.records.case import gpus_first
+from harness.records.case import gpus_first, stack_words
 from harness.records.record import REFERENCE, Phase, Record
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def _points(records: Sequence[Record], phase: Phase) -> tuple[Point, ...]:
 
 def _one(rows: pd.DataFrame) -> Series:
     last = rows.iloc[-1]
-    stack = last["stack"].replace("+", ",")
     return Series(
         key=last["key"],
         label=f"{last['model']}/{last['size']} {last['stack']} {last['hardware']} {last['workload']}",
@@ -74,7 +73,7 @@ def _one(rows: pd.DataFrame) -> Series:
         ask=(
             f"+model={last['model']}",
             f"size={last['size']}",
-            f"optimization=[{stack}]",
+            *stack_words(last["stack"]),
             f"workload={last['workload']}",
             f"hardware={last['hardware']}",
             *((f"weights={last['weights']}",) if isinstance(last["weights"], str) else ()),

@@ -17,11 +17,13 @@ from harness.analysis.compare.estimate import Estimate
 from harness.build.checkpoint import read_config
 from harness.commands import run as command
 from harness.commands.answers import answered
+from harness.commands.main import main
 from harness.execution.session import World
 from harness.planning import compose
 from harness.records.run_file import read_run
 
 STAND_INS = Path(__file__).parents[2] / "execution" / "tests"
+PAGED = ("+model=glm_4_7", "optimization=[attention,kv_cache_paged]")
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def with_judge(world, verdict):
         (["+model=glm_4_8"], "unknown model 'glm_4_8': did you mean 'glm_4_7'?"),
         (["+modell=glm_4_7"], "unknown setting 'modell': did you mean 'model'?"),
         (["+model=glm_4_7", "size=fulll"], "unknown size 'fulll': did you mean 'full'?"),
-        (["+model=glm_4_7", "optimization=rotery"], "unknown optimization 'rotery': did you mean 'rotary'?"),
+        (["+model=glm_4_7", "optimization=rotery"], "unknown optimization of glm_4_7 'rotery': did you mean 'rotary'?"),
         (["+model=glm_4_7", "sead=3"], "unknown setting 'sead': did you mean 'seed'?"),
         (
             ["+model=glm_4_7", "workload=smoke", "+workload.batchh=3"],
@@ -132,6 +134,37 @@ def with_judge(world, verdict):
         (["+model=glm_4_7", "out=${oc.env:HOME}"], "'out' holds a resolver"),
         (["+model=glm_4_7", "out=${nope}"], "Interpolation key 'nope' not found"),
         (["+model=glm_4_7", "hydra.run.dir=x"], "Hydra's own settings have no effect here"),
+        (
+            [*PAGED, "optimization.kv_cache_paged.page_tokens=24"],
+            "page_tokens=24: must be a whole number, 16, 32 or 64",
+        ),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=16.0"], "page_tokens=16.0: must be a whole number"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=true"], "page_tokens=True: must be a whole number"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=null"], "page_tokens=None: must be a whole number"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=[16]"], "one value per case; a comma under -m is a sweep"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=16,32"], "is a sweep: add -m"),
+        (
+            [*PAGED, "optimization.kv_cache_paged.page_token=16"],
+            "unknown parameter of 'kv_cache_paged' 'page_token': did you mean 'page_tokens'?",
+        ),
+        ([*PAGED, "optimization.attention.page_tokens=16"], "'attention' has no parameters"),
+        ([*PAGED, "optimization.kv_cach.page_tokens=16"], "unknown optimization of glm_4_7 'kv_cach': did you mean"),
+        ([*PAGED, "optimization.kv_cache_paged=16"], "told is optimization.NAME.PARAMETER=VALUE"),
+        ([*PAGED, "optimization.kv_cache_paged._target_=os.system"], "_paged._target_' would have code named by"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=${oc.env:HOME}"], "page_tokens' holds a resolver"),
+        (
+            ["+model=glm_4_7", "optimization=rotary", "optimization.kv_cache_paged.page_tokens=16"],
+            "optimization.kv_cache_paged.page_tokens: 'kv_cache_paged' is not in the stack rotary",
+        ),
+        (
+            ["-m", "+model=glm_4_7", "optimization=none,rotary", "optimization.kv_cache_paged.page_tokens=16,32"],
+            "optimization.kv_cache_paged.page_tokens: 'kv_cache_paged' is not in the stack none",
+        ),
+        (["+model=glm_4_7", "optimization=[none,rotary]"], "'none' is the empty stack and cannot be a part of another"),
+        (["+model=glm_4_7", "+optimization=rotary"], "'optimization' is there already, without a plus"),
+        (["+model=glm_4_7", "~optimization"], "an empty stack is optimization=none"),
+        (["+model=glm_4_7", "optimization/rotary=x"], "unknown setting 'optimization/rotary'"),
+        (["-m", "+model=glm_4_7", "optimization=glob(linear*)"], "unknown optimization 'linear*'"),
         (["+model=glm_4_7", "weights=nowhere"], "'nowhere' holds no config.json"),
         (["+model=glm_4_7", "optimization=[rotary"], "no viable alternative"),
         (["model=glm_4_7"], "'model' is added with a plus: +model=..."),
@@ -241,20 +274,63 @@ def test_the_ablation_is_computed_for_each_model_and_states_what_it_skips(ask):
     assert "skipped: glm_4_7/tiny kv_cache+cuda_graph cpu smoke: optimization 'cuda_graph' needs cuda" in out
 
 
-def test_a_crossed_sweep_gives_what_composing_every_job_gives():
-    from hydra import compose as hydra_compose
+def test_a_parameter_is_swept_and_stacks_without_its_optimization_stay_as_they_are(ask):
+    sweep = ("optimization=[attention,kv_cache_paged],rotary", "optimization.kv_cache_paged.page_tokens=16,64")
+    code, out, err = ask("-m", "+model=glm_4_7", *sweep, "plan=only")
+    assert (code, err) == (0, "")
+    assert "3 cases, 0 skipped" in out
+    assert "attention+kv_cache_paged(page_tokens=16) cpu" in out
+    assert "attention+kv_cache_paged cpu" in out
+    assert "note: optimization.kv_cache_paged.page_tokens has no part in 1 of 2 stacks" in out
 
+
+def test_a_parameter_is_printed_beside_the_stack(ask):
+    _, out, _ = ask("--cfg", "job", "+model=glm_4_7", "optimization.kv_cache_paged.page_tokens=16")
+    assert out.startswith("optimization:\n  full: {}\n  kv_cache_paged.page_tokens: 16\n")
+
+
+def test_a_parameter_is_recorded(ask, tmp_path):
+    told = "optimization.kv_cache_paged.page_tokens=16"
+    code, out, _ = ask(*PAGED, told, "timing=quick")
+    (path,) = tmp_path.rglob("*.jsonl")
+    _, (record,) = read_run(path)
+    assert code == 0
+    assert record.case.parameters == {"kv_cache_paged.page_tokens": 16}
+    assert record.case.asked() == (PAGED[1], told)
+    assert record.case.label() in out
+
+
+def test_a_glob_is_every_optimization_of_the_menu_that_it_matches(ask):
+    code, out, _ = ask("-m", "+model=glm_4_7", "optimization=glob([kv_*,rot*],exclude=*_paged)", "plan=only")
+    assert (code, "2 cases, 0 skipped" in out) == (0, True)
+    assert "kv_cache cpu" in out
+    assert "rotary cpu" in out
+
+
+def test_help_of_a_model_lists_what_its_optimizations_can_be_told():
+    out = io.StringIO()
+    assert main(["--help", "+model=glm_4_7"], out) == 0
+    (line,) = (line for line in out.getvalue().splitlines() if "kv_cache_paged.page_tokens" in line)
+    assert [cell.strip() for cell in line.split("|")[1:5]] == [
+        "optimization.kv_cache_paged.page_tokens",
+        "64",
+        "16, 32 or 64",
+        "Tokens in a page.",
+    ]
+
+
+def test_a_crossed_sweep_gives_what_composing_every_job_gives():
     sweep = ["+model=qwen3_coder_30b", "workload=smoke,standard", "workload.batch=1,3", "seed=1,2", "size=tiny"]
     crossed = compose.texts(sweep, multirun=True)
-    with compose._hydra():
-        each = [
-            OmegaConf.to_yaml(
-                hydra_compose("config", [sweep[0], f"workload={w}", f"workload.batch={b}", f"seed={s}", "size=tiny"])
-            )
-            for w in ("smoke", "standard")
-            for b in (1, 3)
-            for s in (1, 2)
-        ]
+    each = [
+        text
+        for w in ("smoke", "standard")
+        for b in (1, 3)
+        for s in (1, 2)
+        for text in compose.texts(
+            [sweep[0], f"workload={w}", f"workload.batch={b}", f"seed={s}", "size=tiny"], multirun=False
+        )
+    ]
     assert crossed == each
 
 

@@ -33,8 +33,9 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, weights=None, hardware="cpu", **changes):
-        case, day = make_case(weights=weights, hardware=hardware), FIRST + timedelta(number)
+    def night(number, candidate_ms, weights=None, hardware="cpu", parameters=None, **changes):
+        case = make_case(weights=weights, hardware=hardware, parameters=parameters or {})
+        day = FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
         series = tuple(
@@ -161,6 +162,14 @@ def test_a_history_of_a_checkpoint_is_bisected_with_the_checkpoint(night, tmp_pa
         night(number, 2.0, weights="checkpoints/a")
     (series,) = nightly_series.series(store.load(tmp_path, **nightly_series.WHERE))
     assert "weights=checkpoints/a" in series.ask
+
+
+def test_a_history_of_a_parameter_is_bisected_with_its_value(night, tmp_path):
+    for number in range(9):
+        night(number, 2.0, parameters={"rotary.rows": 8})
+    (series,) = nightly_series.series(store.load(tmp_path, **nightly_series.WHERE))
+    assert series.label == "toy/tiny rotary(rows=8) cpu smoke"
+    assert series.ask[2:4] == ("optimization=[rotary]", "optimization.rotary.rows=8")
 
 
 def test_a_steady_history_exits_zero(night, run):

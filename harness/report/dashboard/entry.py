@@ -90,13 +90,13 @@ class Entry:
 
 def work(case: Case) -> Work:
     weights = case.weights
-    return case.model, case.size, case.optimizations, case.hardware, case.workload.label(), weights
+    return case.model, case.size, case.stacked(), case.hardware, case.workload.label(), weights
 
 
 def entry(record: Record, run: str, phases: Sequence[PhaseComparison], names: StackNames = BY_MEMBERS) -> Entry:
     """`run` is that of its file, `phases` the judged speed of the record."""
     banner, environment = verdicts.of_case(record, phases), record.environment
-    stack, members = names.of(record.case.model, record.case.optimizations), record.case.stack()
+    stack, members = names.of(record.case.model, record.case.stacked()), record.case.stack()
     return Entry(
         run=run,
         key=record.key,
