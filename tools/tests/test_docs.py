@@ -12,9 +12,22 @@ from tools import docs
 from tools.repository import ROOT, Repository, markdown_table
 
 REPOSITORY = Repository()
-PAGES = tuple(path for pattern in ("*.md", "docs/*.md", "benchmark_results/*.md", "test_shards/*.md")
-              for path in REPOSITORY.files(f":(glob){pattern}"))  # fmt: skip
-LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+PAGES = tuple(path for path in REPOSITORY.files("*.md") if not path.startswith("reports/"))
+LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+
+
+def links(page: str) -> list[tuple[Path, str]]:
+    """The files that the local links of a page lead to, and the heading there, if any."""
+    found = LINK.findall(CODE.sub("", REPOSITORY.text(page)))
+    here = ROOT / page
+    return [(here.parent / target if target else here, heading) for target, heading in found if "://" not in target]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def test_every_table_is_the_one_that_the_records_make() -> None:
@@ -27,6 +40,16 @@ def test_an_edited_figure_is_out_of_date() -> None:
     assert figure
     edited = page.replace(figure[0], "| 0.01 ms |", 1)
     assert docs.written("docs/results.md", edited, REPOSITORY) == page
+
+
+def test_the_check_fails_on_a_page_that_is_out_of_date_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = REPOSITORY.text("README.md")
+    monkeypatch.setattr(docs, "stale", lambda _: {"README.md": "another"})
+    assert docs.main(["--check"]) == 1
+    assert capsys.readouterr().out == "README.md is out of date: python -m tools.docs\n"
+    assert REPOSITORY.text("README.md") == before
 
 
 def test_a_mark_of_no_table_is_refused() -> None:
@@ -47,9 +70,8 @@ def test_a_row_of_another_width_is_refused() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_local_link_leads_to_what_is_there(page: str) -> None:
-    folder = (ROOT / page).parent
-    targets = [target for target in LINK.findall(REPOSITORY.text(page)) if "://" not in target]
-    assert [target for target in targets if not (folder / target).exists()] == []
+    assert [str(path) for path, _ in links(page) if not path.exists()] == []
+    assert [heading for path, heading in links(page) if heading and heading not in anchors(path)] == []
 
 
 def test_the_front_page_is_short() -> None:

@@ -29,6 +29,12 @@ def test_the_example_is_right() -> None:
     assert found["broken"] == []
 
 
+def test_the_page_shows_the_code_of_the_example() -> None:
+    page = (ROOT / "docs" / "your-own-kernel.md").read_text()
+    shown = page.split("```python\n")[1].split("```")[0]
+    assert EXAMPLE.read_text().endswith(shown)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "rule"),
     [
