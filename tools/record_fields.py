@@ -42,7 +42,8 @@ def tables(_: Repository) -> str:
 def _section(noun: type[Frozen]) -> str:
     rows = [[f"`{name}`", f"`{kind}`", meaning] for name, kind, meaning in fields(noun)]
     about = inspect.cleandoc(noun.__doc__ or "").replace("\n", " ")
-    return f"### {noun.__name__}\n\n{about}\n\n{markdown_table(('field', 'type', 'meaning'), rows)}"
+    paragraphs = [f"### {noun.__name__}", about, markdown_table(("field", "type", "meaning"), rows)]
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def fields(noun: type[Frozen]) -> list[tuple[str, str, str]]:

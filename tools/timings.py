@@ -48,10 +48,12 @@ def model(case: Case) -> str:
 
 
 def stack(case: Case) -> str:
-    """Return a stack as its difference from today's `full`, or its members where little of that is left."""
-    full, has = registry.load(case.model).menu.full, case.optimizations
+    """Return a stack as its difference from today's `full`, or its members where little of that is left or the model
+    is gone."""
+    has = case.optimizations
+    full = registry.load(case.model).menu.full if case.model in registry.names() else ()
     lacking, added = [name for name in full if name not in has], [name for name in has if name not in full]
-    if 2 * len(lacking) > len(full):
+    if 2 * len(lacking) >= len(full):
         return f"`{' + '.join(has) or 'none'}`"
     return f"`full{''.join(f' - {name}' for name in lacking)}{''.join(f' + {name}' for name in added)}`"
 
