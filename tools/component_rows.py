@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.record import Record
+from harness.records.record import Record
 from harness.spec.kernel import Kernel
 
-KERNELS = "models/common/kernels"
-SHARED = "models/common/tests"
+SHARED = "models/common/**/tests"
 
 
 @dataclass(frozen=True)
 class Component:
-    """A row. Paths start at the root, `{model}` stands for a model's directory and `*` for anything."""
+    """A row. Paths start at the root; `{model}` stands for a model's directory, `*` for a name, `**` for any folders."""
 
     name: str
     code: tuple[str, ...]
@@ -33,18 +32,18 @@ class Component:
 
 
 KERNEL_TESTS = {
-    "test_layer_kernels.py": (
+    f"{SHARED}/test_layer_kernels.py": (
         "rms_norm", "add_rms_norm", "swiglu", "norm_rotate_write", "rotate_write", "prefill_attention",
     ),
-    "test_decode_kernels.py": ("gemv", "gemv_swiglu", "decode_attention"),
-    "test_quantized_kernels.py": ("gemv_int8", "gemv_fp8", "gemv_int4"),
-    "test_router_kernels.py": ("sigmoid_router", "softmax_router"),
-    "test_moe_kernels.py": ("moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine"),
-    "test_tower_kernels.py": ("layer_norm", "add_layer_norm", "rotate_pair", "segment_attention"),
-    "test_cluster_attention.py": ("cluster_attention",),
-    "test_one_shot_all_reduce.py": ("one_shot_all_reduce",),
+    f"{SHARED}/test_decode_kernels.py": ("gemv", "gemv_swiglu", "decode_attention"),
+    f"{SHARED}/test_quantized_kernels.py": ("gemv_int8", "gemv_fp8", "gemv_int4"),
+    "{model}/tests/test_*_router.py": ("sigmoid_router", "softmax_router"),
+    f"{SHARED}/test_moe_kernels.py": ("moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine"),
+    "{model}/tests/test_tower_kernels.py": ("layer_norm", "add_layer_norm", "rotate_pair", "segment_attention"),
+    f"{SHARED}/test_cluster_attention.py": ("cluster_attention",),
+    f"{SHARED}/test_one_shot_all_reduce.py": ("one_shot_all_reduce",),
 }  # fmt: skip
-"""A test file of the kernels -> those that it judges."""
+"""The test file of kernels, a path as those of a row -> those that it judges."""
 
 
 def is_cuda(kernel: Kernel) -> bool:
@@ -55,7 +54,7 @@ def is_cuda(kernel: Kernel) -> bool:
 PARITY = "{model}/tests/test_*_parity.py"
 COMPONENTS = (
     Component("core model", ("{model}/model.py",), (PARITY, "{model}/tests/test_*_weights.py")),
-    Component("plugin interface", ("{model}/plugin.py",), ("harness/tests/test_model_registry.py",)),
+    Component("plugin interface", ("{model}/plugin.py",), ("harness/build/tests/test_model_registry.py",)),
     Component(
         "attention",
         ("{model}/attention.py",),
@@ -64,7 +63,7 @@ COMPONENTS = (
     ),
     Component(
         "kernels, Triton",
-        (KERNELS,),
+        ("models/common", "{model}/kernels"),
         shows=lambda record: record.parity and "op" in record.parity.levels(),
         counts=lambda kernel: not is_cuda(kernel),
     ),
@@ -111,7 +110,7 @@ COMPONENTS = (
         (
             "{model}/tests/test_*_tower.py",
             "{model}/tests/test_*_positions.py",
-            f"{KERNELS}/tests/test_tower_kernels.py",
+            "{model}/tests/test_tower_kernels.py",
         ),
         part="vision",
     ),

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from harness import registry
+from harness.build import registry
 from harness.errors import HarnessError
 from harness.spec.model import ModelSpec
-from tools.component_rows import COMPONENTS, KERNEL_TESTS, KERNELS, Component
+from tools.component_rows import COMPONENTS, KERNEL_TESTS, Component
 from tools.repository import ROOT, Evidence, Repository, markdown_table
 
 
@@ -72,11 +72,11 @@ def _kernels(component: Component, spec: ModelSpec) -> list[str]:
 
 
 def _judges(kernels: Sequence[str], spec: ModelSpec) -> list[str]:
-    """The test files of the kernels. HarnessError for a kernel that none of them judges."""
+    """The patterns of the test files of the kernels. HarnessError for a kernel that none of them judges."""
     unknown = set(kernels) - {name for names in KERNEL_TESTS.values() for name in names}
     if unknown:
         raise HarnessError(f"{spec.name}: no file in KERNEL_TESTS judges {min(unknown)}, and the table would lie")
-    return [f"{KERNELS}/tests/{file}" for file, names in KERNEL_TESTS.items() if set(names) & set(kernels)]
+    return [pattern for pattern, names in KERNEL_TESTS.items() if set(names) & set(kernels)]
 
 
 def _records(component: Component, spec: ModelSpec, evidence: Sequence[Evidence]) -> str:

@@ -6,10 +6,10 @@ import ast
 import inspect
 from textwrap import dedent
 
-from harness.case import Case, Frozen, Plan, Skip, TimingSettings, WorkloadShape
-from harness.checks import Check, Divergence, Drift, NotJudged, Parity
-from harness.kill_matrix import KillMatrix, MutantOutcome
-from harness.record import (
+from harness.records.case import Case, Frozen, Plan, Skip, TimingSettings, WorkloadShape
+from harness.records.checks import Check, Divergence, Drift, NotJudged, Parity
+from harness.records.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.record import (
     ArmReport,
     Block,
     Ceilings,

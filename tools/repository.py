@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.record import Record
-from harness.run_file import read_file
+from harness.records.record import Record
+from harness.records.run_file import read_file
 
 ROOT = Path(__file__).resolve().parent.parent
 

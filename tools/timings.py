@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness import registry
-from harness.case import Case
-from harness.compare.arms import ArmComparison, PhaseComparison, arms
-from harness.compare.estimate import Estimate
+from harness.analysis.compare.arms import ArmComparison, PhaseComparison, arms
+from harness.analysis.compare.estimate import Estimate
+from harness.build import registry
+from harness.records.case import Case
 from harness.report.formats import milliseconds, percent
 from tools.repository import Evidence
 

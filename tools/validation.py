@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from harness.calibration import Calibration
+from harness.records.calibration import Calibration
 from harness.report.formats import significant
 from tools.repository import Evidence, Repository, markdown_table
 from tools.timings import stack

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.case import Case
-from harness.checks import Parity
+from harness.records.case import Case
+from harness.records.checks import Parity
 
 ALWAYS = ("chunked prefill", "left-padded batch", "one row alone", "one row decoded", "layout")
 EAGER = ("decode without graph or compiler",)

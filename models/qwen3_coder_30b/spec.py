@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Routing, Stage
-from models.common.mutants.decoder import SPARSE_MUTANTS
+from models.common.decoder.mutations import SPARSE_MUTANTS
 from models.qwen3_coder_30b.config import SIZES
 from models.qwen3_coder_30b.model import build
 from models.qwen3_coder_30b.plugin import MENU

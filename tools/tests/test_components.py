@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import registry
+from harness.build import registry
 from harness.errors import HarnessError
+from harness.spec.kernel import Kernel
 from harness.spec.optimization import Menu
 from tools.component_rows import COMPONENTS, KERNEL_TESTS
 from tools.components import table, tables
@@ -45,11 +47,26 @@ def test_every_model_has_every_component(evidence: tuple[Evidence, ...]) -> None
         assert {name for name, cells in made.items() if "none" in cells} == {name for name in lacking if lacking[name]}
 
 
-@pytest.mark.parametrize("file", [file for file in KERNEL_TESTS if file.endswith("_kernels.py")])
-def test_a_test_of_kernels_judges_those_that_the_table_says(file: str) -> None:
-    subject = file.removeprefix("test_").removesuffix("_kernels.py")
-    judge = importlib.import_module(f"models.common.kernels.tests.{subject}_judge")
-    assert {kernel.name for kernel in judge.KERNELS} == set(KERNEL_TESTS[file])
+def judged(test: Path) -> set[str]:
+    """The kernels that the judge of a test says it judges: a script beside the test, or a name in the test itself."""
+    subject = test.stem.removeprefix("test_")
+    scripts = [test.with_name(f"{subject.removesuffix(end)}_judge.py") for end in ("", "_kernels")]
+    source = next((script for script in scripts if script.exists()), test)
+    module = importlib.import_module(".".join(source.relative_to(ROOT).with_suffix("").parts))
+    value = getattr(module, "KERNELS", None) or module.KERNEL
+    if isinstance(value, str):
+        place, _, name = value.partition(":")
+        value = getattr(importlib.import_module(place), name)
+    return {value.name} if isinstance(value, Kernel) else {kernel.name for kernel in value}
+
+
+@pytest.mark.parametrize(
+    "pattern", [pattern for pattern in KERNEL_TESTS if re.search(r"_(kernels|router)\.py$", pattern)]
+)
+def test_a_test_of_kernels_judges_those_that_the_table_says(pattern: str) -> None:
+    tests = list(ROOT.glob(pattern.format(model="models/*")))
+    assert tests
+    assert set().union(*map(judged, tests)) == set(KERNEL_TESTS[pattern])
 
 
 def test_a_row_cites_what_this_model_does_otherwise_and_the_tests_of_its_own_kernels() -> None:
@@ -84,7 +101,7 @@ def test_a_row_of_several_optimizations_names_those_without_a_record(evidence: t
 
 
 def project(root: Path) -> Path:
-    for folder in ("harness/tests", "models"):
+    for folder in ("harness", "models"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
@@ -94,8 +111,8 @@ def project(root: Path) -> Path:
     [
         ("models/qwen3_coder_30b/rotary.py", "qwen3_coder_30b has no code of rotary: models/qwen3_coder_30b/rotary.py"),
         ("models/qwen3_coder_30b/tests/test_qwen3_coder_quantized.py", "no test of linear, fewer bits"),
-        ("models/common/tests/test_kv_cache.py", "no test of KV cache"),
-        ("models/common/kernels/tests/test_moe_kernels.py", "no test of kernels, Triton"),
+        ("models/common/cache/tests/test_kv_cache.py", "no test of KV cache"),
+        ("models/common/moe/tests/test_moe_kernels.py", "no test of kernels, Triton"),
     ],
 )
 def test_a_cell_without_its_file_or_test_is_refused(tmp_path: Path, path: str, words: str) -> None:

@@ -14,6 +14,7 @@ from tools.repository import ROOT, Repository, markdown_table
 REPOSITORY = Repository()
 PAGES = tuple(path for path in REPOSITORY.files("*.md") if not path.startswith("reports/"))
 LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
+NAMED = re.compile(r"`((?:harness|models|conf|tools|examples|docs|test_shards)/[\w./]+)`")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
 
@@ -72,6 +73,12 @@ def test_a_row_of_another_width_is_refused() -> None:
 def test_every_local_link_leads_to_what_is_there(page: str) -> None:
     assert [str(path) for path, _ in links(page) if not path.exists()] == []
     assert [heading for path, heading in links(page) if heading and heading not in anchors(path)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_is_there(page: str) -> None:
+    named = NAMED.findall(REPOSITORY.text(page))
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_the_front_page_is_short() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from harness.parity.op import check_kernel
+from harness.parity.kernels.check_kernel import check_kernel
 
 spec = importlib.util.spec_from_file_location("judged", sys.argv[1])
 module = importlib.util.module_from_spec(spec)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.checks import Check
-from harness.parity.loss import judge_loss, unjudged_loss
+from harness.parity.levels.quantization_loss import judge_loss, unjudged_loss
+from harness.records.checks import Check
 
 
 def spec(numerics: str) -> Any:

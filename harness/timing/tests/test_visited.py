@@ -5,24 +5,24 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from harness import build, registry
-from harness.case import Case
-from harness.measure import time_case
-from harness.parity.plain import Plain
+from harness.build import builder, registry
+from harness.parity.reference.reference_model import Plain
+from harness.records.case import Case
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
 from harness.spec.optimization import Target
+from harness.timing.case_timing import time_case
 from harness.timing.visited import experts_visited
 
 CPU = torch.device("cpu")
 SPEC = registry.load("qwen3_coder_30b")
-SOURCE = build.Source.of(SPEC, "tiny", 0, None)
+SOURCE = builder.Source.of(SPEC, "tiny", 0, None)
 CHOSEN, EXPERTS = (SOURCE.config[name] for name in ("num_experts_per_tok", "num_experts"))
 
 
 @pytest.fixture(scope="module")
 def plain() -> Plain:
-    return Plain(build.reference(SPEC, SOURCE, torch.float32, CPU))
+    return Plain(builder.reference(SPEC, SOURCE, torch.float32, CPU))
 
 
 def visited(plain: Plain, tokens: torch.Tensor, last: int) -> float:

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import build
-from harness.checks import Divergence
-from harness.extent import Extent
+from harness.build import builder
 from harness.parity.gate import prove
+from harness.records.checks import Divergence
+from harness.records.proof_size import Extent
 from harness.spec.config import HFConfig
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 def next_best(layer: Any) -> None:

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build, inputs
-from harness.arms.arm import Shape, last_tokens
-from harness.arms.candidate import Candidate
-from harness.arms.menu import PEERS
-from harness.extent import Extent
+from harness.build import builder, inputs
 from harness.parity.gate import prove
-from harness.parity.rules import relative_frobenius
+from harness.parity.tolerance.rules import relative_frobenius
+from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
-from models.common.kv_cache import KVCache
+from harness.timing.arms.arm import Shape, last_tokens
+from harness.timing.arms.candidate import Candidate
+from harness.timing.arms.menu import PEERS
+from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.fusion import Glimpse
 from models.qwen3_vl_2b.merger import Merger
@@ -25,7 +25,7 @@ from models.qwen3_vl_2b.rotary import AxisRotary
 from models.qwen3_vl_2b.vision import AxialRotary
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 def target(dtype: torch.dtype) -> Target:
@@ -33,8 +33,8 @@ def target(dtype: torch.dtype) -> Target:
 
 
 def pair(dtype: torch.dtype, stack: tuple[str, ...] = ()) -> tuple[Any, Any]:
-    hf = build.reference(SPEC, SOURCE, dtype, CPU)
-    return hf, build.candidate(SPEC, SOURCE, hf, stack, target(dtype))[0]
+    hf = builder.reference(SPEC, SOURCE, dtype, CPU)
+    return hf, builder.candidate(SPEC, SOURCE, hf, stack, target(dtype))[0]
 
 
 def prompt(tokens: int, images: list[int], dtype: torch.dtype = torch.float32) -> ModelInputs:

@@ -1,0 +1,31 @@
+"""The decode step through torch.compile."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.cache.kv_cache import KVCache
+
+
+def compile_decode(model: nn.Module, target: Target) -> Receipt:
+    """The decode step's tensor part, shapes fixed."""
+    compute = torch.compile(model.compute, fullgraph=True, dynamic=False)
+
+    def decode(tokens: Tensor, cache: KVCache) -> Tensor:
+        return compute(tokens, cache.extend(1), cache, 1)[:, -1]
+
+    model.decode = decode
+    return Receipt("compile", ("decode",))
+
+
+COMPILE = Optimization(
+    name="compile",
+    summary="the decode step through torch.compile",
+    numerics="reordered",
+    apply=compile_decode,
+    requires=("kv_cache", "kv_cache_paged"),
+    conflicts=("cuda_graph",),
+    needs=("c++",),
+)
