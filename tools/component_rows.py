@@ -13,7 +13,7 @@ SHARED = "models/common/**/tests"
 
 @dataclass(frozen=True)
 class Component:
-    """A row. Paths start at the root; `{model}` stands for a model's directory, `*` for a name, `**` for any folders."""
+    """A row. Paths start at the root; `{model}` stands for a model's folder, `*` for a name, `**` for any folders."""
 
     name: str
     code: tuple[str, ...]
