@@ -28,9 +28,11 @@ COMMANDS = {
 for."""
 
 
-def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
-    """Run one command and give its exit code. 2: a mistake in what was asked, told in one line on `err`."""
-    return answered(lambda: _run(arguments, out, err), err)
+def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    """Run one command, by default that of this process, and give its exit code. 2: a mistake in what was asked, told in
+    one line on `err`."""
+    asked = sys.argv[1:] if arguments is None else arguments
+    return answered(lambda: _run(asked, out, err), err)
 
 
 def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:

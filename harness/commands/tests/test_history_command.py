@@ -87,7 +87,7 @@ def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
     assert out.startswith("SLOWER  toy/tiny rotary cpu smoke, decode")
     assert f"commits {commit_of(SLOW_FROM - 1)[:12]}..{commit_of(SLOW_FROM)[:12]}" in out
     assert f"since {FIRST + timedelta(SLOW_FROM)}T02:00" in out
-    assert f"python -m harness history --bisect {slowed}" in out
+    assert f"python -m harness history bisect={slowed}" in out
     assert out.endswith("1 series: 1 slower\n")
 
 

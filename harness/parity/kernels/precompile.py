@@ -32,7 +32,7 @@ def precompile(case: Path) -> None:
     shares = min(MOST, len(os.sched_getaffinity(0)))
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "harness.parity.kernels.precompile", str(case), str(share), str(shares)],
+            [sys.executable, "-P", "-m", "harness.parity.kernels.precompile", str(case), str(share), str(shares)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -1,5 +1,6 @@
 """The site of a synthetic history: what its pages say, that they link to each other, and that data stays data."""
 
+import io
 import re
 import shutil
 from collections import Counter
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.report import main
+from harness.commands.main import main
 from harness.errors import RecordError, UserError
 from harness.report.dashboard import site
 
@@ -134,14 +135,15 @@ def test_a_run_that_has_its_report_is_not_written_again(results, tmp_path):
     assert len(site.run_pages(file, tmp_path)) == 4
 
 
-def test_the_command_writes_the_site_and_names_its_first_page(results, tmp_path, capsys):
+def test_the_command_writes_the_site_and_names_its_first_page(results, tmp_path):
+    asked, out = ["report", "dashboard=true", f"reports={tmp_path / 'site'}"], io.StringIO()
     folder = tmp_path / "results" / "cpu"
     folder.mkdir(parents=True)
     shutil.copy(results / "cpu" / "sweep.jsonl", folder)
-    assert main(["--dashboard", str(folder.parent), "--out", str(tmp_path / "site")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "site" / "index.html")
+    assert main([*asked, f"out={folder.parent}"], out) == 0
+    assert out.getvalue().strip() == str(tmp_path / "site" / "index.html")
     assert (tmp_path / "site" / "runs" / "sweep" / "index.html").is_file()
-    assert main(["--dashboard", str(tmp_path / "absent"), "--out", str(tmp_path / "site")]) == 2
+    assert main([*asked, f"out={tmp_path / 'absent'}"], out, io.StringIO()) == 2
 
 
 def test_a_file_that_was_edited_makes_no_site(results, tmp_path, today):
