@@ -33,6 +33,8 @@ class FakeMachine:
     gpu_uuids: tuple[str, ...] = ()
     gpu_memory_bytes: int | None = None
     memory_bytes: int = 16 * GIB
+    cpu: str = "a CPU"
+    cores: int = 2
     capability: tuple[int, int] | None = None
 
 

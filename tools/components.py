@@ -79,14 +79,20 @@ def _judges(kernels: Sequence[str], spec: ModelSpec) -> list[str]:
     return [pattern for pattern, names in KERNEL_TESTS.items() if set(names) & set(kernels)]
 
 
+def _worth(found: Evidence) -> tuple[bool, bool, str]:
+    case = found.record.case
+    return not case.on_cpu, case.size != "tiny", found.record.started_at
+
+
 def _records(component: Component, spec: ModelSpec, evidence: Sequence[Evidence]) -> str:
-    """A link for each optimization of the row to the newest record that proves it, real sizes before tiny ones."""
+    """A link for each optimization of the row to the newest record that proves it: GPUs before CPUs, real
+    sizes before tiny ones."""
     mine = [e for e in evidence if e.record.case.model == spec.name and component.shows(e.record)]
     proven, lacking = [], []
     for name in component.optimizations or ("",):
         with_it = [e for e in mine if not name or name in e.record.case.optimizations]
         if with_it:
-            best = max(with_it, key=lambda e: (e.record.case.size != "tiny", e.record.started_at))
+            best = max(with_it, key=_worth)
             proven.append(f"[{name if len(component.optimizations) > 1 else 'record'}]({best.path})")
         else:
             lacking.append(name)

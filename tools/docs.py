@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from harness.errors import HarnessError
-from tools import components, progress, record_fields, results, validation
+from tools import components, progress, record_fields, results, terminal, validation
 from tools.repository import Repository
 
 TABLES: Mapping[str, Callable[[Repository], str]] = {
+    "verdict": terminal.verdict,
     "headline": results.headline,
     "signed": results.signed,
     "one device": results.one_device,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from harness.analysis.compare.arms import ArmComparison, PhaseComparison, arms
 from harness.analysis.compare.estimate import Estimate
 from harness.build import registry
 from harness.records.case import Case
+from harness.records.stack_name import StackNames
 from harness.report.formats import milliseconds, percent
 from tools.repository import Evidence
 
@@ -47,15 +49,15 @@ def model(case: Case) -> str:
     return f"`{case.model}`" + (f", {case.size}" if case.size != "full" else "")
 
 
+@cache
+def stack_names() -> StackNames:
+    """Return the short names of stacks, by what is `full` today."""
+    return StackNames.of_menus({name: registry.load(name).menu for name in registry.names()})
+
+
 def stack(case: Case) -> str:
-    """Return a stack as its difference from today's `full`, or its members where little of that is left or the model
-    is gone."""
-    has = case.optimizations
-    full = registry.load(case.model).menu.full if case.model in registry.names() else ()
-    lacking, added = [name for name in full if name not in has], [name for name in has if name not in full]
-    if 2 * len(lacking) >= len(full):
-        return f"`{' + '.join(has) or 'none'}`"
-    return f"`full{''.join(f' - {name}' for name in lacking)}{''.join(f' + {name}' for name in added)}`"
+    """Return the short name of a stack."""
+    return f"`{stack_names().of(case.model, case.optimizations)}`"
 
 
 def workload(case: Case) -> str:

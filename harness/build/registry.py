@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
 from harness.errors import HarnessError, UnevenShares, UnknownName
+from harness.records.stack_name import StackNames
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu
 
@@ -33,6 +35,11 @@ def load(name: str) -> ModelSpec:
         raise HarnessError(f"models/{name} must export SPEC, a ModelSpec of that name: it could not be found by it")
     check_menu(name, spec.menu)
     return spec
+
+
+def stack_names(models: Collection[str]) -> StackNames:
+    """The short names of stacks of these models, by their menus of today; models that are gone have none."""
+    return StackNames.of_menus({name: load(name).menu for name in names() if name in models})
 
 
 def check_menu(model: str, menu: Menu) -> None:

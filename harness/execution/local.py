@@ -130,7 +130,7 @@ class LocalEngine:
         return locks.hold(
             devices,
             count,
-            lambda held: told.part(f"waiting: {held} is held by another case"),
+            lambda held: told.part(f"waiting for {held}"),
             self._rest_until(time.monotonic() + self._wait_s),
             shared=self._shares(case),
         )

@@ -74,6 +74,11 @@ def cpu_ranks(hardware: str) -> int:
     return int(named[1] or 2) if named else 0
 
 
+def gpus_first(hardware: str) -> tuple[bool, str]:
+    """Sort what ran on GPUs before what ran on a CPU, each by the name of the hardware."""
+    return cpu_ranks(hardware) > 0, hardware
+
+
 class Case(Frozen):
     """One model x size x stack of optimizations x hardware x workload x seed."""
 
@@ -117,6 +122,10 @@ class Plan(Frozen):
     skipped: tuple[Skip, ...]
     notes: tuple[str, ...] = ()
     """Choices made while expanding that a reader must know, such as what `full` leaves out on this machine."""
+
+    def every(self) -> tuple[Case, ...]:
+        """Those that will run, then those that will not."""
+        return (*self.cases, *(skip.case for skip in self.skipped))
 
     @property
     def hash(self) -> str:

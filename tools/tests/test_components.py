@@ -127,3 +127,12 @@ def test_what_the_menu_lacks_is_not_claimed() -> None:
     items = tuple(item for item in CODER.menu.items if item.name != "rotary")
     made = rows(table(replace(CODER, menu=Menu(items, ())), ()))
     assert made["rotary"][0] == "not offered"
+
+
+def test_a_record_of_a_gpu_is_shown_before_one_of_a_cpu(evidence: tuple[Evidence, ...]) -> None:
+    mine = [found for found in evidence if found.record.case.model == CODER.name and found.record.parity]
+    assert {found.record.case.on_cpu for found in mine} == {True, False}
+    core = rows(table(CODER, mine))["core model"]
+    shown = [found for found in mine if f"({found.path})" in core[2]]
+    assert shown
+    assert not any(found.record.case.on_cpu for found in shown)

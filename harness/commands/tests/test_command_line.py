@@ -300,3 +300,61 @@ def test_what_a_worker_tells_of_a_secret_is_in_no_file_of_the_run(ask, world, tm
     assert "HUB_TOKEN=<HUB_TOKEN>" in path.read_text()
     for told in (out, err, *(file.read_text() for file in tmp_path.rglob("*") if file.is_file())):
         assert "hf_ThisIsNobodysToken" not in told
+
+
+def test_a_plan_for_hardware_that_is_not_here_is_that_of_its_own_machine(ask, world, gpu_site):
+    asked = ("+model=glm_4_7", "optimization=full", "hardware=h200", "plan=only")
+    code, out, err = ask(*asked)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[-1] == (
+        "this machine would not run it: hardware 'h200' needs 1 GPU(s) of its kind, 0 found (here: no GPU)"
+    )
+    there = dataclasses.replace(world, probe=lambda: gpu_site.machine)
+    assert ask(*asked, world=there)[1].splitlines() == lines[:-1], "the same plan and cost, less the warning"
+
+
+def test_hardware_that_is_not_here_still_runs_nothing(ask):
+    code, _, err = ask("+model=glm_4_7", "hardware=h200")
+    assert code == 2
+    assert "nothing would run: hardware 'h200' needs 1 GPU" in err
+
+
+def test_a_plan_for_several_machines_that_are_not_here_warns_of_each(ask):
+    code, out, _ = ask("-m", "+model=glm_4_7", "optimization=rotary", "hardware=h200,h200_x8", "plan=only")
+    assert code == 0
+    assert "2 cases, 0 skipped" in out
+    assert out.count("this machine would not run it: ") == 2
+
+
+def test_a_plan_says_what_its_case_took_the_last_time(ask, world, tmp_path):
+    assert run_fine(ask, world, "timing=off")[0] == 0
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    _, (record,) = read_run(path)
+    _, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=off", "plan=only")
+    (row,) = (line for line in out.splitlines() if " glm_4_7/" in line)
+    assert row.split("|")[-2].strip() == f"{record.wall_s:.0f} s"
+
+
+def test_what_one_machine_has_learned_moves_no_case_to_another_shard(ask, world, tmp_path):
+    def cases_of_a_shard():
+        _, out, _ = ask(
+            "-m", "+model=glm_4_7", "optimization=none,rotary,attention", "timing=off", "shard=1/2", "plan=only"
+        )
+        return [line for line in out.splitlines() if line.startswith("shard 1/2: ") and "glm_4_7" in line]
+
+    run_fine(ask, world, "timing=off")
+    learned = cases_of_a_shard()
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    path.unlink()
+    assert learned == cases_of_a_shard() != []
+
+
+def test_records_that_cannot_be_trusted_are_told_and_the_estimate_stands(ask, world, tmp_path):
+    run_fine(ask, world, "timing=off")
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    path.write_text(path.read_text().replace('"wall_s":', '"wall_s":1'))
+    code, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=off", "plan=only")
+    assert code == 0
+    assert "note: the estimates are not of this machine: " in out
+    assert "edited" in out

@@ -11,7 +11,6 @@ import pytest
 from harness.commands.main import COMMANDS, main
 from harness.commands.old_forms import NOW
 
-
 WORDS = {"compare": ("one", "other"), "shards": ("plan",), "merge": ("run",), "replay": ("file",)}
 """What a command takes beside options."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness.commands.main import main
 from harness.errors import RecordError, UserError
+from harness.records.stack_name import StackNames
 from harness.report.dashboard import site
 
 RESULTS = Path(__file__).resolve().parents[4] / "benchmark_results"
@@ -133,6 +134,34 @@ def test_a_run_that_has_its_report_is_not_written_again(results, tmp_path):
     assert site.run_pages(file, tmp_path) == []
     first[-1].unlink()
     assert len(site.run_pages(file, tmp_path)) == 4
+
+
+def test_a_stack_goes_by_its_short_name_and_its_members_are_a_click_away(results, tmp_path, today, cases):
+    gathered = site.gather(results, today, StackNames({"alpha": ("rotary", "attention")}))
+    made = dict(site.pages(gathered, today))
+    key = cases["stepped"].key
+    assert '<th scope="row">full</th>' in made["index.html"]
+    assert f'title="rotary+attention" href="cases/{key}.html"' in made["index.html"]
+    assert "alpha/<wbr>tiny full on cpu standard, decode" in made["index.html"], "an alarm, too"
+    assert '<td title="rotary+attention">full</td>' in made["cases.html"]
+    assert '<p class="sub">rotary+<wbr>attention</p>' in made[f"cases/{key}.html"]
+
+
+def test_a_history_of_one_record_draws_no_line(pages):
+    rows = (pages / "cases.html").read_text().split("<tr ")[1:]
+    once = [row for row in rows if '<td class="n">1</td>' in row]
+    assert len(once) == 3
+    assert not any("<svg" in row for row in once)
+    assert sum("<svg" in row for row in rows) == 4
+
+
+def test_a_run_is_written_again_where_its_stacks_are_named_otherwise(results, tmp_path):
+    file = results / "cpu" / "sweep.jsonl"
+    site.run_pages(file, tmp_path)
+    names = StackNames({"gamma": ("rotary", "attention")})
+    assert len(site.run_pages(file, tmp_path, names=names)) == 4
+    assert site.run_pages(file, tmp_path, names=names) == []
+    assert "full on cpu" in (tmp_path / "runs" / "sweep" / "index.html").read_text()
 
 
 def test_the_command_writes_the_site_and_names_its_first_page(results, tmp_path):
