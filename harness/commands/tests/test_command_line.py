@@ -314,7 +314,7 @@ def test_help_of_a_model_lists_what_its_optimizations_can_be_told():
     assert [cell.strip() for cell in line.split("|")[1:5]] == [
         "optimization.kv_cache_paged.page_tokens",
         "64",
-        "16, 32 or 64",
+        "16, 32, 64, 128 or 256",
         "Tokens in a page.",
     ]
 
