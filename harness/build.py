@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from harness.inputs import generator
 from harness.pictures import Pictures
 from harness.spec.config import HFConfig
 from harness.spec.model import ModelSpec
-from harness.spec.optimization import Receipt, Target
+from harness.spec.optimization import Capability, Receipt, Target
+from harness.spec.runtime import CausalLM, causal_lm
 from harness.text import Text
 from models.common.weights import check, load, read_config, read_safetensors, read_slices
 
@@ -52,6 +53,28 @@ class Source:
         return None if self.directory is None else Pictures.of(self.directory, self.config)
 
 
+@dataclass(frozen=True)
+class BuildConfig:
+    """What is built: a model, from which weights, with which optimizations, and where it runs."""
+
+    spec: ModelSpec
+    source: Source
+    stack: tuple[str, ...]
+    """Names of the optimizations, in the order they are applied."""
+    target: Target
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        return self.spec.menu.provides(self.stack)
+
+
+class Built(NamedTuple):
+    """A build, and what each optimization says that it changed."""
+
+    model: CausalLM
+    receipts: tuple[Receipt, ...]
+
+
 def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The Hugging Face model. Random weights are drawn in `dtype` from the seed and then perturbed, so that no norm is
     all ones and no bias all zeros."""
@@ -65,18 +88,16 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
     return model
 
 
-def candidate(
-    spec: ModelSpec, source: Source, plain: nn.Module, stack: Iterable[str], target: Target
-) -> tuple[nn.Module, tuple[Receipt, ...]]:
+def candidate(config: BuildConfig, plain: nn.Module) -> Built:
     """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
-    our own rename table."""
-    stack = tuple(stack)
+    our own rename table. ConfigError where the build is no CausalLM."""
+    spec, source, stack, target = config.spec, config.source, config.stack, config.target
     cuts = [cut for name in stack if (cut := spec.menu[name].shard)]
     model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
     for cut in cuts:
         cut(model, target)
     load(model, weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
-    return model, optimize(spec, model, stack, target)
+    return Built(causal_lm(model), optimize(spec, model, stack, target))
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:

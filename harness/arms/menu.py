@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from harness.arms.arm import Arm
 from harness.arms.hf_static import HFCompiled, HFStatic
 from harness.arms.liger import Liger
 from harness.arms.reference import Reference
+from harness.spec.runtime import HuggingFaceLM
 
-PEERS: dict[str, Callable[[Any], Arm]] = {
+PEERS: dict[str, Callable[[HuggingFaceLM], Arm]] = {
     "reference": Reference,
     "hf_static": HFStatic,
     "hf_reduce_overhead": lambda model: HFCompiled(model, "hf_reduce_overhead", "reduce-overhead"),

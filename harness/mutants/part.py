@@ -84,7 +84,7 @@ def judge_ranks(trial: Trial) -> KillMatrix:
     """The faults that only a model cut over ranks can have, judged by all ranks together: each calls this."""
     began = time.perf_counter()
     spec = registry.load(trial.model)
-    cut = [name for name in trial.stack if spec.menu[name].shard is not None]
+    cut = [name for name in trial.stack if "ranks" in spec.menu[name].provides]
     mutants = [mutant for name in cut for mutant in spec.menu[name].mutants]
     outcomes = tuple(judge_models(_suspects(trial, trial.stack, RANKS), mutants))
     return KillMatrix(outcomes=outcomes, wall_s=time.perf_counter() - began)
@@ -95,7 +95,8 @@ def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspe
     if target.kernels == "interpreted":
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = build.Source.of(spec, trial.size, trial.seed, trial.weights)
-    return Suspects(spec, source, stack, target, trial.extent, subject)
+    config = build.BuildConfig(spec, source, tuple(stack), target)
+    return Suspects(config, trial.extent, subject)
 
 
 def _schemes(spec: ModelSpec, stack: Sequence[str]) -> dict[str, Scheme]:

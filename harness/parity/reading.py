@@ -72,7 +72,7 @@ def _held(
 
 
 @contextmanager
-def _saved(plain: Any) -> Iterator[Path]:
+def _saved(plain: nn.Module) -> Iterator[Path]:
     """A directory, while it is open, with what Hugging Face makes of a model, and nothing said on the terminal."""
     from transformers.utils import logging
 
@@ -80,7 +80,8 @@ def _saved(plain: Any) -> Iterator[Path]:
     logging.disable_progress_bar()
     try:
         with TemporaryDirectory(prefix="inference-pio-") as directory:
-            plain.save_pretrained(directory, max_shard_size=FILE_BYTES)
+            saves: Any = plain
+            saves.save_pretrained(directory, max_shard_size=FILE_BYTES)
             yield Path(directory)
     finally:
         if shown:

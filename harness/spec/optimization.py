@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 Numerics = Literal["exact", "reordered", "near_lossless", "four_bit"]
 
 
 KernelMode = Literal["compiled", "interpreted", "none"]
+
+
+Capability = Literal["cache_layout", "prefix_cache", "captured_prompt", "captured_step", "rounded_weights", "ranks"]
+"""What an optimization gives a build, as parity, timing and sign-off ask for it:
+
+- `cache_layout`: `new_cache` makes another kind of cache. `apply` sets plain attributes of the model alone, so that it
+  can be taken back.
+- `prefix_cache`: the model has `prefixes`, a `harness.spec.runtime.PrefixCache`.
+- `captured_prompt`: something of a prompt's forward pass is kept for prompts like it.
+- `captured_step`: `decode` of the instance is another than its class's, which stays the plain step.
+- `rounded_weights`: the model computes with rounded weights; so does the reference that it is held against.
+- `ranks`: several processes hold the model together.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,8 @@ class Optimization:
     name: str
     summary: str
     numerics: Numerics
-    apply: Callable[[nn.Module, Target], Receipt]
+    apply: Callable[[Any, Target], Receipt]
+    """Takes what `ModelSpec.build` makes."""
     kernels: tuple[Kernel, ...] = ()
     requires: tuple[str, ...] = ()
     """At least one of these must stand before it in the same stack."""
@@ -83,13 +97,23 @@ class Optimization:
     needs: tuple[str, ...] = ()
     """Capabilities of the machine: `cuda`, `clusters` (a GPU with thread block clusters), `triton` (compiled or
     interpreted), `c++`, `nvcc` (a compiler of CUDA C++), `ranks` (several devices, or several processes on a CPU)."""
-    shard: Callable[[nn.Module, Target], None] | None = None
+    provides: frozenset[Capability] = frozenset()
+    """`rounded_weights` and `ranks` are added where there is a `rounding` and a `shard`."""
+    shard: Callable[[Any, Target], None] | None = None
     """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
     every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
     rounding: Rounding | None = None
     """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
     mutants: tuple[Mutant, ...] = ()
     """Faults of a model that only this optimization can have."""
+
+    def __post_init__(self) -> None:
+        found: set[Capability] = {*self.provides}
+        if self.rounding is not None:
+            found.add("rounded_weights")
+        if self.shard is not None:
+            found.add("ranks")
+        object.__setattr__(self, "provides", frozenset(found))
 
 
 @dataclass(frozen=True)
@@ -104,3 +128,11 @@ class Menu:
 
     def names(self) -> tuple[str, ...]:
         return tuple(item.name for item in self.items)
+
+    def provides(self, stack: Iterable[str]) -> frozenset[Capability]:
+        """All that the optimizations of a stack provide."""
+        return frozenset(capability for name in stack for capability in self[name].provides)
+
+    def providing(self, capability: Capability) -> tuple[Optimization, ...]:
+        """The optimizations that provide it, in the menu's order."""
+        return tuple(item for item in self.items if capability in item.provides)

@@ -95,12 +95,12 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     mutant = next(item for item in right.mutants if item.name == "last layer: attention not added")
     wrong = planted(mutant)
     source = build.Source.of(right, "tiny", 0, None)
-    bench = Bench.fp32(wrong, source, (), CPU, EXTENT)
+    bench = Bench.fp32(build.BuildConfig(wrong, source, (), CPU), EXTENT)
     checks = tuple(check for level in bench.in_fp32() for check in level)
     last = source.config["num_hidden_layers"] - 1
     assert bench.divergence is not None
     assert bench.divergence.layer == last
-    saved = capture(wrong, source, "tiny", (), CPU, EXTENT, Parity(checks=checks))
+    saved = capture(build.BuildConfig(wrong, source, (), CPU), "tiny", EXTENT, Parity(checks=checks))
     assert saved is not None
     again = Reproducer.load(saved.save(tmp_path / "case"))
     assert [check.subject for check in again.run(wrong) if not check.passed] == [f"layer {last}"]
@@ -112,8 +112,8 @@ def test_a_build_that_runs_free_shows_the_layer_from_which_it_errs() -> None:
     right = registry.load(MODEL)
     source, half = build.Source.of(right, "tiny", 0, None), replace(CPU, dtype=torch.bfloat16)
     wrong = planted(next(item for item in right.mutants if item.name == "last layer: feed-forward skipped"))
-    assert Bench(right, source, (), half, EXTENT).drift() is None
-    drift = Bench(wrong, source, (), half, EXTENT).drift()
+    assert Bench(build.BuildConfig(right, source, (), half), EXTENT).drift() is None
+    drift = Bench(build.BuildConfig(wrong, source, (), half), EXTENT).drift()
     assert drift is not None
     assert drift.layer == source.config["num_hidden_layers"] - 1
     assert drift.ratio > 1.25

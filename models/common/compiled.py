@@ -25,6 +25,7 @@ COMPILE = Optimization(
     summary="the decode step through torch.compile",
     numerics="reordered",
     apply=compile_decode,
+    provides=frozenset({"captured_step"}),
     requires=("kv_cache", "kv_cache_paged"),
     conflicts=("cuda_graph",),
     needs=("c++",),

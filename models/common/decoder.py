@@ -29,6 +29,13 @@ class Layer(nn.Module):
         return self.mlp(x), residual
 
 
+def call_positions(
+    delta: Tensor | None, residual: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
+) -> Tensor:
+    """[B, T] int64: where the tokens of a `Layer` that is called so stand in their rows."""
+    return slots.positions()
+
+
 class Decoder(nn.Module):
     """Embedding, layers, final norm and head over a cache. `rotary` makes (cos, sin) of positions, `cache_factory`
     empty caches in one of the layouts of `caches` and may be replaced; `max_positions` is what the model was trained

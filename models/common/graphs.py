@@ -72,6 +72,7 @@ CUDA_GRAPH = Optimization(
     summary="the decode step as one captured CUDA graph",
     numerics="exact",
     apply=capture,
+    provides=frozenset({"captured_step"}),
     requires=("kv_cache", "kv_cache_paged"),
     conflicts=("compile",),
     needs=("cuda",),

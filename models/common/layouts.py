@@ -19,6 +19,7 @@ def static() -> Optimization:
         summary="static key-value cache: one page a sequence, reserved at once",
         numerics="exact",
         apply=apply,
+        provides=frozenset({"cache_layout"}),
         conflicts=("kv_cache_paged",),
     )
 
@@ -35,5 +36,6 @@ def paged(page_tokens: int) -> Optimization:
         summary=f"key-value cache in pages of {page_tokens} tokens from one pool",
         numerics="exact",
         apply=apply,
+        provides=frozenset({"cache_layout"}),
         conflicts=("kv_cache",),
     )

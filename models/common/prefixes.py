@@ -10,15 +10,16 @@ prefix: a row shares with rows that are padded alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import SharedSlots
+from harness.spec.inputs import ModelInputs
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.runtime import OpenedPrefix
 from models.common.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.prefix_tree import Lease, PrefixTree, Symbol
 
@@ -68,8 +69,8 @@ class SharedCache(KVCache):
 class Prefixes:
     """The pool, its tree, and the caches that are open on it. Memory is reserved at first use.
 
-    `symbols` says what makes two prefixes equal: (tokens [B, T], whatever else `open` was given by name) -> a row of
-    symbols for each row, a token's own being its id.
+    `symbols` says what makes two prefixes equal: (tokens [B, T], and by name the prompt `inputs` whose images they
+    show) -> a row of symbols for each row, a token's own being its id.
     """
 
     def __init__(
@@ -81,14 +82,19 @@ class Prefixes:
         self.closed: dict[tuple[int, int], list[SharedCache]] = {}
 
     def open(
-        self, tokens: Tensor, capacity: int, starts: Sequence[int] | None = None, **seen: Any
-    ) -> tuple[SharedCache, int]:
+        self,
+        tokens: Tensor,
+        capacity: int,
+        starts: Sequence[int] | None = None,
+        *,
+        inputs: ModelInputs | None = None,
+    ) -> OpenedPrefix:
         """A cache for the rows of tokens [B, T] with room for `capacity` slots a row, and how many of the T tokens it
         already holds: the model is to be called on the rest, which is never empty. Row b's first starts[b] tokens are
         left padding. Raises CacheFull, with nothing changed, when the pool has too few pages left."""
         batch = tokens.shape[0]
         starts = starts or [0] * batch
-        rows = self.symbols(tokens, **seen)
+        rows = self.symbols(tokens) if inputs is None else self.symbols(tokens, inputs=inputs)
         rows = [[PADDING] * start + row[start:] for row, start in zip(rows, starts, strict=True)]
         columns = -(-max(capacity, tokens.shape[1]) // self.page_tokens)
         leases, matched = self.tree.open(rows, columns)
@@ -97,7 +103,7 @@ class Prefixes:
         waiting = self.closed.get((batch, columns))
         cache = waiting.pop() if waiting else SharedCache(batch, columns, self.layers)
         cache.begin(leases, rows, matched, starts)
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     def close(self, cache: SharedCache, generated: Tensor | None = None) -> None:
         """Give the pages back and keep what was computed for later prompts: the prompt and, where given, the tokens
@@ -108,6 +114,13 @@ class Prefixes:
             self.tree.close(lease, [*symbols, *new][: cache.length])
         cache.leases = []
         self.closed.setdefault(tuple(cache.table.shape), []).append(cache)
+
+    def blocks(self) -> dict[Hashable, Tensor]:
+        """A copy [layers, 2, kv_heads, page_tokens, head_dim] of the page of every node of the tree."""
+        return {
+            node: torch.stack([torch.stack((layer.keys[node.page], layer.values[node.page])) for layer in self.layers])
+            for node in self.tree.nodes()
+        }
 
     def resized(self, pages: int, page_tokens: int) -> Prefixes:
         """An empty one for the same model, with a pool of its own of another size."""
@@ -140,5 +153,6 @@ def prefix_caching(
         # The pages are the same bits; the rest of a prompt is a shorter product, whose sums may be cut otherwise.
         numerics="reordered",
         apply=apply,
+        provides=frozenset({"prefix_cache"}),
         mutants=mutants,
     )

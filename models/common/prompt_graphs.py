@@ -125,6 +125,7 @@ PROMPT_GRAPH = Optimization(
     summary="a prompt whose length comes again as one captured CUDA graph",
     numerics="exact",
     apply=capture,
+    provides=frozenset({"captured_prompt"}),
     requires=("kv_cache", "kv_cache_paged"),
     needs=("cuda",),
     mutants=(

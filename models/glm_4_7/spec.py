@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from harness.spec.model import ModelSpec, Routing, Stage
+from models.common.attention import ATTENDING
+from models.common.decoder import call_positions
 from models.common.mutants.decoder import DENSE_MUTANTS
 from models.common.mutants.experts import expert_mutants
 from models.glm_4_7.config import SIZES
@@ -51,7 +53,8 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     merge=merge,
     mutants=(*DENSE_MUTANTS, *expert_mutants("mlp.routed"), *SHARED_EXPERT_MUTANTS),
-    routing=Routing("mlp.routed.router", "mlp.gate", ranks),
+    routing=Routing("mlp.routed.router", "mlp.gate", ranks, call_positions),
 )

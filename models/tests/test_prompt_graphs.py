@@ -13,9 +13,11 @@ from harness import build, registry
 from harness.checks import Check
 from harness.extent import Extent
 from harness.mutants.models import planted, pristine
-from harness.parity.again import REOPENED, USED, check_again
+from harness.parity.again import check_again
 from harness.parity.bench import Bench
+from harness.parity.logits import Reference
 from harness.parity.routing import our_choices
+from harness.path_names import ExecutionPath
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
 from models.common import prompt_graphs
@@ -52,7 +54,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
 @pytest.fixture(scope="module", params=registry.names())
 def bench(request: pytest.FixtureRequest) -> Bench:
     spec = registry.load(request.param)
-    made = Bench(spec, build.Source.of(spec, "tiny", 0, None), STACK, TARGET, Extent(2, 40))
+    made = Bench(build.BuildConfig(spec, build.Source.of(spec, "tiny", 0, None), STACK, TARGET), Extent(2, 40))
     PROMPT_GRAPH.apply(made.model, TARGET)
     return made
 
@@ -62,13 +64,17 @@ def judged(bench: Bench, model: torch.nn.Module) -> dict[str, Check]:
     prompt = bench.oracle.prompt("again")
     wide, routes = bench.plain.wide_logits(prompt)
     with our_choices(model, bench.spec.routing, routes):
-        checks = check_again(model, prompt.tokens, wide, bench.plain.logits(prompt, routes))
+        known = Reference(wide, bench.plain.logits(prompt, routes))
+        checks = check_again(model, bench.config.provides | PROMPT_GRAPH.provides, prompt.tokens, known)
     return {check.subject: check for check in checks}
 
 
 def test_a_replayed_prompt_is_the_prompt(bench: Bench, recordings: list[Replayed]) -> None:
     found = judged(bench, pristine(bench.model))
-    assert {path: check.passed for path, check in found.items()} == {USED: True, REOPENED: True}
+    assert {path: check.passed for path, check in found.items()} == {
+        ExecutionPath.PROMPT_AGAIN: True,
+        ExecutionPath.PROMPT_AGAIN_SHARED: True,
+    }
     # On the used cache the second prompt and the third; on the shared prefix likewise.
     assert [recording.replays for recording in recordings] == [2, 2]
 

@@ -10,11 +10,11 @@ from harness import compose, registry
 from harness.case import Plan
 from harness.checks import Check, Parity
 from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.path_names import ExecutionPath
 from harness.place import Cluster
 from harness.plan import expand
 from harness.record import ArmReport, Block, Provenance, Record, Series
 from harness.run_file import RunWriter, run_path
-from harness.signoff import paths
 from harness.signoff.__main__ import main
 
 ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
@@ -22,8 +22,8 @@ ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0
 """Milliseconds."""
 FAST = ARMS | {"candidate": 0.9, "again": 0.9}
 PROCESSES, BLOCKS = 5, 30
-PATHS = ("chunked prefill", "left-padded batch", "one row alone", "one row decoded alone", "kv_cache_paged layout")
-PATHS += paths.PREFIXES
+PATHS = tuple(path for path in ExecutionPath if path.needs <= {"prefix_cache"} and not path.images)
+"""What the stack that a CPU's `full` is has."""
 NOW = datetime.now(UTC)
 PROVENANCE = Provenance(hf_config="c", kernel_sources="s", fresh_caches=True, lock="l")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.spec.mutant import Mutant
+from harness.spec.runtime import OpenedPrefix
 from models.common.prefixes import PADDING, Prefixes
 
 Change = Callable[[Any], None]
@@ -133,7 +134,7 @@ def _one_slot_short(prefixes: Any) -> None:
         cache, matched = opened(*args, **kwargs)
         if matched:
             cache.lengths -= 1
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
 
@@ -176,7 +177,7 @@ def _remembered(prefixes: Any, state: Callable[[Any], tuple[Any, Tensor]], resto
         cache, matched = opened(*args, **kwargs)
         if cache in before:
             restore(cache, *before[cache])
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
 
@@ -208,7 +209,7 @@ def _padding_unmasked(prefixes: Any) -> None:
     def faulty(*args: Any, **kwargs: Any) -> Any:
         cache, matched = opened(*args, **kwargs)
         cache.padded = False
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
 

@@ -24,7 +24,10 @@ def reference() -> torch.nn.Module:
 
 
 def step(reference: torch.nn.Module, stack: tuple[str, ...]) -> Callable[[], Tensor]:
-    return repeated(build.candidate(SPEC, build.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)[0], DEVICE)
+    return repeated(
+        build.candidate(build.BuildConfig(SPEC, build.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference)[0],
+        DEVICE,
+    )
 
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache",), ("kv_cache", "linear"), ("kv_cache_paged",)], ids="+".join)
@@ -36,8 +39,8 @@ def test_decode_step(judged, reference: torch.nn.Module, stack: tuple[str, ...])
 @torch.no_grad()
 def test_packed_projections(judged, reference: torch.nn.Module) -> None:
     source = build.Source.of(SPEC, "tiny", 0, None)
-    packed, _ = build.candidate(SPEC, source, reference, ("linear",), TARGET)
-    split, _ = build.candidate(SPEC, source, reference, (), TARGET)
+    packed, _ = build.candidate(build.BuildConfig(SPEC, source, ("linear",), TARGET), reference)
+    split, _ = build.candidate(build.BuildConfig(SPEC, source, (), TARGET), reference)
     x = torch.randn(64, 1, 320, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
     def run(model: torch.nn.Module) -> Callable[[], Tensor]:

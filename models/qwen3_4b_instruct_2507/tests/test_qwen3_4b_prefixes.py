@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import build, inputs
-from harness.parity.generation import Generated, generate
+from harness.parity.generation import Generated, ReferenceText, generate
 from harness.parity.plain import Plain
 from harness.parity.prefix import check_prefixes
 from harness.spec.optimization import Target
@@ -29,11 +29,11 @@ def judged() -> Callable[[], list[str]]:
         generated: Generated = generate(plain, prompt, 16)
         (wide, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
         stack = ("kv_cache", "prefix_caching", "linear")
-        model, _ = build.candidate(SPEC, SOURCE, hf, stack, Target(CPU, torch.bfloat16, "none"))
+        model, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, stack, Target(CPU, torch.bfloat16, "none")), hf)
 
     @torch.no_grad()
     def run() -> list[str]:
-        checks = check_prefixes(model, generated, wide, theirs, generated.logits)
+        checks = check_prefixes(model, ReferenceText(generated, wide, theirs, generated.logits))
         return [f"{c.subject}: {c.rule} {c.where}" for c in checks if not c.passed]
 
     return run

@@ -25,7 +25,7 @@ def reference() -> torch.nn.Module:
 
 
 def made(reference: torch.nn.Module, stack: tuple[str, ...]) -> torch.nn.Module:
-    return build.candidate(SPEC, build.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)[0]
+    return build.candidate(build.BuildConfig(SPEC, build.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference)[0]
 
 
 @pytest.mark.parametrize("stack", STACKS, ids="+".join)

@@ -32,7 +32,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     assert "model.layers.1.mlp.experts.15.gate_proj.weight" in load_file(checkpoint / "model.safetensors")
     source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
     hf = build.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = build.candidate(SPEC, source, hf, (), Target(CPU, torch.bfloat16, "none"))
+    ours, _ = build.candidate(build.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     assert torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 

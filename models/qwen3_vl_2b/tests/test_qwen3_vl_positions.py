@@ -90,7 +90,7 @@ def test_frequencies_turn_by_interleaved_axes(hf: torch.nn.Module) -> None:
 def model(hf: torch.nn.Module) -> Qwen3VL:
     from harness.spec.optimization import Target
 
-    return build.candidate(SPEC, SOURCE, hf, ("kv_cache",), Target(CPU, torch.float32, "none"))[0]
+    return build.candidate(build.BuildConfig(SPEC, SOURCE, ("kv_cache",), Target(CPU, torch.float32, "none")), hf)[0]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
     hf = build.reference(SPEC, source, torch.float32, CPU)
-    ours, _ = build.candidate(SPEC, source, hf, ("linear",), Target(CPU, torch.float32, "none"))
+    ours, _ = build.candidate(build.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.float32, "none")), hf)
     shown = inputs.draw(SPEC, source.config, 40, [2, 1, 0], 0, "weights")
     theirs = Plain(hf, None, SPEC.decoder, SPEC.vision).logits(shown)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1

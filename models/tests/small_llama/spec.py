@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Stage
+from models.common.attention import ATTENDING
 from models.common.mutants.cache import CACHE_MUTANTS
 from models.common.mutants.gated import GATED_MUTANTS
 from models.common.mutants.heads import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
@@ -42,5 +43,6 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     mutants=(*HEAD_MUTANTS, *CACHE_MUTANTS, *RESIDUAL_MUTANTS, *GATED_MUTANTS),
 )

@@ -1,0 +1,235 @@
+"""What a built model has to offer: the methods that parity and timing call, as Protocols.
+
+A build is a `torch.nn.Module` whose parameters and persistent buffers are those that `ModelSpec.rename` names, and a
+`CausalLM`. Nothing else is asked of its inside: it may subclass `models.common.decoder.Decoder` or share no line with
+it. `VisionLM` adds what a model that sees has to offer, `PrefixLM` what an optimization that provides `prefix_cache`
+adds. B is the number of rows of a batch, T of tokens in a call, H the hidden size."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from harness.spec.inputs import Features, ModelInputs
+
+OwnCache = Any
+"""A cache that the same model made: each model declares its own class for it."""
+
+
+class KVCache(Protocol):
+    """The keys and values of the rows of one batch, all of one length."""
+
+    @property
+    def length(self) -> int:
+        """Slots in use in every row, left padding among them."""
+
+    @property
+    def capacity(self) -> int:
+        """Slots of a row, at most."""
+
+    def rewind(self, length: int) -> None:
+        """Forget every slot at and past `length`; at 0 also what the cache was told of a prompt's images."""
+
+
+class DecodeStep(Protocol):
+    """One token a row."""
+
+    def __call__(self, tokens: Tensor, cache: OwnCache, /) -> Tensor:
+        """tokens [B, 1] int64 behind what the cache holds -> logits [B, vocab] in the model's dtype, which the next
+        call may overwrite. Raises CacheFull where no slot is left."""
+
+
+class CausalLM(Protocol):
+    """A decoder-only language model: five methods, its decoder layers and the length that it knows."""
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers in order, as many as the reference has; `Stage`, `Routing` and `Attending` name modules
+        inside one of them."""
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens of a sequence, at most."""
+
+    @property
+    def decode(self) -> DecodeStep:
+        """The next token of every row. The class's own method is the plain step: an optimization that provides
+        `captured_step` sets another on the instance."""
+
+    def __call__(self, tokens: Tensor, cache: OwnCache, keep: int = 0) -> Tensor:
+        """tokens [B, T] int64 behind what the cache holds -> logits [B, T, vocab] in the model's dtype, or those of
+        the last `keep` tokens where keep > 0. Raises InputError for a token past the vocabulary and CacheFull where
+        the tokens do not fit, both before the cache changes."""
+
+    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
+        """An empty cache with room for `capacity` slots a row. The first starts[b] tokens of row b will be left
+        padding, which no query sees. Raises ConfigError past `max_positions`."""
+
+    def layer(self, index: int, hidden: Tensor, cache: OwnCache, /) -> Tensor:
+        """Layer `index` alone: the residual stream [B, T, H] in the model's dtype, at the start of an empty cache ->
+        the same after the layer."""
+
+    def rotary(self, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        """positions [B, T] int64, or [axes, B, T] of a model that sees -> cos and sin [B, T, rotated channels] in the
+        model's dtype."""
+
+
+class PlacedCache(KVCache, Protocol):
+    """A cache of a model that sees."""
+
+    @property
+    def offsets(self) -> Tensor:
+        """[B] integers: what a row's rotary positions are beyond its token numbers, once its images are passed."""
+
+
+class VisionLM(CausalLM, Protocol):
+    """A language model whose prompts may show images."""
+
+    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> PlacedCache: ...
+
+    def see(self, inputs: ModelInputs, /) -> Features:
+        """The vision tower on all images of the batch. Raises InputError where there are none."""
+
+    def place(self, cache: OwnCache, inputs: ModelInputs, features: Features | None, /) -> None:
+        """Tell a cache where the tokens of a prompt stand and what its images show; `features` None tells the places
+        alone. What the cache holds already is the prompt's beginning. Raises InputError where images and image tokens
+        do not match."""
+
+    def positions(self, cache: OwnCache, /) -> Tensor:
+        """[axes, B, T] int64: where the prompt that the cache was told of stands."""
+
+
+class OpenedPrefix(NamedTuple):
+    """A cache on a pool of shared prefixes."""
+
+    cache: KVCache
+    matched: int
+    """Tokens of every row that the cache holds already; the model is to be called on the rest, which is never empty."""
+
+
+class PrefixCache(Protocol):
+    """A pool of pages in which sequences that begin alike share the pages of their beginning."""
+
+    @property
+    def page_tokens(self) -> int:
+        """Slots of a page."""
+
+    def resized(self, pages: int, page_tokens: int) -> PrefixCache:
+        """An empty one for the same model with a pool of its own of another size."""
+
+    def symbols(self, tokens: Tensor, *, inputs: ModelInputs | None = None) -> Sequence[Sequence[Hashable]]:
+        """What makes two prefixes equal: a symbol for each of tokens [B, T]. `inputs` is the prompt with images that
+        they belong to."""
+
+    def open(
+        self,
+        tokens: Tensor,
+        capacity: int,
+        starts: Sequence[int] | None = None,
+        *,
+        inputs: ModelInputs | None = None,
+    ) -> OpenedPrefix:
+        """A cache for the rows of tokens [B, T] int64, with room for `capacity` slots a row, `starts` as in
+        `CausalLM.new_cache`. Raises CacheFull, with nothing changed, where the pool has too few pages left."""
+
+    def close(self, cache: OwnCache) -> None:
+        """Give the pages back and keep what was computed for later prompts; the cache must not be used afterwards."""
+
+    def blocks(self) -> Mapping[Hashable, Tensor]:
+        """Of every block that is kept, by what stays the same as long as it is: a copy of its keys and values in all
+        layers."""
+
+
+class PrefixLM(CausalLM, Protocol):
+    """A model with an optimization that provides `prefix_cache`."""
+
+    @property
+    def prefixes(self) -> PrefixCache: ...
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """What the attention of one layer is given."""
+
+    query: Tensor
+    """[B, T, heads, head_dim]"""
+    keys: Tensor
+    """[B, slots, kv_heads, head_dim]: the cache as it then stands."""
+    values: Tensor
+    """As keys."""
+
+
+class HuggingFaceLM(Protocol):
+    """What is asked of a reference: a transformers causal LM, which is a torch module."""
+
+    @property
+    def config(self) -> Any:
+        """A transformers PreTrainedConfig."""
+
+    @property
+    def generation_config(self) -> Any:
+        """A transformers GenerationConfig, whose fields may be set."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def lm_head(self) -> nn.Linear: ...
+
+    def __call__(self, **inputs: Any) -> Any:
+        """`input_ids` [B, T] int64 and what else transformers takes -> its output, `logits` among it."""
+
+    def generate(self, tokens: Tensor, /, **options: Any) -> Any:
+        """tokens [B, T] int64 -> as transformers' own `generate`."""
+
+
+def causal_lm(model: nn.Module) -> CausalLM:
+    """`model` as what is judged. ConfigError names what it lacks."""
+    return cast(CausalLM, _offering(model, ("layers", "max_positions", "new_cache", "decode", "layer", "rotary")))
+
+
+def plain_step(model: CausalLM) -> DecodeStep:
+    """The step of the model's class, whatever an optimization has set on the instance."""
+    step: Any = type(model).decode
+    return cast(DecodeStep, partial(step, model))
+
+
+def hugging_face_lm(model: nn.Module) -> HuggingFaceLM:
+    """What `ModelSpec.reference` makes, as it is called."""
+    return cast(HuggingFaceLM, model)
+
+
+def module_of(model: CausalLM | HuggingFaceLM) -> nn.Module:
+    """`model` as the torch module that it is."""
+    return cast("nn.Module", model)
+
+
+def vision_lm(model: CausalLM) -> VisionLM:
+    """`model` as one that sees. ConfigError names what it lacks."""
+    return cast(VisionLM, _offering(model, ("see", "place", "positions")))
+
+
+def prefix_lm(model: CausalLM) -> PrefixLM:
+    """`model` as one with a pool of shared prefixes. ConfigError where an optimization promised one and set none."""
+    return cast(PrefixLM, _offering(model, ("prefixes",)))
+
+
+def _offering(model: object, names: Sequence[str]) -> object:
+    for name in names:
+        if not hasattr(model, name):
+            raise ConfigError(
+                f"the build {type(model).__name__} has no `{name}`, which harness.spec.runtime asks of it: "
+                "without it nothing can be judged or timed"
+            )
+    return model
