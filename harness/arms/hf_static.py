@@ -100,7 +100,7 @@ class HFCompiled(HFStatic):
         self.rewind()
 
     def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        torch.compiler.cudagraph_mark_step_begin()
         logits, following = self.compiled(tokens, positions)
         # The graph's own memory is overwritten by its next replay.
         return logits.clone(), following.clone()

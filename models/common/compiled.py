@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.decoder import Decoder
 from models.common.kv_cache import KVCache
+from models.common.swap import attach
 
 
-def compile_decode(model: nn.Module, target: Target) -> Receipt:
+def compile_decode(model: Decoder, target: Target) -> Receipt:
     """The decode step's tensor part, shapes fixed."""
     compute = torch.compile(model.compute, fullgraph=True, dynamic=False)
 
     def decode(tokens: Tensor, cache: KVCache) -> Tensor:
         return compute(tokens, cache.extend(1), cache, 1)[:, -1]
 
-    model.decode = decode
-    return Receipt("compile", ("decode",))
+    return Receipt("compile", attach(model, "decode", decode))
 
 
 COMPILE = Optimization(

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.decoder import Decoder
 from models.common.kv_cache import KVCache
+from models.common.swap import attach
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,9 @@ def recorded(run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     return graph, out
 
 
-def capture(model: nn.Module, target: Target) -> Receipt:
+def capture(model: Decoder, target: Target) -> Receipt:
     """Decode steps replay one CUDA graph per cache."""
-    model.decode = GraphedDecode(model.decode)
-    return Receipt("cuda_graph", ("decode",))
+    return Receipt("cuda_graph", attach(model, "decode", GraphedDecode(model.decode)))
 
 
 CUDA_GRAPH = Optimization(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.decoder import Decoder
+from models.common.swap import attach
 
 
 def static() -> Optimization:
     """One page a sequence."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
-        model.cache_factory = model.caches.static
-        return Receipt("kv_cache", ("cache_factory",))
+    def apply(model: Decoder, target: Target) -> Receipt:
+        return Receipt("kv_cache", attach(model, "cache_factory", model.caches.static))
 
     return Optimization(
         name="kv_cache",
@@ -27,9 +26,8 @@ def static() -> Optimization:
 def paged(page_tokens: int) -> Optimization:
     """Pages of `page_tokens` from one pool."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
-        model.cache_factory = model.caches.paged(page_tokens)
-        return Receipt("kv_cache_paged", ("cache_factory",))
+    def apply(model: Decoder, target: Target) -> Receipt:
+        return Receipt("kv_cache_paged", attach(model, "cache_factory", model.caches.paged(page_tokens)))
 
     return Optimization(
         name="kv_cache_paged",

@@ -13,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.errors import SharedSlots
 from harness.spec.inputs import ModelInputs
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
 from harness.spec.runtime import OpenedPrefix
+from models.common.decoder import Decoder
 from models.common.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.prefix_tree import Lease, PrefixTree, Symbol
+from models.common.swap import attach
 
 PADDING = "padding"
 """The symbol of a slot of left padding, equal to that of no token."""
@@ -113,7 +115,8 @@ class Prefixes:
         for lease, symbols, new in zip(cache.leases, cache.symbols, more, strict=True):
             self.tree.close(lease, [*symbols, *new][: cache.length])
         cache.leases = []
-        self.closed.setdefault(tuple(cache.table.shape), []).append(cache)
+        batch, columns = cache.table.shape
+        self.closed.setdefault((batch, columns), []).append(cache)
 
     def blocks(self) -> dict[Hashable, Tensor]:
         """A copy [layers, 2, kv_heads, page_tokens, head_dim] of the page of every node of the tree."""
@@ -142,10 +145,10 @@ def prefix_caching(
 ) -> Optimization:
     """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    def apply(model: Decoder, target: Target) -> Receipt:
         pages = min(pool_tokens, model.max_positions) // page_tokens
-        model.prefixes = Prefixes(model.caches, pages, page_tokens, symbols)
-        return Receipt("prefix_caching", ("prefixes",))
+        pool = Prefixes(model.caches, pages, page_tokens, symbols)
+        return Receipt("prefix_caching", attach(model, "prefixes", pool))
 
     return Optimization(
         name="prefix_caching",

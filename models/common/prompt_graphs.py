@@ -9,12 +9,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.decoder import Decoder
 from models.common.graphs import recorded
 from models.common.kv_cache import KVCache, Slots
+from models.common.swap import attach
 
 MOST_TOKENS = 4096
 """Of all rows of a call. Past them the device takes longer than the host needs to launch its work, and the
@@ -104,20 +106,18 @@ class _FirstPlaces(GraphedPrompts):
 def replaying(faulty: type[GraphedPrompts], name: str, kind: str, beside: str = "compute") -> Mutant:
     """A fault of how prompts are replayed, in a model that has `beside` of its own."""
 
-    def plant(model: nn.Module) -> tuple[str, ...]:
+    def plant(model: Decoder) -> tuple[str, ...]:
         right = vars(model).get("compute")
         if not isinstance(right, GraphedPrompts) or beside not in vars(model):
             return ()
-        model.compute = faulty(right.eager)
-        return ("compute",)
+        return attach(model, "compute", faulty(right.eager))
 
     return Mutant(name, kind, plant)
 
 
-def capture(model: nn.Module, target: Target) -> Receipt:
+def capture(model: Decoder, target: Target) -> Receipt:
     """Prompts whose length comes again on a cache are replayed."""
-    model.compute = GraphedPrompts(model.compute)
-    return Receipt("prompt_graph", ("compute",))
+    return Receipt("prompt_graph", attach(model, "compute", GraphedPrompts(model.compute)))
 
 
 PROMPT_GRAPH = Optimization(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -29,10 +31,27 @@ def sigmoid_choice(x: Tensor, weight: Tensor, correction: Tensor, chosen: int, s
     return {"ids": ids, "weights": weights / (weights.sum(-1, keepdim=True) + 1e-20) * scale}
 
 
+class Router(Protocol):
+    """A router of a model, whose module a fused one is made from."""
+
+    weight: nn.Parameter
+    """[E, H]"""
+    chosen: int
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [N, H] -> ids [N, k] int64, weights [N, k]."""
+
+
+class CorrectedRouter(Router, Protocol):
+    correction: Tensor
+    """[E]"""
+    scale: float
+
+
 class SoftmaxRouter(nn.Module):
     """As the router it is made from, in one kernel up to `rows` tokens; more take its own matrix product."""
 
-    def __init__(self, eager: nn.Module, rows: int, workspaces: Workspaces) -> None:
+    def __init__(self, eager: Router, rows: int, workspaces: Workspaces) -> None:
         super().__init__()
         self.eager, self.rows, self.workspaces = eager, rows, workspaces
 
@@ -49,7 +68,7 @@ class SoftmaxRouter(nn.Module):
 class SigmoidRouter(nn.Module):
     """As the router it is made from, in one kernel up to `rows` tokens; more take its own matrix product."""
 
-    def __init__(self, eager: nn.Module, rows: int, workspaces: Workspaces) -> None:
+    def __init__(self, eager: CorrectedRouter, rows: int, workspaces: Workspaces) -> None:
         super().__init__()
         self.eager, self.rows, self.workspaces = eager, rows, workspaces
 

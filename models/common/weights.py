@@ -62,6 +62,13 @@ class Shard:
         return (parts[0] if len(parts) == 1 else torch.cat(parts, self.dim)).contiguous()
 
 
+def sharded(parameter: nn.Parameter, shard: Shard | None) -> nn.Parameter:
+    """The parameter, carrying `shard`; as it came where that is None."""
+    if shard is not None:
+        vars(parameter)["shard"] = shard
+    return parameter
+
+
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
@@ -123,9 +130,7 @@ def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: S
         )
     new = shard.take(tensor).to(device=old.device, dtype=old.dtype)
     if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, requires_grad=False)
-    if hasattr(old, "shard"):
-        new.shard = shard
+        new = sharded(nn.Parameter(new, requires_grad=False), getattr(old, "shard", None))
     for name in names:
         path, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(path), leaf, new)

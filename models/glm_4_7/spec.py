@@ -38,7 +38,7 @@ STAGES = (
 
 def ranks(gate: nn.Module, logits: Tensor) -> Tensor:
     """logits [N, E] -> the corrected scores that choose."""
-    return logits.sigmoid() + gate.e_score_correction_bias
+    return logits.sigmoid() + gate.get_buffer("e_score_correction_bias")
 
 
 SPEC = ModelSpec(

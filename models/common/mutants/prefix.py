@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.spec.mutant import Mutant
 from harness.spec.runtime import OpenedPrefix
 from models.common.prefixes import PADDING, Prefixes
+from models.common.swap import attach
 
 Change = Callable[[Any], None]
 """Changes a pool in place."""
@@ -22,10 +23,8 @@ def pool(name: str, change: Change) -> Mutant:
     """A fault of the model's pool and of every pool that is made from it."""
 
     def plant(model: nn.Module) -> tuple[str, ...]:
-        if not isinstance(vars(model).get("prefixes"), Prefixes):
-            return ()
-        model.prefixes = _changed(model.prefixes, change)
-        return ("prefixes",)
+        right = vars(model).get("prefixes")
+        return attach(model, "prefixes", _changed(right, change)) if isinstance(right, Prefixes) else ()
 
     return Mutant(name, "prefix", plant)
 
