@@ -17,7 +17,7 @@ from harness.pictures import Pictures
 from harness.spec.config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Capability, Receipt, Target
-from harness.spec.runtime import CausalLM, causal_lm
+from harness.spec.runtime import CausalLM, module_of, require_causal_lm
 from harness.text import Text
 from models.common.weights import check, load, read_config, read_safetensors, read_slices
 
@@ -94,10 +94,11 @@ def candidate(config: BuildConfig, plain: nn.Module) -> Built:
     spec, source, stack, target = config.spec, config.source, config.stack, config.target
     cuts = [cut for name in stack if (cut := spec.menu[name].shard)]
     model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
+    require_causal_lm(model)
     for cut in cuts:
         cut(model, target)
-    load(model, weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
-    return Built(causal_lm(model), optimize(spec, model, stack, target))
+    load(module_of(model), weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
+    return Built(model, optimize(spec, model, stack, target))
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
@@ -105,7 +106,7 @@ def check_weights(spec: ModelSpec, directory: Path) -> None:
     and image processor alone."""
     config = read_config(directory)
     model = spec.build(config, torch.float32, torch.device("meta"))
-    check(model, directory, spec.rename, partial(spec.merge, config))
+    check(module_of(model), directory, spec.rename, partial(spec.merge, config))
     Text.of(directory, config)
     Pictures.of(directory, config)
 
@@ -127,7 +128,7 @@ def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
-def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:
+def optimize(spec: ModelSpec, model: CausalLM, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:
     """Apply each optimization in order; one that touches nothing raises NothingTouched."""
     receipts = []
     for name in stack:

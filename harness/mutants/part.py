@@ -22,6 +22,7 @@ from harness.parity.schemes import subject_of
 from harness.rounding import schemes
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Scheme, Target
+from harness.spec.runtime import module_of
 
 Progress = Callable[[float, str], None]
 SHARED = frozenset({"ranks"})
@@ -101,7 +102,7 @@ def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspe
 
 def _schemes(spec: ModelSpec, stack: Sequence[str]) -> dict[str, Scheme]:
     """What the stack rounds to, by the subjects of the checks; a size has no say in it."""
-    model = spec.build(spec.sizes["tiny"], torch.float32, torch.device("meta"))
+    model = module_of(spec.build(spec.sizes["tiny"], torch.float32, torch.device("meta")))
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     return {subject_of(scheme): scheme for scheme in schemes(spec, names, stack)}
 

@@ -17,6 +17,7 @@ from harness.dtypes import dtype_name
 from harness.errors import ConfigError, WeightsError
 from harness.parity.exact import bits
 from harness.spec.model import ModelSpec
+from harness.spec.runtime import module_of
 from models.common.weights import load
 
 SIZE = "tiny"
@@ -66,7 +67,7 @@ def _held(
     spec: ModelSpec, source: build.Source, plain: nn.Module, dtype: torch.dtype, sliced: bool
 ) -> dict[str, Tensor]:
     """Every parameter and persistent buffer of the eager build by our name for it."""
-    model = spec.build(source.config, dtype, CPU)
+    model = module_of(spec.build(source.config, dtype, CPU))
     load(model, build.weights(spec, source, plain, CPU, sliced), spec.rename)
     return model.state_dict()
 

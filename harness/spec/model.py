@@ -13,7 +13,7 @@ from harness.spec.config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Menu
-from harness.spec.runtime import AttentionInputs
+from harness.spec.runtime import AttentionInputs, CausalLM
 from harness.spec.vision import Vision
 
 if TYPE_CHECKING:
@@ -82,9 +82,8 @@ class ModelSpec:
     revision: str
     sizes: Mapping[str, HFConfig]
     """Size name -> the Hugging Face config of that variant, as `config.json` would hold it."""
-    build: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
-    """The eager build with unset parameters, a `harness.spec.runtime.CausalLM`; raises ConfigError on any value it does
-    not implement."""
+    build: Callable[[HFConfig, torch.dtype, torch.device], CausalLM]
+    """The eager build with unset parameters, a torch module; raises ConfigError on any value it does not implement."""
     reference: Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
     """The Hugging Face model in the target dtype: with its own random initialization, or read from a checkpoint."""
     rename: Callable[[str], str]

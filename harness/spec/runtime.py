@@ -194,9 +194,9 @@ class HuggingFaceLM(Protocol):
         """tokens [B, T] int64 -> as transformers' own `generate`."""
 
 
-def causal_lm(model: nn.Module) -> CausalLM:
-    """`model` as what is judged. ConfigError names what it lacks."""
-    return cast(CausalLM, _offering(model, ("layers", "max_positions", "new_cache", "decode", "layer", "rotary")))
+def require_causal_lm(model: CausalLM) -> None:
+    """Raises ConfigError naming what a build lacks that no type checker has seen."""
+    _offering(model, ("layers", "max_positions", "new_cache", "decode", "layer", "rotary"))
 
 
 def plain_step(model: CausalLM) -> DecodeStep:
