@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import pytest
 
-from harness.case import Case, TimingSettings, WorkloadShape
-from harness.place import Site
-from harness.record import Environment
-from harness.settings import Hardware
+from harness.planning.hardware_target import Site
+from harness.planning.settings import Hardware
+from harness.records.case import Case, TimingSettings, WorkloadShape
+from harness.records.record import Environment
 from harness.spec.optimization import Menu, Optimization
 
 GIB = 2**30

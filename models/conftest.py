@@ -30,9 +30,19 @@ def judge() -> Callable[..., Any]:
     return run_judge
 
 
+@pytest.fixture(scope="session")
+def judge_kernels() -> Callable[..., Any]:
+    """`(mode, dtype, "module:NAME", ...)`: kernel name -> failed checks, or what was compiled."""
+
+    def run(mode: str, dtype: str, *places: str) -> Any:
+        return run_judge(ROOT / "models/tests/kernel_judge.py", mode, dtype, *places, interpret=mode == "interpret")
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def ranks(judge: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
     """What worlds of 1, 2 and 4 real processes make of the model whose SPEC the test's module names: world -> `random`
     or `checkpoint` weights -> `error`, `alike` and `held`."""
-    script = Path(__file__).parent / "common" / "tests" / "tensor_parallel_judge.py"
+    script = Path(__file__).parent / "common" / "parallel" / "tests" / "tensor_parallel_judge.py"
     return judge(script, request.module.SPEC.name, interpret=False)

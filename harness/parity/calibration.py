@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import build, inputs, registry
-from harness.calibration import KernelAlarms, Quantiles
-from harness.checks import Check, Level
-from harness.dtypes import wider
-from harness.parity.backends import attention, explicit_products, masked
-from harness.parity.logits import Reference, judge_logits
-from harness.parity.op import check_kernel, kernels_of
-from harness.parity.plain import Plain
-from harness.parity.routing import RankedRoute, reference_choice
-from harness.parity.rules import judge
+from harness.build import builder, inputs, registry
+from harness.build.dtypes import wider
+from harness.parity.kernels.check_kernel import check_kernel, kernels_of
+from harness.parity.levels.logits import Reference, judge_logits
+from harness.parity.reference.attention_backends import attention, explicit_products, masked
+from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.routing import RankedRoute, reference_choice
+from harness.parity.tolerance.rules import judge
+from harness.records.calibration import KernelAlarms, Quantiles
+from harness.records.checks import Check, Level
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
 
@@ -92,8 +92,8 @@ def right_answers(
 ) -> Iterator[Check]:
     """Every rule of the op, layer and logits levels on answers that are right by another way."""
     yield from _op(seed, dtype, device)
-    source = build.Source.of(spec, size, seed, None)
-    plain = Plain(build.reference(spec, source, dtype, device), spec.routing, spec.decoder, spec.vision)
+    source = builder.Source.of(spec, size, seed, None)
+    plain = Plain(builder.reference(spec, source, dtype, device), spec.routing, spec.decoder, spec.vision)
     # A row shows an image where the model can see.
     prompt = inputs.draw(spec, source.config, tokens, [1] * batch, seed, "calibration").to(device, dtype)
     for index, hidden in enumerate(plain.layer_inputs(prompt)[: len(plain)]):

@@ -10,13 +10,13 @@ from itertools import chain
 
 import torch
 
-from harness import build
-from harness.checks import Check, NotJudged, Parity
-from harness.dtypes import dtype_name
-from harness.extent import Extent
-from harness.parity.bench import Bench, first_broken
-from harness.parity.loss import unjudged_loss
-from harness.parity.op import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
+from harness.build import builder
+from harness.build.dtypes import dtype_name
+from harness.parity.kernels.check_kernel import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
+from harness.parity.levels.quantization_loss import unjudged_loss
+from harness.parity.parity_run import Bench, first_broken
+from harness.records.checks import Check, NotJudged, Parity
+from harness.records.proof_size import Extent
 from harness.spec.kernel import Kernel
 from harness.spec.optimization import Receipt, Target
 
@@ -32,7 +32,7 @@ class Proof:
 
 
 @torch.no_grad()
-def prove(config: build.BuildConfig, extent: Extent, progress: Progress) -> Proof:
+def prove(config: builder.BuildConfig, extent: Extent, progress: Progress) -> Proof:
     """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
     began = time.perf_counter()
     target = config.target
@@ -63,7 +63,7 @@ def _release(target: Target) -> None:
         torch.cuda.empty_cache()
 
 
-def _ops(config: build.BuildConfig, progress: Progress) -> list[Check]:
+def _ops(config: builder.BuildConfig, progress: Progress) -> list[Check]:
     target = config.target
     if target.kernels == "none" or target.rank:
         # Ranks launch the same kernels: one judges them.

@@ -11,7 +11,7 @@ from harness.report.cells import Cell, Table, columns, row
 from harness.report.speed import VERDICT_TONES
 
 if TYPE_CHECKING:
-    from harness.compare.ablation import Ablation, Contribution, Step
+    from harness.analysis.compare.ablation import Ablation, Contribution, Step
 
 COLUMNS = columns(
     "Optimization", "Stack so far#", "On top of it#", "99 % interval#", "Verdict", "Alone", "Full less it"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.case import Case
-from harness.gate_records import GateRecords
-from harness.record import Environment, Failure, ReceiptNote, Record
+from harness.records.case import Case
+from harness.records.gate_evidence import GateRecords
+from harness.records.record import Environment, Failure, ReceiptNote, Record
 from harness.report import formats, gate, judged, machine, mutants, speed, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
@@ -17,7 +17,7 @@ from harness.report.mutants import MutantsView
 from harness.report.speed import PhaseView
 
 if TYPE_CHECKING:
-    from harness.compare.arms import PhaseComparison
+    from harness.analysis.compare.arms import PhaseComparison
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def machine_view(title: str, environment: Environment) -> MachineView:
 def _replay(record: Record) -> str:
     """As a command, from the folder that holds the records."""
     name = record.parity.reproducer if record.parity else None
-    return shlex.join(("python", "-m", "harness.replay", f"{record.case.hardware}/{name}"))
+    return shlex.join(("python", "-m", "harness", "replay", f"{record.case.hardware}/{name}"))
 
 
 def _facts(record: Record) -> tuple[Fact, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.gate_records import GateRecords
-from harness.record import Record
+from harness.records.gate_evidence import GateRecords
+from harness.records.record import Record
 from harness.report.mutants import NONE_RAN
 
 

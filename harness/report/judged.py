@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from harness.checks import Check, Level, NotJudged, Parity, named
+from harness.records.checks import Check, Level, NotJudged, Parity, named
 from harness.report import formats
 from harness.report.cells import Cell, Table, columns, row
 

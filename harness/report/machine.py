@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import get_args
 
-from harness.record import ArmReport, Block, Environment, Phase, Record
+from harness.records.record import ArmReport, Block, Environment, Phase, Record
 from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, columns, row
 from harness.report.speed import arm_labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.kill_matrix import KillMatrix, MutantOutcome
 from harness.report import formats
 from harness.report.cells import Cell, Table, Tone, columns, row
 from harness.report.judged import LEVELS

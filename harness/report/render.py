@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.case import Plan
 from harness.errors import UnknownName, UserError
-from harness.gate_records import GateRecords
-from harness.record import Record
+from harness.records.case import Plan
+from harness.records.gate_evidence import GateRecords
+from harness.records.record import Record
 from harness.report.view import NOTHING, RunView, build
 
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")

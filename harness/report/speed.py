@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.compare import floors
-from harness.record import AGAIN, CANDIDATE, Ceilings, KernelTime, Phase, Record
+from harness.analysis.compare import floors
+from harness.records.record import AGAIN, CANDIDATE, Ceilings, KernelTime, Phase, Record
 from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 
 if TYPE_CHECKING:
-    from harness.compare.arms import ArmComparison, PhaseComparison
-    from harness.compare.estimate import Estimate
-    from harness.compare.verdict import Verdict
+    from harness.analysis.compare.arms import ArmComparison, PhaseComparison
+    from harness.analysis.compare.estimate import Estimate
+    from harness.analysis.compare.verdict import Verdict
 
 ARM_COLUMNS = columns("Arm", "Time per call#", "Speed-up#", "99 % interval#", "Pairs#", "Detectable change#", "Verdict")
 FIELDS: dict[Phase, tuple[str, str]] = {

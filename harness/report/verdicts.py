@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.checks import Parity
-from harness.compare.agreement import PROCESSES
-from harness.record import FAILURES, Record
+from harness.analysis.compare.agreement import PROCESSES
+from harness.records.checks import Parity
+from harness.records.record import FAILURES, Record
 from harness.report import formats
 from harness.report.cells import Banner, Tone
 
 if TYPE_CHECKING:
-    from harness.compare.arms import ArmComparison, PhaseComparison
-    from harness.compare.verdict import Verdict
+    from harness.analysis.compare.arms import ArmComparison, PhaseComparison
+    from harness.analysis.compare.verdict import Verdict
 
 WORST_FIRST = ("REFUSED", "INVALID", "SLOWER", "INCONCLUSIVE", "PASSED", "PARITY ONLY")
 TONES: dict[str, Tone] = {

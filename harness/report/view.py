@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.case import Case, Plan
 from harness.errors import RecordError
-from harness.gate_records import GateRecords
-from harness.record import FAILURES, Record
+from harness.records.case import Case, Plan
+from harness.records.gate_evidence import GateRecords
+from harness.records.record import FAILURES, Record
 from harness.report import ablation, case_view, formats, judged, verdicts
 from harness.report.ablation import AblationView
 from harness.report.case_view import CaseView, MachineView
@@ -19,7 +19,7 @@ from harness.report.cells import Banner, Cell, Table, columns, row
 from harness.report.speed import IntervalMark
 
 if TYPE_CHECKING:
-    from harness.compare.arms import PhaseComparison
+    from harness.analysis.compare.arms import PhaseComparison
 
 Compare = Callable[[Record], "tuple[PhaseComparison, ...]"]
 Outcome = tuple[Case, Banner]
@@ -93,8 +93,8 @@ def build(
     compare: Compare | None = None,
     on_record: GateRecords = NOTHING,
 ) -> RunView:
-    """The view of one run. `compare` judges the speed of a record; by default `harness.compare.arms.arms`. `on_record`
-    is what is known of the gate beside this run.
+    """The view of one run. `compare` judges the speed of a record; by default `harness.analysis.compare.arms.arms`.
+    `on_record` is what is known of the gate beside this run.
 
     Raises RecordError where the records are not those of the plan: coverage could not add up.
     """
@@ -125,13 +125,13 @@ def build(
 
 
 def _default_compare() -> Compare:
-    from harness.compare.arms import arms
+    from harness.analysis.compare.arms import arms
 
     return arms
 
 
 def _ablations(ran: Sequence[Record], phases: Mapping[str, Sequence[PhaseComparison]]) -> tuple[AblationView, ...]:
-    from harness.compare.ablation import ablations
+    from harness.analysis.compare.ablation import ablations
 
     return tuple(ablation.view(found) for found in ablations(ran, phases))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from harness.case import Case
+from harness.records.case import Case
 from harness.signoff.policy import Policy
 
 
@@ -24,5 +24,5 @@ def measuring(case: Case, policy: Policy) -> str:
 
 def planting(case: Case, stack: Sequence[str] = ()) -> str:
     """Plants faults in the model, or in what `stack` makes of it."""
-    words = ["python", "-m", "harness.mutants", f"+model={case.model}", f"hardware={case.hardware}"]
+    words = ["python", "-m", "harness", "faults", f"+model={case.model}", f"hardware={case.hardware}"]
     return shlex.join([*words, *([f"optimization=[{','.join(stack)}]"] if stack else [])])

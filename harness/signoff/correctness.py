@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-from harness.checks import KERNELS_IN_PLACE, Level
-from harness.gate_records import Source
-from harness.kill_matrix import MODEL, RANKS
-from harness.provided import provided
-from harness.record import Record
+from harness.records.checks import KERNELS_IN_PLACE, Level
+from harness.records.gate_evidence import Source
+from harness.records.kill_matrix import MODEL, RANKS
+from harness.records.provided import provided
+from harness.records.record import Record
 from harness.signoff import paths
 from harness.signoff.commands import planting
 from harness.signoff.evidence import Evidence

@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import model_validator
 
-from harness.case import Case, Frozen
+from harness.analysis.outcome import why
 from harness.errors import RecordError
-from harness.kill_matrix import SignOffEvidence
-from harness.outcome import why
+from harness.records.case import Case, Frozen
+from harness.records.kill_matrix import SignOffEvidence
 from harness.signoff import correctness, origin, performance
 from harness.signoff.commands import measuring
 from harness.signoff.evidence import Evidence

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 from pydantic import ValidationError
 
-from harness.case import Case, Frozen
 from harness.errors import RecordError, UserError
+from harness.records.case import Case, Frozen
 from harness.report.cells import Banner
 from harness.report.render import TEMPLATES, environment_for_markdown
 from harness.signoff.decision import Decision

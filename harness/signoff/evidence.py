@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from harness.case import Case
-from harness.gate_records import Source, newest_matrix
-from harness.history.accepted import Accepted
-from harness.record import Record
+from harness.analysis.history.accepted import Accepted
+from harness.records.case import Case
+from harness.records.gate_evidence import Source, newest_matrix
+from harness.records.record import Record
 
 ENDS = frozenset({"lost", "skipped"})
 """Of records that say nothing about a case."""

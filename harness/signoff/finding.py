@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.case import Frozen
+from harness.records.case import Frozen
 
 Requirement = Literal[
     "record", "outcome", "parity", "faults", "source", "versions",

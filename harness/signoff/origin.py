@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.record import Record
+from harness.records.record import Record
 from harness.signoff.finding import Finding
 from harness.signoff.policy import Policy
 

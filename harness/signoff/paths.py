@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.path_names import ExecutionPath
-from harness.provided import provided
-from harness.record import Record
+from harness.records.path_names import ExecutionPath
+from harness.records.provided import provided
+from harness.records.record import Record
 
 PICTURES = "image embeddings"
 """What is judged of a model that sees."""

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from datetime import date
 from typing import get_args
 
-from harness.compare.agreement import PROCESSES
-from harness.compare.arms import arms
-from harness.history import accepted, nights, rules
-from harness.history.accepted import Accepted
-from harness.outcome import against_strongest
-from harness.record import CANDIDATE, REFERENCE, Phase, Record
+from harness.analysis.compare.agreement import PROCESSES
+from harness.analysis.compare.arms import arms
+from harness.analysis.history import accepted, nightly_series, rules
+from harness.analysis.history.accepted import Accepted
+from harness.analysis.outcome import against_strongest
+from harness.records.record import CANDIDATE, REFERENCE, Phase, Record
 from harness.signoff.commands import command
 from harness.signoff.evidence import Evidence
 from harness.signoff.finding import Finding
@@ -72,7 +72,7 @@ def memory(record: Record, policy: Policy, measure: str) -> Finding:
 
 
 def history(evidence: Evidence, policy: Policy, today: date) -> Finding:
-    """By the nightly rule and the ratchet of `harness.history`, over this case alone."""
+    """By the nightly rule and the ratchet of `harness.analysis.history`, over this case alone."""
     count, again = len(evidence.earlier), f"{command(evidence.case)} timing=signoff"
     if policy.history_points == 0:
         return Finding(requirement="history", met=True, found="none is asked: the history begins with this case")
@@ -80,7 +80,7 @@ def history(evidence: Evidence, policy: Policy, today: date) -> Finding:
         found = f"insufficient history: {count} of {policy.history_points} earlier runs on equal machines"
         return Finding(requirement="history", met=False, found=found, supply=again)
     records = [source.record for source in (*evidence.earlier, evidence.newest)]
-    judged = rules.judge(nights.of_case(records), accepted.since(evidence.steps, today))
+    judged = rules.judge(nightly_series.of_case(records), accepted.since(evidence.steps, today))
     met = bool(judged) and all(item.standing in ("steady", "faster") for item in judged)
     found = "; ".join([*(_told(item) for item in judged), *(_step(step, today) for step in evidence.steps)])
     return Finding(requirement="history", met=met, found=found or "nothing was timed", supply="" if met else again)

@@ -9,12 +9,13 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
-from harness.case import Case, Frozen, TimingSettings
 from harness.errors import ConfigError, UnknownName
-from harness.record import Phase
-from harness.settings import Kind, PerKind
+from harness.machine.installation import CONF
+from harness.planning.settings import Kind, PerKind
+from harness.records.case import Case, Frozen, TimingSettings
+from harness.records.record import Phase
 
-POLICIES = Path(__file__).resolve().parents[2] / "conf" / "policy"
+POLICIES = CONF / "policy"
 Waivable = Literal["processes", "peers", "prefill", "decode", "memory", "history", "caches"]
 """Requirements that a waiver may stand in for. What is right, and what was run, nobody can waive."""
 Noun = TypeVar("Noun", bound=Frozen)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.environment import capture
+from harness.machine.environment import capture
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmark_results" / "scale"

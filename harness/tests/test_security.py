@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import run_file
-from harness.case import Plan
-from harness.checks import Check, NotJudged, Parity
-from harness.compare.sides import records as named_records
-from harness.environment import capture
+from harness.analysis.compare.revisions import records as named_records
 from harness.errors import RecordError, UserError
-from harness.gate_records import GateRecords
-from harness.record import Failure, ReceiptNote, Record
-from harness.redaction import hide, withheld
+from harness.machine.environment import capture
+from harness.records import run_file
+from harness.records.case import Plan
+from harness.records.checks import Check, NotJudged, Parity
+from harness.records.gate_evidence import GateRecords
+from harness.records.record import Failure, ReceiptNote, Record
+from harness.records.redaction import hide, withheld
+from harness.records.run_file import RunWriter, read_file, run_path
 from harness.report import case_view
-from harness.run_file import RunWriter, read_file, run_path
 from harness.signoff.commands import command
 
 ROOT = Path(__file__).resolve().parents[2]

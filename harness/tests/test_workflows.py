@@ -16,14 +16,14 @@ from types import MappingProxyType
 import pytest
 import yaml
 
-from harness import shard_plan
-from harness.registry import names
+from harness.build.registry import names
+from harness.planning import shard_plans
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 INSTALL = "Install"
 SWEEP = "+model=qwen3_4b_instruct_2507 optimization=none,kv_cache size=tiny hardware=cpu workload=smoke timing=off"
-TESTS = "harness/tests/test_split.py harness/tests/test_shards_command.py"
+TESTS = "harness/planning/tests/test_sharding.py harness/commands/tests/test_shards_command.py"
 LINTERS = ("ruff ", "mypy", "lint-imports")
 
 
@@ -92,7 +92,7 @@ def test_an_installation_finds_all_that_it_asks_for_at_the_versions_of_ci(runner
 
 
 def test_the_sweep_and_its_shards_are_those_of_the_plan_for_a_cpu():
-    plan = shard_plan.read(shard_plan.PLANS)["cpu"]
+    plan = shard_plans.read(shard_plans.PLANS)["cpu"]
     text = (ROOT / ".github" / "workflows" / "sweep.yml").read_text()
     sweep = yaml.safe_load(text)
     assert sweep[True]["workflow_dispatch"]["inputs"]["sweep"]["default"].split() == list(plan.sweep)

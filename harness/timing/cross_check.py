@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from harness.case import Frozen
 from harness.errors import HarnessError, UserError
-from harness.record import Environment
+from harness.records.case import Frozen
+from harness.records.record import Environment
 from harness.spec.kernel import Kernel, OpCase
 from harness.timing.kernels import captured, time_kernel
 from harness.timing.roofline import ceilings

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+from harness.analysis.stats import Interval, median_interval
 from harness.errors import UserError
-from harness.record import KernelTime
+from harness.records.record import KernelTime
 from harness.spec.kernel import Kernel, OpCase
 from harness.timing.buffers import Inputs, copies_of, restore, tensors
 from harness.timing.same_work import Loop, require_agreement, require_replayed
-from harness.timing.stats import Interval, median_interval
 
 SAMPLES = 31
 WARM_UPS = 3

@@ -12,10 +12,10 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-from harness.case import TimingSettings
+from harness.analysis import stats
 from harness.errors import HarnessError
-from harness.record import AGAIN, CANDIDATE, WALL_DISAGREEMENT, Block, Phase, Series
-from harness.timing import stats
+from harness.records.case import TimingSettings
+from harness.records.record import AGAIN, CANDIDATE, WALL_DISAGREEMENT, Block, Phase, Series
 from harness.timing.clock import Clock, Reading
 from harness.timing.telemetry import State, Telemetry
 

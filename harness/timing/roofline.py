@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from harness.dtypes import dtype_name
+from harness.build.dtypes import dtype_name
 from harness.errors import UserError
-from harness.record import Ceilings
+from harness.records.record import Ceilings
 from harness.timing.clock import Clock, clock_for
 
 GPU_BYTES = 4 * 2**30

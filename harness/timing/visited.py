@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from harness.parity.routing import gate_of
+from harness.parity.reference.routing import gate_of
 from harness.spec.model import Routing
 
 

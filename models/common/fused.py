@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.common.attention import Attend, NormRotateWrite
-from models.common.kernels import decode_attention, norm_rotate_write, prefill_attention, rms_norm, swiglu
+from models.common.attention import decode_attention, prefill_attention
+from models.common.attention.eager import Attend, NormRotateWrite
+from models.common.cache.kv_cache import LayerCache, Slots
 from models.common.kernels.workspace import Workspace
-from models.common.kv_cache import LayerCache, Slots
-from models.common.norms import AddRMSNorm, RMSNorm
+from models.common.mlp import swiglu
+from models.common.norms import rms_norm
+from models.common.norms.eager import AddRMSNorm, RMSNorm
+from models.common.rotary import norm_rotate_write
 
 
 class FusedAddRMSNorm(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.cluster import cluster
-from models.common.kernels.cluster_attention_cases import CLUSTER_ATTENTION
+from models.common.attention.cluster_attention_cases import CLUSTER_ATTENTION
+from models.common.attention.cluster_step import cluster
 
 ROWS = 1
 """Sequences up to which a step is one launch; more fill the device without clusters."""

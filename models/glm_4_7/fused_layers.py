@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.decoder.swap import swap
 from models.common.fused import FusedAddRMSNorm, FusedGate
-from models.common.kernels.rms_norm import ADD_NORM, NORM
-from models.common.kernels.swiglu import SWIGLU
-from models.common.mlp import Gate
-from models.common.norms import AddRMSNorm
-from models.common.swap import swap
+from models.common.mlp.eager import Gate
+from models.common.mlp.swiglu import SWIGLU
+from models.common.norms.eager import AddRMSNorm
+from models.common.norms.rms_norm import ADD_NORM, NORM
 
 
 def fuse(model: nn.Module, target: Target) -> Receipt:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from harness.spec.config import HFConfig
-from models.common.decoder import Decoder, Layer, embedding, head
-from models.common.norms import AddRMSNorm
+from models.common.decoder.frame import Decoder, Layer, embedding, head
+from models.common.norms.eager import AddRMSNorm
 from models.glm_4_7.attention import attention
 from models.glm_4_7.config import Geometry, geometry
 from models.glm_4_7.kv_cache import cache_shape

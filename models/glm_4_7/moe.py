@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.experts import Experts, MoE
+from models.common.decoder.swap import swap
 from models.common.fused import Workspaces
-from models.common.kernels.moe_cases import MOE
-from models.common.kernels.sigmoid_router_cases import SIGMOID_ROUTER
-from models.common.linear import linear
-from models.common.mlp import SplitGateUp, SwiGLU
-from models.common.routers import SigmoidRouter
-from models.common.sparse import SparseExperts
-from models.common.swap import swap
+from models.common.linear.eager import linear
+from models.common.mlp.eager import SplitGateUp, SwiGLU
+from models.common.moe.eager import Experts, MoE
+from models.common.moe.moe_cases import MOE
+from models.common.moe.sparse import SparseExperts
 from models.glm_4_7.config import Geometry
+from models.glm_4_7.kernels.fused_router import SigmoidRouter
+from models.glm_4_7.kernels.sigmoid_router_cases import SIGMOID_ROUTER
 from models.glm_4_7.router import Router
 
 FEW = 4

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.spec.mutant import Mutant
-from models.common.mutants.plant import at, held, inputs, output
+from models.common.decoder.plant import at, held, inputs, output
 
 
 def _uncorrected(router: Any, model: nn.Module) -> bool:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.common.norms.eager import wide
+
 
 class Router(nn.Module):
     """Scores are float32 whatever the model's dtype, and so are the weights given back."""
@@ -25,3 +27,12 @@ class Router(nn.Module):
         ids = (scores + self.correction).topk(self.chosen, dim=-1, sorted=False).indices
         weights = scores.gather(1, ids)
         return ids, weights / (weights.sum(-1, keepdim=True) + 1e-20) * self.scale
+
+
+def sigmoid_choice(x: Tensor, weight: Tensor, correction: Tensor, chosen: int, scale: float) -> dict[str, Tensor]:
+    """x [N, H], weight [E, H], correction [E] -> {"ids": [N, chosen] int64, "weights": [N, chosen] float32}: largest
+    sigmoid + correction first, the sigmoids of the chosen made to sum to `scale`. All of it in float32 or wider."""
+    scores = F.linear(wide(x), wide(weight)).sigmoid()
+    ids = (scores + correction).argsort(dim=-1, descending=True, stable=True)[:, :chosen].contiguous()
+    weights = scores.gather(1, ids)
+    return {"ids": ids, "weights": weights / (weights.sum(-1, keepdim=True) + 1e-20) * scale}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from harness.spec.model import ModelSpec, Routing, Stage
-from models.common.attention import ATTENDING
-from models.common.decoder import call_positions
-from models.common.mutants.decoder import DENSE_MUTANTS
-from models.common.mutants.experts import expert_mutants
+from models.common.attention.eager import ATTENDING
+from models.common.decoder.frame import call_positions
+from models.common.decoder.mutations import DENSE_MUTANTS
+from models.common.moe.mutations import expert_mutants
 from models.glm_4_7.config import SIZES
 from models.glm_4_7.model import build
 from models.glm_4_7.mutants import SHARED_EXPERT_MUTANTS

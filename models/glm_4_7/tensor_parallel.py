@@ -3,9 +3,9 @@ norms and routers whole."""
 
 from __future__ import annotations
 
-from models.common.decoder import Decoder
-from models.common.one_shot import one_shot_all_reduce
-from models.common.sharding import (
+from models.common.decoder.frame import Decoder
+from models.common.parallel.optimization import one_shot_all_reduce
+from models.common.parallel.sharding import (
     Pieces,
     Plan,
     SharedPieces,

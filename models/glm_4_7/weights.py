@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 
 from harness.spec.config import HFConfig
-from models.common.expert_weights import merged
+from models.common.moe.expert_weights import merged
 from models.glm_4_7.config import geometry
 
 RENAMES = (

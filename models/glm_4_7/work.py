@@ -7,7 +7,7 @@ import torch
 from harness.spec.config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.model import Workload
-from models.common.experts import distinct_experts
+from models.common.moe.eager import distinct_experts
 from models.glm_4_7.config import geometry
 
 

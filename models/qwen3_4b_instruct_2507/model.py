@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from harness.spec.config import HFConfig
-from models.common.decoder import Decoder, Layer, embedding, head
-from models.common.linear import linear
-from models.common.mlp import SplitGateUp, SwiGLU
-from models.common.norms import AddRMSNorm
+from models.common.decoder.frame import Decoder, Layer, embedding, head
+from models.common.linear.eager import linear
+from models.common.mlp.eager import SplitGateUp, SwiGLU
+from models.common.norms.eager import AddRMSNorm
 from models.qwen3_4b_instruct_2507.attention import attention
 from models.qwen3_4b_instruct_2507.config import Geometry, geometry
 from models.qwen3_4b_instruct_2507.kv_cache import cache_shape

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.spec.optimization import Menu
-from models.common.compiled import COMPILE
-from models.common.graphs import CUDA_GRAPH
-from models.common.prompt_graphs import PROMPT_GRAPH
+from models.common.graphs.captured_prompt import PROMPT_GRAPH
+from models.common.graphs.captured_step import CUDA_GRAPH
+from models.common.graphs.compiled_step import COMPILE
 from models.qwen3_4b_instruct_2507.attention import ATTENTION
 from models.qwen3_4b_instruct_2507.cuda_kernels import CUDA_KERNELS
 from models.qwen3_4b_instruct_2507.fused_layers import FUSED_LAYERS

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from models.common.decoder import Decoder
-from models.common.one_shot import one_shot_all_reduce
-from models.common.sharding import Pieces, Plan, SharedPieces, column, gathered, row, size, tensor_parallel, vocabulary
+from models.common.decoder.frame import Decoder
+from models.common.parallel.optimization import one_shot_all_reduce
+from models.common.parallel.sharding import (
+    Pieces,
+    Plan,
+    SharedPieces,
+    column,
+    gathered,
+    row,
+    size,
+    tensor_parallel,
+    vocabulary,
+)
 
 WORDS = 1 << 16
 """Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError
 from harness.spec.config import HFConfig
-from models.common.config import field, groups, require, rope_theta, sizes
+from models.common.decoder.config import field, groups, require, rope_theta, sizes
 
 SIZES = sizes(Path(__file__).parent / "configs")
 REQUIRED = {

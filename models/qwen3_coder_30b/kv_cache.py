@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from models.common.kv_cache import CacheShape
-from models.common.layouts import paged, static
+from models.common.cache.kv_cache import CacheShape
+from models.common.cache.optimization import paged, static
 from models.qwen3_coder_30b.config import Geometry
 
 PAGE_TOKENS = 64

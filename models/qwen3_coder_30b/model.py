@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from harness.spec.config import HFConfig
-from models.common.decoder import Decoder, Layer, embedding, head
-from models.common.norms import AddRMSNorm
+from models.common.decoder.frame import Decoder, Layer, embedding, head
+from models.common.norms.eager import AddRMSNorm
 from models.qwen3_coder_30b.attention import attention
 from models.qwen3_coder_30b.config import Geometry, geometry
 from models.qwen3_coder_30b.kv_cache import cache_shape

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.experts import Experts, MoE
+from models.common.decoder.swap import swap
 from models.common.fused import Workspaces
-from models.common.kernels.moe_cases import MOE
-from models.common.kernels.softmax_router_cases import SOFTMAX_ROUTER
-from models.common.routers import SoftmaxRouter
-from models.common.sparse import SparseExperts
-from models.common.swap import swap
+from models.common.moe.eager import Experts, MoE
+from models.common.moe.moe_cases import MOE
+from models.common.moe.sparse import SparseExperts
 from models.qwen3_coder_30b.config import Geometry
+from models.qwen3_coder_30b.kernels.fused_router import SoftmaxRouter
+from models.qwen3_coder_30b.kernels.softmax_router_cases import SOFTMAX_ROUTER
 from models.qwen3_coder_30b.router import Router
 
 FEW = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from models.common.mutants.prefix import PREFIX_MUTANTS
-from models.common.prefix_tree import Symbol
-from models.common.prefixes import prefix_caching
+from models.common.cache.prefix_mutations import PREFIX_MUTANTS
+from models.common.cache.prefix_tree import Symbol
+from models.common.cache.prefixes import prefix_caching
 from models.qwen3_coder_30b.kv_cache import PAGE_TOKENS
 
 POOL_TOKENS = 32768

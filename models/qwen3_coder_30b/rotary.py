@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.attention import NormRotateWrite
+from models.common.attention.eager import NormRotateWrite
+from models.common.decoder.swap import swap
 from models.common.fused import FusedNormRotateWrite
-from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE
-from models.common.rotary import RotaryTable
-from models.common.swap import swap
+from models.common.rotary.eager import RotaryTable
+from models.common.rotary.norm_rotate_write_cases import NORM_ROTATE_WRITE
 from models.qwen3_coder_30b.config import Geometry
 
 

@@ -6,17 +6,17 @@ import torch
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.attention import Attend, Attention, NormRotateWrite
+from models.common.attention.decode_attention_cases import DECODE_ATTENTION
+from models.common.attention.eager import Attend, Attention, NormRotateWrite
+from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
+from models.common.decoder.swap import swap
 from models.common.fused import FlashAttend, Workspaces
-from models.common.fused_tower import FlashSegments
-from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
-from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
-from models.common.kernels.segment_attention_cases import SEGMENT_ATTENTION
-from models.common.linear import SplitQKV, linear
-from models.common.norms import RMSNorm
-from models.common.segments import SegmentAttend
-from models.common.swap import swap
+from models.common.linear.eager import SplitQKV, linear
+from models.common.norms.eager import RMSNorm
 from models.qwen3_vl_2b.config import TextGeometry
+from models.qwen3_vl_2b.fused_tower import FlashSegments
+from models.qwen3_vl_2b.kernels.segment_attention_cases import SEGMENT_ATTENTION
+from models.qwen3_vl_2b.segments import SegmentAttend
 
 
 def attention(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> Attention:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.spec.config import HFConfig
-from models.common.config import require_rope
+from models.common.decoder.config import require_rope
 
 SIZES: dict[str, HFConfig] = {
     path.stem: json.loads(path.read_text())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.errors import InputError
 from harness.spec.inputs import Features
-from models.common.kv_cache import KVCache
+from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b.positions import Places
 
 

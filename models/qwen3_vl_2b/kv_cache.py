@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from models.common.kv_cache import CacheShape
-from models.common.layouts import paged, static
+from models.common.cache.kv_cache import CacheShape
+from models.common.cache.optimization import paged, static
 from models.qwen3_vl_2b.config import TextGeometry
 
 PAGE_TOKENS = 64

@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.kernels.early import offers
-from models.common.kernels.gemv import default_shape, interpreted_shape
-from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU
-from models.common.kernels.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
-from models.common.linear import pack_neighbors
-from models.common.quantized import FP8, INT4, INT8, Scheme
-from models.common.quantized_linear import Choice, weight_only
-from models.common.skinny import Shapes, stream
+from models.common.kernels.pdl import offers
+from models.common.linear.eager import pack_neighbors
+from models.common.linear.gemv import default_shape, interpreted_shape
+from models.common.linear.gemv_cases import GEMV, GEMV_SWIGLU
+from models.common.linear.skinny import Shapes, stream
+from models.common.quantization.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
+from models.common.quantization.quantized_linear import Choice, weight_only
+from models.common.quantization.schemes import FP8, INT4, INT8, Scheme
 from models.qwen3_vl_2b.kernels.launch_shapes import h200_shape
 
 ROWS = 16

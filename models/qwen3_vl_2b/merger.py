@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.linear import linear
-from models.common.norms import AddLayerNorm
+from models.common.linear.eager import linear
+from models.common.norms.eager import AddLayerNorm
 from models.qwen3_vl_2b.config import VisionGeometry
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.spec.config import HFConfig
 from harness.spec.inputs import Features, ModelInputs
-from models.common.decoder import Decoder, Layer, check_tokens, embedding, head
-from models.common.kv_cache import KVCache, Slots
-from models.common.linear import linear
-from models.common.mlp import SplitGateUp, SwiGLU
-from models.common.norms import AddRMSNorm
+from models.common.cache.kv_cache import KVCache, Slots
+from models.common.decoder.frame import Decoder, Layer, check_tokens, embedding, head
+from models.common.linear.eager import linear
+from models.common.mlp.eager import SplitGateUp, SwiGLU
+from models.common.norms.eager import AddRMSNorm
 from models.qwen3_vl_2b.attention import attention
 from models.qwen3_vl_2b.config import Geometry, TextGeometry, geometry
 from models.qwen3_vl_2b.fusion import Glimpse, Sight

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from harness.spec.inputs import Features, ModelInputs
 from harness.spec.mutant import Mutant
-from models.common.mutants.plant import inputs, method, on, output
-from models.common.segments import Segments
+from models.common.decoder.plant import inputs, method, on, output
 from models.qwen3_vl_2b.grid import Patches
+from models.qwen3_vl_2b.segments import Segments
 
 BLOCK = 128
 """Patches that a kernel takes at once, at most."""

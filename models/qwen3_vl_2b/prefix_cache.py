@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from harness.spec.inputs import Grid, ModelInputs
-from models.common.mutants.prefix import IMAGE_PREFIX_MUTANTS
-from models.common.prefix_tree import Symbol
-from models.common.prefixes import prefix_caching
+from models.common.cache.prefix_mutations import IMAGE_PREFIX_MUTANTS
+from models.common.cache.prefix_tree import Symbol
+from models.common.cache.prefixes import prefix_caching
 from models.qwen3_vl_2b.kv_cache import PAGE_TOKENS
 
 POOL_TOKENS = 32768

@@ -10,8 +10,8 @@ from harness.spec.config import HFConfig
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec, Stage
 from harness.spec.vision import Part, Vision
-from models.common.attention import ATTENDING
-from models.common.mutants.decoder import DENSE_MUTANTS
+from models.common.attention.eager import ATTENDING
+from models.common.decoder.mutations import DENSE_MUTANTS
 from models.qwen3_vl_2b.config import SIZES, geometry
 from models.qwen3_vl_2b.grid import patches
 from models.qwen3_vl_2b.inputs import inputs

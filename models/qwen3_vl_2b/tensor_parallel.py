@@ -4,8 +4,17 @@ a block."""
 
 from __future__ import annotations
 
-from models.common.one_shot import one_shot_all_reduce
-from models.common.sharding import Pieces, Plan, SharedPieces, column, gathered, row, tensor_parallel, vocabulary
+from models.common.parallel.optimization import one_shot_all_reduce
+from models.common.parallel.sharding import (
+    Pieces,
+    Plan,
+    SharedPieces,
+    column,
+    gathered,
+    row,
+    tensor_parallel,
+    vocabulary,
+)
 from models.qwen3_vl_2b.model import Qwen3VL
 
 WORDS = 1 << 16

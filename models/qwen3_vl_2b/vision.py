@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.spec.inputs import Features, Grid
-from models.common.linear import linear
-from models.common.norms import AddLayerNorm
-from models.common.rotary import RotatePair
-from models.common.segments import SegmentAttend, Segments
+from models.common.linear.eager import linear
+from models.common.norms.eager import AddLayerNorm
+from models.common.rotary.eager import RotatePair
 from models.qwen3_vl_2b.config import VisionGeometry
 from models.qwen3_vl_2b.grid import Patches, patches
 from models.qwen3_vl_2b.merger import DeepMerger, Merger
+from models.qwen3_vl_2b.segments import SegmentAttend, Segments
 
 
 class Embedding(nn.Module):

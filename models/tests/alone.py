@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness.registry import load, names
+from harness.build.registry import load, names
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_THE_INSTALLED = """import sys

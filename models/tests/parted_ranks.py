@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from harness import build, registry
-from harness.extent import Extent
-from harness.parity.bench import Bench
-from harness.ranks import Rank, join, leave
+from harness.build import builder, registry
+from harness.build.ranks import Rank, join, leave
+from harness.parity.parity_run import Bench
+from harness.records.proof_size import Extent
 from harness.spec.optimization import Target
 
 WORLD = 2
@@ -28,7 +28,7 @@ def run(rank: int, scratch: Path, name: str) -> None:
     spec = registry.load(name)
     target = Target(torch.device("cpu"), torch.bfloat16, "none", rank, WORLD)
     join(Rank(rank, WORLD, scratch / "meeting"), target.device, deadline_s=120)
-    bench = Bench(build.BuildConfig(spec, build.Source.of(spec, "tiny", 3, None), STACK, target), Extent(2, 24, 16))
+    bench = Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), Extent(2, 24, 16))
     if rank == 1:
         part(bench)
     failed = [f"{c.level} {c.subject} {c.rule}" for checks in bench.in_target() for c in checks if not c.passed]

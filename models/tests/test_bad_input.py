@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import build, registry
+from harness.build import builder, registry
 from harness.errors import CacheFull, ConfigError, HarnessError, InputError
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -22,7 +22,7 @@ MODELS = pytest.mark.parametrize("name", registry.names())
 def built(spec: ModelSpec, stack: tuple[str, ...] = ()) -> Any:
     """A tiny build whose weights nobody reads."""
     model = spec.build(spec.sizes["tiny"], TARGET.dtype, CPU)
-    build.optimize(spec, model, stack, TARGET)
+    builder.optimize(spec, model, stack, TARGET)
     return model
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import names
+from harness.build.registry import names
 from models.tests.alone import alone
 
 IMPORT_ALL = """

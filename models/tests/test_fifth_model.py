@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import registry
-from harness.run_file import read_run
+from harness.build import registry
+from harness.records.run_file import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small_llama"

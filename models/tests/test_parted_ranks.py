@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness import registry
+from harness.build import registry
 
 SCRIPT = Path(__file__).parent / "parted_ranks.py"
 

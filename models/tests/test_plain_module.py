@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import Record
-from harness.run_file import read_run
+from harness.records.record import Record
+from harness.records.run_file import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "plain_qwen2"

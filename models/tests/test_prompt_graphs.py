@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build, registry
-from harness.checks import Check
-from harness.extent import Extent
-from harness.mutants.models import planted, pristine
-from harness.parity.again import check_again
-from harness.parity.bench import Bench
-from harness.parity.logits import Reference
-from harness.parity.routing import our_choices
-from harness.path_names import ExecutionPath
+from harness.build import builder, registry
+from harness.faults.models import planted, pristine
+from harness.parity.levels.logits import Reference
+from harness.parity.parity_run import Bench
+from harness.parity.paths.graph_replay import check_again
+from harness.parity.reference.routing import our_choices
+from harness.records.checks import Check
+from harness.records.path_names import ExecutionPath
+from harness.records.proof_size import Extent
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
-from models.common import prompt_graphs
-from models.common.prompt_graphs import MOST_CALLS, PROMPT_GRAPH, GraphedPrompts
+from models.common.graphs import captured_prompt
+from models.common.graphs.captured_prompt import MOST_CALLS, PROMPT_GRAPH, GraphedPrompts
 
 TARGET = Target(torch.device("cpu"), torch.bfloat16, "none")
 STACK = ("kv_cache", "prefix_caching")
@@ -47,14 +47,14 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
         made.append(Replayed(run))
         return made[-1], made[-1].out
 
-    monkeypatch.setattr(prompt_graphs, "recorded", recorded)
+    monkeypatch.setattr(captured_prompt, "recorded", recorded)
     return made
 
 
 @pytest.fixture(scope="module", params=registry.names())
 def bench(request: pytest.FixtureRequest) -> Bench:
     spec = registry.load(request.param)
-    made = Bench(build.BuildConfig(spec, build.Source.of(spec, "tiny", 0, None), STACK, TARGET), Extent(2, 40))
+    made = Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), STACK, TARGET), Extent(2, 40))
     PROMPT_GRAPH.apply(made.model, TARGET)
     return made
 
@@ -90,7 +90,7 @@ def test_what_a_replay_must_not_keep_is_seen(bench: Bench, recordings: list[Repl
 def test_only_so_many_kinds_of_call_are_kept(recordings: list[Replayed]) -> None:
     spec = registry.load("qwen3_4b_instruct_2507")
     model = spec.build(spec.sizes["tiny"], TARGET.dtype, TARGET.device)
-    build.optimize(spec, model, STACK, TARGET)
+    builder.optimize(spec, model, STACK, TARGET)
     PROMPT_GRAPH.apply(model, TARGET)
     cache = model.new_cache(1, 64)
     for length in [*range(2, 2 + MOST_CALLS + 1), 2, 3]:
@@ -106,7 +106,7 @@ def test_only_so_many_kinds_of_call_are_kept(recordings: list[Replayed]) -> None
 def test_what_is_not_worth_keeping_is_computed_anew(call: str, recordings: list[Replayed]) -> None:
     spec = registry.load("qwen3_4b_instruct_2507")
     model = spec.build(spec.sizes["tiny"], TARGET.dtype, TARGET.device)
-    build.optimize(spec, model, () if call == "growing cache" else STACK, TARGET)
+    builder.optimize(spec, model, () if call == "growing cache" else STACK, TARGET)
     PROMPT_GRAPH.apply(model, TARGET)
     cache = model.new_cache(1, 64)
     tokens = torch.zeros(1, 1 if call == "one token" else 8, dtype=torch.int64)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import MODELS, names
+from harness.build.registry import MODELS, names
 
 LONG = 6
 """Statements above which an equal function body is a copy."""

@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from harness import build
-from harness.checks import Parity
-from harness.extent import Extent
+from harness.build import builder
+from harness.build.quantized_reference import rounded
 from harness.parity.gate import prove
-from harness.rounding import rounded
+from harness.records.checks import Parity
+from harness.records.proof_size import Extent
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu, Receipt, Target
-from models.common.quantized_linear import QuantizedLinear
+from models.common.quantization.quantized_linear import QuantizedLinear
 
 CPU = torch.device("cpu")
 TARGET = Target(CPU, torch.bfloat16, "none")
@@ -23,13 +23,13 @@ EXTENT = Extent(2, 24, 20)
 NAMES = ("linear_int8", "linear_fp8", "linear_int4")
 
 
-def tiny(spec: ModelSpec) -> build.Source:
-    return build.Source.of(spec, "tiny", seed=3, weights=None)
+def tiny(spec: ModelSpec) -> builder.Source:
+    return builder.Source.of(spec, "tiny", seed=3, weights=None)
 
 
-def judged(spec: ModelSpec, name: str, source: build.Source | None = None) -> Parity:
+def judged(spec: ModelSpec, name: str, source: builder.Source | None = None) -> Parity:
     """The whole gate on the build that `name` makes."""
-    return prove(build.BuildConfig(spec, source or tiny(spec), (name,), TARGET), EXTENT, lambda _, __: None).parity
+    return prove(builder.BuildConfig(spec, source or tiny(spec), (name,), TARGET), EXTENT, lambda _, __: None).parity
 
 
 def refused(parity: Parity) -> list[str]:
@@ -57,8 +57,8 @@ def place_of(parity: Parity) -> tuple[int | None, str]:
 
 def pair(spec: ModelSpec, name: str) -> tuple[nn.Module, nn.Module]:
     """The reference and the build that `name` makes."""
-    hf = build.reference(spec, tiny(spec), TARGET.dtype, CPU)
-    return hf, build.candidate(build.BuildConfig(spec, tiny(spec), (name,), TARGET), hf)[0]
+    hf = builder.reference(spec, tiny(spec), TARGET.dtype, CPU)
+    return hf, builder.candidate(builder.BuildConfig(spec, tiny(spec), (name,), TARGET), hf)[0]
 
 
 def rounded_matrices(spec: ModelSpec, hf: nn.Module, name: str) -> dict[str, nn.Parameter]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness import build, registry
-from harness.extent import Extent
-from harness.parity.bench import Bench
+from harness.build import builder, registry
+from harness.parity.parity_run import Bench
+from harness.records.proof_size import Extent
 from harness.spec.optimization import Target
 
 TARGET = Target(torch.device("cpu"), torch.float16, "none")
@@ -16,7 +16,7 @@ TARGET = Target(torch.device("cpu"), torch.float16, "none")
 @pytest.fixture
 def bench() -> Bench:
     spec = registry.load("qwen3_4b_instruct_2507")
-    return Bench(build.BuildConfig(spec, build.Source.of(spec, "tiny", 0, None), (), TARGET), Extent(2, 16, 2))
+    return Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), (), TARGET), Extent(2, 16, 2))
 
 
 def test_a_right_build_does_not_drift(bench: Bench) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.calibration import Calibration, KernelAlarms
-from harness.dtypes import dtype_name
+from harness.build.dtypes import dtype_name
 from harness.parity.calibration import Share, kernel_alarms
-from harness.parity.op import check_kernel
-from harness.record import Environment
+from harness.parity.kernels.check_kernel import check_kernel
+from harness.records.calibration import Calibration, KernelAlarms
+from harness.records.record import Environment
 from harness.spec.kernel import Cost, Kernel, OpCase
 
 CPU = torch.device("cpu")

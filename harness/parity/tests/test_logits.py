@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.parity.logits import Reference, judge_logits
+from harness.parity.levels.logits import Reference, judge_logits
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.build import BuildConfig, Source
-from harness.checks import Check
-from harness.parity.loss import judge_loss, unjudged_loss
+from harness.build.builder import BuildConfig, Source
+from harness.parity.levels.quantization_loss import judge_loss, unjudged_loss
+from harness.records.checks import Check
 from harness.spec.optimization import Target
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import registry
-from harness.parity.op import ITEMS, cases, check_far, check_kernel
+from harness.build import registry
+from harness.parity.kernels.check_kernel import ITEMS, cases, check_far, check_kernel
 from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels import values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.parity.padding import Padded
+from harness.parity.paths.padding import Padded
 
 TOKENS = torch.tensor([[5, 6, 7, 8], [1, 2, 3, 4]])
 

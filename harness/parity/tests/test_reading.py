@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build, registry
-from harness.extent import Extent
+from harness.build import builder, registry
 from harness.parity.gate import prove
-from harness.parity.reading import check_reading
+from harness.parity.levels.checkpoint_roundtrip import check_reading
+from harness.records.proof_size import Extent
 from harness.spec.config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -62,21 +62,21 @@ def test_what_is_put_together_wrongly_is_named(merge: Any, wrong: int, where: st
 
 def test_a_tensor_in_slices_is_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """As ranks read it."""
-    right = build.read_slices
+    right = builder.read_slices
 
     def faulty(*where: Any) -> Iterator[tuple[str, Any]]:
         for name, tensor in right(*where):
             yield name, tensor[:].flip(0) if "layers.1.input_layernorm" in name else tensor
 
-    monkeypatch.setattr(build, "read_slices", faulty)
+    monkeypatch.setattr(builder, "read_slices", faulty)
     check = check_reading(SPARSE, 0, torch.bfloat16)
     assert (check.error, check.where) == (1, "layers.1.input_norm.weight, read in slices")
 
 
 def proven(spec: ModelSpec) -> list[tuple[str, str, str]]:
     """Level, subject and place of what a proof of random weights refuses."""
-    source, target = build.Source.of(spec, "tiny", seed=3, weights=None), Target(CPU, torch.float32, "none")
-    parity = prove(build.BuildConfig(spec, source, (), target), Extent(1, 8, 4), lambda _, __: None).parity
+    source, target = builder.Source.of(spec, "tiny", seed=3, weights=None), Target(CPU, torch.float32, "none")
+    parity = prove(builder.BuildConfig(spec, source, (), target), Extent(1, 8, 4), lambda _, __: None).parity
     return [(check.level, check.subject, check.where) for check in parity.failures()]
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
-from harness.parity import moments
-from harness.parity.rules import judge, relative_frobenius, span, worst
+from harness.parity.tolerance import error_statistics
+from harness.parity.tolerance.rules import judge, relative_frobenius, span, worst
 
 EPS = 1e-6
 REDUCED = [torch.bfloat16, torch.float16]
@@ -265,7 +265,7 @@ def test_chunking_changes_nothing(monkeypatch):
     out = dropped_tail(rms_norm_wide_weight(*inputs))
     args = (out, rms_norm(*(x.double() for x in inputs)), rms_norm(*inputs))
     whole = judge(*args, level="op", subject="op", name="out")
-    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(error_statistics, "CHUNK_ELEMENTS", 100)
     pieces = judge(*args, level="op", subject="op", name="out")
     for one, other in zip(whole, pieces, strict=True):
         assert (one.rule, one.where) == (other.rule, other.where)

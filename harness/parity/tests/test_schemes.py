@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import registry
-from harness.mutants.schemes import judge_scheme
-from harness.parity.schemes import CHANNELS, check_scheme, hard_matrices
-from harness.rounding import schemes
+from harness.build import registry
+from harness.build.quantized_reference import schemes
+from harness.faults.schemes import judge_scheme
+from harness.parity.levels.quantization_schemes import CHANNELS, check_scheme, hard_matrices
 from harness.spec.optimization import Scheme
-from models.common.quantized import FP8, INT4, INT8
+from models.common.quantization.schemes import FP8, INT4, INT8
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

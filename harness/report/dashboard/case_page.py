@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import get_args
 
-from harness.history.rules import Finding
-from harness.record import Phase
+from harness.analysis.history.rules import Finding
+from harness.records.record import Phase
 from harness.report.dashboard import trend
 from harness.report.dashboard.entry import Entry
 from harness.report.dashboard.gather import Difference, Gathered

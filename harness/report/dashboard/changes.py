@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from harness.compare.runs import Apart, Change
+from harness.analysis.compare.runs import Apart, Change
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.gather import Difference

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.case import Case
-from harness.compare.arms import PhaseComparison
-from harness.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
+from harness.analysis.compare.arms import PhaseComparison
+from harness.records.case import Case
+from harness.records.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
 from harness.report import verdicts
 from harness.report.cells import Tone
 

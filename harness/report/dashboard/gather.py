@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from harness import store
-from harness.compare import runs
-from harness.compare.ablation import ablations
-from harness.compare.arms import arms
-from harness.compare.runs import Apart, Change
-from harness.history import accepted, nights, rules
-from harness.history.accepted import Accepted
-from harness.history.rules import Finding
-from harness.kill_matrix import KillMatrix
-from harness.record import Record
+from harness.analysis.compare import runs
+from harness.analysis.compare.ablation import ablations
+from harness.analysis.compare.arms import arms
+from harness.analysis.compare.runs import Apart, Change
+from harness.analysis.history import accepted, nightly_series, rules
+from harness.analysis.history.accepted import Accepted
+from harness.analysis.history.rules import Finding
+from harness.records import store
+from harness.records.kill_matrix import KillMatrix
+from harness.records.record import Record
+from harness.records.run_file import RunFile, read_file
 from harness.report.ablation import AblationView, view
 from harness.report.dashboard.entry import Entry, entry
-from harness.run_file import RunFile, read_file
 
 BACK = 30
 """Records of a case between the two of a drift."""
@@ -31,7 +31,7 @@ Held = dict[str, tuple[Entry, Record]]
 
 @dataclass(frozen=True)
 class Difference:
-    """Two records of a case, and what `harness.compare` says of them."""
+    """Two records of a case, and what `harness.analysis.compare` says of them."""
 
     before: Entry
     after: Entry
@@ -60,7 +60,7 @@ class Gathered:
     faults: dict[tuple[str, str, str], tuple[Entry, KillMatrix]] = field(default_factory=dict)
     """Model, size, hardware -> the last."""
     findings: tuple[Finding, ...] = ()
-    """Of `harness.history`, by its own rule."""
+    """Of `harness.analysis.history`, by its own rule."""
     accepted: tuple[Accepted, ...] = ()
     files: list[Path] = field(default_factory=list)
     """Run files, in the order of time."""
@@ -77,8 +77,8 @@ def gather(results: Path, today: date) -> Gathered:
         _add(gathered, file, latest, before, seen)
     gathered.differences = {key: _difference(older, latest[key]) for key, older in before.items()}
     _add_drifts(gathered, latest)
-    frame = store.load(results, **nights.WHERE)
-    gathered.findings = rules.judge(nights.series(frame), accepted.since(gathered.accepted, today))
+    frame = store.load(results, **nightly_series.WHERE)
+    gathered.findings = rules.judge(nightly_series.series(frame), accepted.since(gathered.accepted, today))
     return gathered
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.history.rules import Finding
+from harness.analysis.history.rules import Finding
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry

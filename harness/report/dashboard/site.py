@@ -11,13 +11,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from harness.gate_records import GateRecords, read_gate
+from harness.records.gate_evidence import GateRecords, read_gate
+from harness.records.run_file import read_file
 from harness.report import formats, mutants, render
 from harness.report.cells import GLYPHS
 from harness.report.dashboard import case_page, changes, drawing, overview, roofline
 from harness.report.dashboard.gather import BACK, Gathered, gather
 from harness.report.view import NOTHING, build
-from harness.run_file import read_file
 
 TEMPLATES = Path(__file__).with_name("templates")
 HOME = "../../index.html"

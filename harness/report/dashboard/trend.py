@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 
-from harness.history import trend
-from harness.history.accepted import Accepted
-from harness.history.rules import Finding
+from harness.analysis.history import trend
+from harness.analysis.history.accepted import Accepted
+from harness.analysis.history.rules import Finding
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry
@@ -99,7 +99,7 @@ def build(
             for at in range(1, len(timed))
             if timed[at].fingerprint != timed[at - 1].fingerprint
         ),
-        bisect=f"python -m harness.history --bisect {finding.series.name}"
+        bisect=f"python -m harness history bisect={finding.series.name}"
         if finding and finding.standing == "slower"
         else "",
     )

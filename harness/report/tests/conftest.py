@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from harness.case import Case, Plan, Skip, TimingSettings, WorkloadShape
-from harness.checks import Check, Divergence, NotJudged, Parity
-from harness.record import (
+from harness.records.case import Case, Plan, Skip, TimingSettings, WorkloadShape
+from harness.records.checks import Check, Divergence, NotJudged, Parity
+from harness.records.record import (
     ArmReport,
     Block,
     Ceilings,

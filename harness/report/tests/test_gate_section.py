@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.calibration import Calibration, KernelAlarms, Quantiles
-from harness.case import Plan
 from harness.errors import RecordError
-from harness.gate_records import CalibrationFile, GateRecords, Source, read_gate
-from harness.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.calibration import Calibration, KernelAlarms, Quantiles
+from harness.records.case import Plan
+from harness.records.gate_evidence import CalibrationFile, GateRecords, Source, read_gate
+from harness.records.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.run_file import RunWriter, run_path
 from harness.report import gate, render
 from harness.report.view import build
-from harness.run_file import RunWriter, run_path
 
 MATRIX = KillMatrix(outcomes=(MutantOutcome(subject="gemv", name="zeros", kind="zeros", end="killed", level="op"),))
 MADE = datetime(2026, 3, 1, tzinfo=UTC)

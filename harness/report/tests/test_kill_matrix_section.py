@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.case import Plan
-from harness.kill_matrix import KillMatrix, MutantOutcome
-from harness.record import Record
+from harness.records.case import Plan
+from harness.records.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.record import Record
 from harness.report import mutants, render
 from harness.report.view import build
 

@@ -10,9 +10,9 @@ from itertools import groupby
 import pytest
 from jinja2 import UndefinedError
 
-from harness.case import Plan
 from harness.errors import HarnessError, UserError
-from harness.record import ArmReport, Failure, Record
+from harness.records.case import Plan
+from harness.records.record import ArmReport, Failure, Record
 from harness.report import charts, render
 from harness.report.view import build
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from harness.case import Plan
 from harness.errors import RecordError
-from harness.record import Failure
+from harness.records.case import Plan
+from harness.records.record import Failure
 from harness.report import formats
 from harness.report.view import build
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.environment import source_state
-from harness.signoff.__main__ import ROOT
+from harness.machine.environment import source_state
+from harness.machine.installation import ROOT
 from harness.signoff.tests.made import planned
 
 

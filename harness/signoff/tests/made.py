@@ -6,16 +6,17 @@ import io
 import random
 from datetime import UTC, datetime, timedelta
 
-from harness import compose, registry
-from harness.case import Plan
-from harness.checks import Check, Parity
-from harness.kill_matrix import KillMatrix, MutantOutcome
-from harness.path_names import ExecutionPath
-from harness.place import Cluster
-from harness.plan import expand
-from harness.record import ArmReport, Block, Provenance, Record, Series
-from harness.run_file import RunWriter, run_path
-from harness.signoff.__main__ import main
+from harness.build import registry
+from harness.commands.main import main
+from harness.planning import compose
+from harness.planning.hardware_target import Cluster
+from harness.planning.plan import expand
+from harness.records.case import Plan
+from harness.records.checks import Check, Parity
+from harness.records.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.path_names import ExecutionPath
+from harness.records.record import ArmReport, Block, Provenance, Record, Series
+from harness.records.run_file import RunWriter, run_path
 
 ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
 ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}
@@ -120,7 +121,7 @@ def stored(folder, records):
 def asked(tmp_path, *more):
     out = io.StringIO()
     err = io.StringIO()
-    code = main([*ASKED, f"out={tmp_path / 'records'}", f"reports={tmp_path / 'reports'}", *more], out, err)
+    code = main(["signoff", *ASKED, f"out={tmp_path / 'records'}", f"reports={tmp_path / 'reports'}", *more], out, err)
     return code, out.getvalue() + err.getvalue()
 
 

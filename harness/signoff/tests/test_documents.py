@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from harness.gate_records import read
-from harness.record import StandingProof
+from harness.commands.main import main
+from harness.records.gate_evidence import read
+from harness.records.record import StandingProof
 from harness.signoff import document as documents
 from harness.signoff import evidence, policy
-from harness.signoff.__main__ import main
 from harness.signoff.decision import decide
 from harness.signoff.tests.made import ARMS, asked, document, faults, history, parity, record, stored
 
@@ -20,7 +20,7 @@ def test_one_edited_byte_of_a_document_or_a_record_is_found(tmp_path, case, envi
     stored(tmp_path / "records", [record(case, environment), faults(case, environment), *history(case, environment)])
     assert asked(tmp_path)[0] == 0
     folder = document(tmp_path)
-    verify = ["--verify", str(folder / "signoff.json"), f"out={tmp_path / 'records'}"]
+    verify = ["signoff", f"verify={folder / 'signoff.json'}", f"out={tmp_path / 'records'}"]
     for name in ("signoff.json", "signoff.md", "index.html"):
         whole = (folder / name).read_text()
         (folder / name).write_text(whole.replace("faster: 1.5", "faster: 2.5", 1))
@@ -39,7 +39,9 @@ def test_one_edited_byte_of_a_document_or_a_record_is_found(tmp_path, case, envi
 
 def verified(tmp_path, *more):
     out, err = io.StringIO(), io.StringIO()
-    code = main(["--verify", str(document(tmp_path) / "signoff.json"), f"out={tmp_path / 'records'}", *more], out, err)
+    code = main(
+        ["signoff", f"verify={document(tmp_path) / 'signoff.json'}", f"out={tmp_path / 'records'}", *more], out, err
+    )
     return code, out.getvalue() + err.getvalue()
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.case import Case
-from harness.path_names import STATED, ExecutionPath
-from harness.provided import provided
-from harness.record import Environment, ReceiptNote, Record
+from harness.records.case import Case
+from harness.records.path_names import STATED, ExecutionPath
+from harness.records.provided import provided
+from harness.records.record import Environment, ReceiptNote, Record
 from harness.signoff import paths
 from harness.signoff.tests.made import parity, record
 from harness.spec.optimization import Capability

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.case import Case
-from harness.checks import NotJudged
-from harness.record import Environment, Failure, Record, StandingProof
+from harness.records.case import Case
+from harness.records.checks import NotJudged
+from harness.records.record import Environment, Failure, Record, StandingProof
 from harness.signoff.tests.made import (
     ARMS,
     FAST,

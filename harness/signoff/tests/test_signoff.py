@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.history import accepted
-from harness.record import Failure, Provenance
-from harness.signoff.__main__ import main
+from harness.analysis.history import accepted
+from harness.commands.main import main
+from harness.records.record import Failure, Provenance
 from harness.signoff.tests.made import (
     FAST,
     NOW,
@@ -33,7 +33,7 @@ def test_a_case_with_all_its_evidence_is_signed_and_verified(tmp_path, case, env
     assert code == 0, said
     out = io.StringIO()
     path = document(tmp_path) / "signoff.json"
-    assert main(["--verify", str(path), f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
+    assert main(["signoff", f"verify={path}", f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
     assert "verified: signed, by 12 record(s)" in out.getvalue()
 
 
@@ -55,7 +55,7 @@ def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path
     code, said = asked(tmp_path)
     assert code == 1
     assert says in (document(tmp_path) / "signoff.md").read_text()
-    assert "python -m harness.mutants +model=qwen3_4b_instruct_2507" in said
+    assert "python -m harness faults +model=qwen3_4b_instruct_2507" in said
 
 
 @pytest.mark.parametrize(("subjects", "missing"), [(("model",), True), (("model", "ranks"), False)])
@@ -106,7 +106,7 @@ def test_a_step_down_refuses_until_it_is_accepted_and_again_when_that_expires(tm
     assert code == 0, said
     assert "decode is steady over 13 runs" in history_said(tmp_path / "then")
     assert "accepted by kernels, until" in history_said(tmp_path / "then")
-    verify = ["--verify", str(next((tmp_path / "then").rglob("signoff.json"))), f"out={records}"]
+    verify = ["signoff", f"verify={next((tmp_path / 'then').rglob('signoff.json'))}", f"out={records}"]
     assert main(verify, io.StringIO()) == 0
     shutil.rmtree(records / accepted.FOLDER)
     for phase in ("prefill", "decode"):
@@ -178,12 +178,12 @@ def test_hostile_words_in_a_record_stay_words(tmp_path, case, environment):
         (["policy=lax"], "unknown policy 'lax'"),
         (["hardware=auto"], "name the cluster's hardware"),
         (["waiver=/nowhere.yaml"], "cannot be read"),
-        (["--verify"], "takes one file"),
+        (["verify=signoff.json"], "takes no +model="),
+        (["--verify"], "'--verify' is written verify=VALUE"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(tmp_path, words, says):
     out, err = io.StringIO(), io.StringIO()
-    arguments = words if words[0] == "--verify" else ["+model=qwen3_4b_instruct_2507", "hardware=h200", *words]
-    assert main(arguments, out, err) == 2
+    assert main(["signoff", "+model=qwen3_4b_instruct_2507", "hardware=h200", *words], out, err) == 2
     assert says in err.getvalue()
     assert err.getvalue().count("\n") == 1

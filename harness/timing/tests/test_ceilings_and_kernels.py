@@ -177,7 +177,7 @@ class TestOnAGpu:
         assert found.twin_from_host is None
 
     def test_events_and_telemetry_tell_of_a_real_gpu(self):
-        from harness.hardware import probe
+        from harness.machine.hardware import probe
         from harness.timing.clock import CudaClock
         from harness.timing.protocol import sentinel
         from harness.timing.telemetry import telemetry_for

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from harness.case import Case, TimingSettings, WorkloadShape
-from harness.checks import Check, Parity
-from harness.compare.arms import arms
-from harness.compare.estimate import Estimate
-from harness.record import Record
+from harness.analysis.compare.arms import arms
+from harness.analysis.compare.estimate import Estimate
+from harness.records.case import Case, TimingSettings, WorkloadShape
+from harness.records.checks import Check, Parity
+from harness.records.record import Record
 from harness.timing.clock import CpuClock
 from harness.timing.protocol import Measured, Timed, measure
 from harness.timing.telemetry import NoTelemetry

@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from harness.case import TimingSettings
 from harness.errors import HarnessError
+from harness.records.case import TimingSettings
 from harness.timing.clock import Reading
 from harness.timing.protocol import Timed, measure
 from harness.timing.telemetry import NoTelemetry, State

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from harness.timing import stats
+from harness.analysis import stats
 
 
 def correlated(rng, trials, n, rho, spread):

@@ -5,24 +5,24 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from harness import build, registry
-from harness.case import Case
-from harness.measure import time_case
-from harness.parity.plain import Plain
+from harness.build import builder, registry
+from harness.parity.reference.reference_model import Plain
+from harness.records.case import Case
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
 from harness.spec.optimization import Target
+from harness.timing.case_timing import time_case
 from harness.timing.visited import experts_visited
 
 CPU = torch.device("cpu")
 SPEC = registry.load("qwen3_coder_30b")
-SOURCE = build.Source.of(SPEC, "tiny", 0, None)
+SOURCE = builder.Source.of(SPEC, "tiny", 0, None)
 CHOSEN, EXPERTS = (SOURCE.config[name] for name in ("num_experts_per_tok", "num_experts"))
 
 
 @pytest.fixture(scope="module")
 def plain() -> Plain:
-    return Plain(build.reference(SPEC, SOURCE, torch.float32, CPU))
+    return Plain(builder.reference(SPEC, SOURCE, torch.float32, CPU))
 
 
 def visited(plain: Plain, tokens: torch.Tensor, last: int) -> float:
@@ -52,7 +52,7 @@ def test_the_floor_of_a_timed_phase_holds_what_was_visited(make_case: Callable[.
     shape = asked.workload.model_copy(update={"prompt_tokens": 4, "new_tokens": 1, "dtype": "float32"})
     case = asked.model_copy(update={"timing": brief, "workload": shape})
     target = Target(CPU, torch.float32, "none")
-    made = time_case(case, build.BuildConfig(SPEC, SOURCE, case.optimizations, target), 0, False, lambda _, __: None)
+    made = time_case(case, builder.BuildConfig(SPEC, SOURCE, case.optimizations, target), 0, False, lambda _, __: None)
     (decode,) = (work for work in made.work if work.phase == "decode")
     assert decode.experts is not None
     assert CHOSEN <= decode.experts <= 2 * CHOSEN

@@ -1,1 +1,1 @@
-"""Triton kernels, each beside its eager twin, its cost and its input menu."""
+"""What kernels of every mechanism share: arithmetic, input menus, workspaces, the CUDA loader."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.common.attention import Attend, NormRotateWrite
+from models.common.attention.eager import Attend, NormRotateWrite
+from models.common.cache.kv_cache import GrowingCache, KVCache, PagedCache
 from models.common.fused import FlashAttend, FusedAddRMSNorm, FusedGate, FusedNormRotateWrite, Workspaces
-from models.common.kv_cache import GrowingCache, KVCache, PagedCache
-from models.common.mlp import Gate
-from models.common.norms import AddRMSNorm, RMSNorm
-from models.common.rotary import RotaryTable
+from models.common.mlp.eager import Gate
+from models.common.norms.eager import AddRMSNorm, RMSNorm
+from models.common.rotary.eager import RotaryTable
 
 CPU, DTYPE = torch.device("cpu"), torch.float32
 BATCH, HEADS, KV_HEADS, SIZE, CAPACITY = 2, 4, 2, 128, 48

@@ -20,11 +20,11 @@ from transformers.models.qwen3.modeling_qwen3 import (
     eager_attention_forward,
 )
 
-from models.common.attention import Attend, paged_attention
-from models.common.kv_cache import GrowingCache, query_slots, visible
-from models.common.mlp import SplitGateUp, SwiGLU, swiglu
-from models.common.norms import AddRMSNorm, RMSNorm, add_norm, norm
-from models.common.rotary import RotaryTable, rotate
+from models.common.attention.eager import Attend, paged_attention
+from models.common.cache.kv_cache import GrowingCache, query_slots, visible
+from models.common.mlp.eager import SplitGateUp, SwiGLU, swiglu
+from models.common.norms.eager import AddRMSNorm, RMSNorm, add_norm, norm
+from models.common.rotary.eager import RotaryTable, rotate
 
 CPU = torch.device("cpu")
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

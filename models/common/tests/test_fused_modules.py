@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.common.attention import NormRotateWrite
+from models.common.attention.eager import NormRotateWrite
 from models.common.fused import FusedAddRMSNorm, FusedRotateWrite, Workspaces
-from models.common.norms import AddRMSNorm, RMSNorm
+from models.common.norms.eager import AddRMSNorm, RMSNorm
 
 CPU = torch.device("cpu")
 NOISE = 2e-6

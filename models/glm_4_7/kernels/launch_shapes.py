@@ -1,9 +1,9 @@
 """Launch shapes of this model's decode products on an H200, carried over from the nearest sizes of a sweep
-(python -m models.common.kernels.sweep): sums up to 5120 take the shape found for 2560, longer ones that for 9728."""
+(python -m harness.tune.launch_shapes): sums up to 5120 take the shape found for 2560, longer ones that for 9728."""
 
 from __future__ import annotations
 
-from models.common.kernels.gemv import GemvShape, default_shape
+from models.common.linear.gemv import GemvShape, default_shape
 
 ONE_ROW = {
     (14336, 5120): GemvShape(2, 512, 2, 1, unroll=2, ahead=512, pdl=True),

@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from harness import build
-from harness.extent import Extent
+from harness.build import builder
 from harness.parity.gate import prove
-from harness.parity.generation import generate
-from harness.parity.plain import Plain
+from harness.parity.levels.generation import generate
+from harness.parity.reference.reference_model import Plain
+from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
 from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 def target(dtype: torch.dtype) -> Target:
@@ -24,15 +24,15 @@ def target(dtype: torch.dtype) -> Target:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @torch.no_grad()
 def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
-    hf = build.reference(SPEC, SOURCE, dtype, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
+    hf = builder.reference(SPEC, SOURCE, dtype, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
     assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
 
 
 def test_the_correction_is_float32_not_zero_and_shared_whatever_the_dtype() -> None:
-    hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, (), target(torch.bfloat16)), hf)
+    hf = builder.reference(SPEC, SOURCE, torch.bfloat16, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(torch.bfloat16)), hf)
     correction = ours.layers[1].mlp.routed.router.correction
     assert correction.dtype == torch.float32
     assert 0.05 < float(correction.std()) < 0.2
@@ -40,8 +40,8 @@ def test_the_correction_is_float32_not_zero_and_shared_whatever_the_dtype() -> N
 
 
 def test_the_experts_are_held_once() -> None:
-    hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, (), target(torch.bfloat16)), hf)
+    hf = builder.reference(SPEC, SOURCE, torch.bfloat16, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(torch.bfloat16)), hf)
     theirs = hf.model.layers[1].mlp.experts
     assert ours.layers[1].mlp.routed.experts.gate_up_proj.data_ptr() == theirs.gate_up_proj.data_ptr()
     assert ours.layers[1].mlp.routed.experts.down_proj.data_ptr() == theirs.down_proj.data_ptr()
@@ -49,7 +49,7 @@ def test_the_experts_are_held_once() -> None:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(build.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     assert {"chosen experts float32", "expert weights bfloat16"} <= {check.name for check in proof.parity.checks}
@@ -57,7 +57,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 
 @torch.no_grad()
 def test_the_reference_generates_past_its_end_tokens() -> None:
-    hf = build.reference(SPEC, SOURCE, torch.float32, CPU)
+    hf = builder.reference(SPEC, SOURCE, torch.float32, CPU)
     prompt = ModelInputs(torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0)))
     unended = generate(Plain(hf), prompt, 8).tokens
     hf.generation_config.eos_token_id = unended[:, 13:15].flatten().tolist()

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness import build
+from harness.build import builder
 from harness.errors import WeightsError
-from harness.parity.plain import Plain
+from harness.parity.reference.reference_model import Plain
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
@@ -24,16 +24,16 @@ CORRECTION = "model.layers.2.mlp.gate.e_score_correction_bias"
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    build.reference(SPEC, source, torch.bfloat16, CPU).save_pretrained(directory)
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    builder.reference(SPEC, source, torch.bfloat16, CPU).save_pretrained(directory)
     return directory
 
 
 def agrees(directory: Path) -> bool:
-    build.check_weights(SPEC, directory)
-    source = build.Source.of(SPEC, "full", seed=0, weights=str(directory))
-    hf = build.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
+    builder.check_weights(SPEC, directory)
+    source = builder.Source.of(SPEC, "full", seed=0, weights=str(directory))
+    hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     return torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 
@@ -74,7 +74,7 @@ def test_without_such_a_layer_in_the_config_it_is_an_error(checkpoint: Path, tmp
     (tmp_path / "config.json").write_text(json.dumps({**config, **dict.fromkeys(named, 0)}))
     assert len(named) == 1
     with pytest.raises(WeightsError, match=r"model\.layers\.3\.shared_head\.norm\.weight.*no place"):
-        build.check_weights(SPEC, tmp_path)
+        builder.check_weights(SPEC, tmp_path)
 
 
 def correction_missing(tensors: dict[str, Tensor]) -> None:
@@ -106,4 +106,4 @@ def test_a_damaged_checkpoint_is_refused_by_name(
     damage: Callable[[dict[str, Tensor]], None], words: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(WeightsError, match=words):
-        build.check_weights(SPEC, damaged(checkpoint, tmp_path, damage))
+        builder.check_weights(SPEC, damaged(checkpoint, tmp_path, damage))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build
+from harness.build import builder
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 from models.tests.decode_step import repeated
@@ -20,12 +20,14 @@ TARGET = Target(DEVICE, torch.float32, "compiled" if torch.cuda.is_available() e
 
 @pytest.fixture(scope="module")
 def reference() -> torch.nn.Module:
-    return build.reference(SPEC, build.Source.of(SPEC, "tiny", 0, None), TARGET.dtype, DEVICE)
+    return builder.reference(SPEC, builder.Source.of(SPEC, "tiny", 0, None), TARGET.dtype, DEVICE)
 
 
 def step(reference: torch.nn.Module, stack: tuple[str, ...]) -> Callable[[], Tensor]:
     return repeated(
-        build.candidate(build.BuildConfig(SPEC, build.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference)[0],
+        builder.candidate(
+            builder.BuildConfig(SPEC, builder.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference
+        )[0],
         DEVICE,
     )
 
@@ -38,9 +40,9 @@ def test_decode_step(judged, reference: torch.nn.Module, stack: tuple[str, ...])
 
 @torch.no_grad()
 def test_packed_projections(judged, reference: torch.nn.Module) -> None:
-    source = build.Source.of(SPEC, "tiny", 0, None)
-    packed, _ = build.candidate(build.BuildConfig(SPEC, source, ("linear",), TARGET), reference)
-    split, _ = build.candidate(build.BuildConfig(SPEC, source, (), TARGET), reference)
+    source = builder.Source.of(SPEC, "tiny", 0, None)
+    packed, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), TARGET), reference)
+    split, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), TARGET), reference)
     x = torch.randn(64, 1, 320, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
     def run(model: torch.nn.Module) -> Callable[[], Tensor]:

@@ -1,9 +1,9 @@
 """Launch shapes of this model's decode products on an H200, the fastest of a sweep of about 30 each
-(python -m models.common.kernels.sweep; benchmark_results/h200/sweeps/decode-shapes-20261123.json)."""
+(python -m harness.tune.launch_shapes; benchmark_results/h200/sweeps/decode-shapes-20261123.json)."""
 
 from __future__ import annotations
 
-from models.common.kernels.gemv import GemvShape, default_shape
+from models.common.linear.gemv import GemvShape, default_shape
 
 ONE_ROW = {
     (6144, 2560): GemvShape(2, 256, 1, 1, unroll=2, ahead=512, pdl=True),

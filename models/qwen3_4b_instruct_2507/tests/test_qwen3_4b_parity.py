@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from harness import build
-from harness.extent import Extent
+from harness.build import builder
 from harness.parity.gate import prove
-from harness.parity.plain import Plain
+from harness.parity.reference.reference_model import Plain
+from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 def target(dtype: torch.dtype) -> Target:
@@ -22,8 +22,8 @@ def target(dtype: torch.dtype) -> Target:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @torch.no_grad()
 def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
-    hf = build.reference(SPEC, SOURCE, dtype, CPU)
-    ours, receipts = build.candidate(build.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
+    hf = builder.reference(SPEC, SOURCE, dtype, CPU)
+    ours, receipts = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
     assert receipts == ()
     assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
@@ -31,15 +31,15 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(build.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     assert tuple(r.optimization for r in proof.receipts) == stack
 
 
 def test_keep_returns_the_last_tokens_logits_alone() -> None:
-    hf = build.reference(SPEC, SOURCE, torch.float32, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), hf)
+    hf = builder.reference(SPEC, SOURCE, torch.float32, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), hf)
     tokens = torch.arange(10).view(1, 10)
     everything = ours(tokens, ours.new_cache(1, 10))
     last = ours(tokens, ours.new_cache(1, 10), keep=2)

@@ -5,31 +5,31 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from harness import build, inputs
-from harness.parity.generation import Generated, ReferenceText, generate
-from harness.parity.plain import Plain
-from harness.parity.prefix import check_prefixes
+from harness.build import builder, inputs
+from harness.parity.levels.generation import Generated, ReferenceText, generate
+from harness.parity.paths.prefix_cache import check_prefixes
+from harness.parity.reference.reference_model import Plain
 from harness.spec.optimization import Target
-from models.common import prefixes
-from models.common.prefix_tree import PrefixTree
-from models.common.prefixes import Prefixes, SharedCache
+from models.common.cache import prefixes
+from models.common.cache.prefix_tree import PrefixTree
+from models.common.cache.prefixes import Prefixes, SharedCache
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 @pytest.fixture(scope="module")
 def judged() -> Callable[[], list[str]]:
     """What the prefix paths find wrong."""
     with torch.no_grad():
-        hf = build.reference(SPEC, SOURCE, torch.bfloat16, CPU)
+        hf = builder.reference(SPEC, SOURCE, torch.bfloat16, CPU)
         plain = Plain(hf)
         prompt = inputs.draw(SPEC, SOURCE.config, 24, [0, 0], seed=3, purpose="prefix")
         generated: Generated = generate(plain, prompt, 16)
         (wide, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
         stack = ("kv_cache", "prefix_caching", "linear")
-        model, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, stack, Target(CPU, torch.bfloat16, "none")), hf)
+        model, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, Target(CPU, torch.bfloat16, "none")), hf)
 
     @torch.no_grad()
     def run() -> list[str]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from harness.parity.plain import Plain
-from harness.rounding import rounded, saved_bytes
+from harness.build.quantized_reference import rounded, saved_bytes
+from harness.parity.reference.reference_model import Plain
 from harness.spec.inputs import ModelInputs
-from models.common.quantized_linear import CHUNK_BYTES
+from models.common.quantization.quantized_linear import CHUNK_BYTES
 from models.qwen3_4b_instruct_2507 import SPEC
 from models.tests.weight_only import (
     NAMES,

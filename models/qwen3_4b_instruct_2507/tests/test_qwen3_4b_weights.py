@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness import build
+from harness.build import builder
+from harness.build.checkpoint import load, read_safetensors
 from harness.errors import WeightsError
-from harness.parity.plain import Plain
+from harness.parity.reference.reference_model import Plain
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
-from models.common.weights import load, read_safetensors
 from models.qwen3_4b_instruct_2507 import SPEC
 
 CPU = torch.device("cpu")
@@ -20,32 +20,32 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    build.reference(SPEC, source, torch.bfloat16, CPU).save_pretrained(directory, max_shard_size="4MB")
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    builder.reference(SPEC, source, torch.bfloat16, CPU).save_pretrained(directory, max_shard_size="4MB")
     return directory
 
 
 @torch.no_grad()
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
-    source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
-    hf = build.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.bfloat16, "none")), hf)
+    source = builder.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
+    hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1
     assert torch.allclose(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)), atol=0.05)
 
 
 def test_checkpoint_survives_the_round_trip_bit_for_bit(checkpoint: Path) -> None:
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    written = dict(build.reference(SPEC, source, torch.bfloat16, CPU).named_parameters())
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    written = dict(builder.reference(SPEC, source, torch.bfloat16, CPU).named_parameters())
     read = dict(read_safetensors(checkpoint, CPU))
     assert set(read) == set(written)
     assert all(torch.equal(read[name], written[name]) for name in written)
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    hf = build.reference(SPEC, source, torch.float32, CPU)
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    hf = builder.reference(SPEC, source, torch.float32, CPU)
     return {name: parameter.data for name, parameter in hf.named_parameters()}
 
 

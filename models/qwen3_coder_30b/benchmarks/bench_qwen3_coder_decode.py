@@ -7,7 +7,7 @@ python -m pytest models/qwen3_coder_30b/benchmarks --benchmark-enable
 import pytest
 import torch
 
-from harness import build
+from harness.build import builder
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 from models.tests.decode_step import repeated
@@ -21,11 +21,13 @@ STACKS = NATIVE + (KERNELS if TARGET.kernels == "compiled" else [])
 
 @pytest.fixture(scope="module")
 def reference() -> torch.nn.Module:
-    return build.reference(SPEC, build.Source.of(SPEC, "tiny", 0, None), TARGET.dtype, DEVICE)
+    return builder.reference(SPEC, builder.Source.of(SPEC, "tiny", 0, None), TARGET.dtype, DEVICE)
 
 
 def made(reference: torch.nn.Module, stack: tuple[str, ...]) -> torch.nn.Module:
-    return build.candidate(build.BuildConfig(SPEC, build.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference)[0]
+    return builder.candidate(
+        builder.BuildConfig(SPEC, builder.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference
+    )[0]
 
 
 @pytest.mark.parametrize("stack", STACKS, ids="+".join)

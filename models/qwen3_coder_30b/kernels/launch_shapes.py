@@ -1,9 +1,9 @@
 """Launch shapes of this model's decode products on an H200, carried over from the nearest sizes of a sweep
-(python -m models.common.kernels.sweep): short sums take the shape found for 2560, long ones that for 4096."""
+(python -m harness.tune.launch_shapes): short sums take the shape found for 2560, long ones that for 4096."""
 
 from __future__ import annotations
 
-from models.common.kernels.gemv import GemvShape, default_shape
+from models.common.linear.gemv import GemvShape, default_shape
 
 ONE_ROW = {
     (5120, 2048): GemvShape(2, 256, 1, 1, unroll=2, ahead=512, pdl=True),

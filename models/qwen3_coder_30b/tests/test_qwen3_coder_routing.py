@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import build
-from harness.checks import Divergence
-from harness.extent import Extent
+from harness.build import builder
 from harness.parity.gate import prove
+from harness.records.checks import Divergence
+from harness.records.proof_size import Extent
 from harness.spec.config import HFConfig
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 def next_best(layer: Any) -> None:
@@ -63,7 +63,7 @@ def broken(fault: Callable[[Any], None]) -> Divergence:
 
     spec = replace(SPEC, build=planted)
     proof = prove(
-        build.BuildConfig(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none")), Extent(2, 16, 8), lambda _, __: None
+        builder.BuildConfig(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none")), Extent(2, 16, 8), lambda _, __: None
     )
     assert not proof.parity.passed
     assert proof.parity.first_divergence is not None

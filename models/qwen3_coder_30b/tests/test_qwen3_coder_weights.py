@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness import build
+from harness.build import builder
 from harness.errors import WeightsError
-from harness.parity.plain import Plain
+from harness.parity.reference.reference_model import Plain
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
@@ -21,18 +21,18 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    build.reference(SPEC, source, torch.bfloat16, CPU).save_pretrained(directory)
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    builder.reference(SPEC, source, torch.bfloat16, CPU).save_pretrained(directory)
     return directory
 
 
 @torch.no_grad()
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
-    build.check_weights(SPEC, checkpoint)
+    builder.check_weights(SPEC, checkpoint)
     assert "model.layers.1.mlp.experts.15.gate_proj.weight" in load_file(checkpoint / "model.safetensors")
-    source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
-    hf = build.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
+    source = builder.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
+    hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     assert torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 
@@ -68,4 +68,4 @@ def test_a_damaged_expert_is_named(
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
     with pytest.raises(WeightsError, match=words):
-        build.check_weights(SPEC, tmp_path)
+        builder.check_weights(SPEC, tmp_path)

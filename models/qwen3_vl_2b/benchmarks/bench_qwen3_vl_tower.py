@@ -11,24 +11,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build, inputs
+from harness.build import builder, inputs
 from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
 
 GPU = torch.cuda.is_available()
 TARGET = Target(torch.device("cuda" if GPU else "cpu"), torch.float32, "compiled" if GPU else "none")
-SOURCE = build.Source.of(SPEC, "tiny", 0, None)
+SOURCE = builder.Source.of(SPEC, "tiny", 0, None)
 PROMPT = 64
 TOWER: tuple[str, ...] = ("rotary", "attention", "fused_layers") if GPU else ()
 
 
 @pytest.fixture(scope="module")
 def reference() -> torch.nn.Module:
-    return build.reference(SPEC, SOURCE, TARGET.dtype, TARGET.device)
+    return builder.reference(SPEC, SOURCE, TARGET.dtype, TARGET.device)
 
 
 def model(reference: torch.nn.Module, stack: tuple[str, ...]) -> Any:
-    return build.candidate(build.BuildConfig(SPEC, SOURCE, stack, TARGET), reference)[0]
+    return builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, TARGET), reference)[0]
 
 
 @pytest.mark.parametrize("images", [[1], [3] * 8], ids=["one image", "24 images"])

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build, inputs
-from harness.arms.arm import Shape, last_tokens
-from harness.arms.candidate import Candidate
-from harness.arms.menu import PEERS
-from harness.extent import Extent
+from harness.build import builder, inputs
 from harness.parity.gate import prove
-from harness.parity.rules import relative_frobenius
+from harness.parity.tolerance.rules import relative_frobenius
+from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
-from models.common.kv_cache import KVCache
+from harness.timing.arms.arm import Shape, last_tokens
+from harness.timing.arms.candidate import Candidate
+from harness.timing.arms.menu import PEERS
+from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.fusion import Glimpse
 from models.qwen3_vl_2b.merger import Merger
@@ -25,7 +25,7 @@ from models.qwen3_vl_2b.rotary import AxisRotary
 from models.qwen3_vl_2b.vision import AxialRotary
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 
 
 def target(dtype: torch.dtype) -> Target:
@@ -33,8 +33,8 @@ def target(dtype: torch.dtype) -> Target:
 
 
 def pair(dtype: torch.dtype, stack: tuple[str, ...] = ()) -> tuple[Any, Any]:
-    hf = build.reference(SPEC, SOURCE, dtype, CPU)
-    return hf, build.candidate(build.BuildConfig(SPEC, SOURCE, stack, target(dtype)), hf)[0]
+    hf = builder.reference(SPEC, SOURCE, dtype, CPU)
+    return hf, builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, target(dtype)), hf)[0]
 
 
 def prompt(tokens: int, images: list[int], dtype: torch.dtype = torch.float32) -> ModelInputs:
@@ -90,7 +90,7 @@ def choose(logits: Tensor, reserved: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(build.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     subjects = {check.subject for check in proof.parity.checks}
@@ -98,7 +98,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 
 
 def test_a_prompt_that_ends_just_behind_an_image_is_decoded_from_there() -> None:
-    proof = prove(build.BuildConfig(SPEC, SOURCE, (), target(torch.float16)), Extent(2, 16, 8), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, (), target(torch.float16)), Extent(2, 16, 8), lambda _, __: None)
     assert proof.parity.failures() == ()
     names = [check.name for check in proof.parity.checks if check.name.endswith("one by one")]
     assert names == ["2 x 3 tokens, one by one"]
@@ -157,7 +157,7 @@ FAULTS: dict[Callable[[Any], None], str] = {
 def test_a_planted_fault_is_refused_at_its_place(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     proof = prove(
-        build.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=2), lambda _, __: None
+        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=2), lambda _, __: None
     )
     failed = [check.subject for check in proof.parity.failures()]
     assert FAULTS[fault] in failed
@@ -174,7 +174,7 @@ def test_offsets_that_are_ignored_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(KVCache, "claim", claim)
     proof = prove(
-        build.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=4), lambda _, __: None
+        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=4), lambda _, __: None
     )
     failed = {check.name for check in proof.parity.failures() if check.subject == "logits float32"}
     assert failed == {"2 x 4 tokens, one by one"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build
+from harness.build import builder
 from harness.errors import CacheFull, InputError
 from harness.spec.inputs import Features, Grid, ModelInputs
 from models.qwen3_vl_2b import SPEC
@@ -14,14 +14,14 @@ from models.qwen3_vl_2b.positions import places
 from models.qwen3_vl_2b.rotary import AxisRotary, axis_of_frequency
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=0, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=0, weights=None)
 G = geometry(SOURCE.config)
 IMAGE, VIDEO = G.image_token, G.video_token
 
 
 @pytest.fixture(scope="module")
 def hf() -> torch.nn.Module:
-    return build.reference(SPEC, SOURCE, torch.float32, CPU)
+    return builder.reference(SPEC, SOURCE, torch.float32, CPU)
 
 
 def row(*parts: int | Grid) -> list[int]:
@@ -90,7 +90,9 @@ def test_frequencies_turn_by_interleaved_axes(hf: torch.nn.Module) -> None:
 def model(hf: torch.nn.Module) -> Qwen3VL:
     from harness.spec.optimization import Target
 
-    return build.candidate(build.BuildConfig(SPEC, SOURCE, ("kv_cache",), Target(CPU, torch.float32, "none")), hf)[0]
+    return builder.candidate(builder.BuildConfig(SPEC, SOURCE, ("kv_cache",), Target(CPU, torch.float32, "none")), hf)[
+        0
+    ]
 
 
 @pytest.mark.parametrize(

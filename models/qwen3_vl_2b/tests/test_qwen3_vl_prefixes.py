@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness import build, inputs
-from harness.extent import Extent
+from harness.build import builder, inputs
 from harness.parity.gate import prove
+from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
-from models.common.kv_cache import KVCache
+from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC, prefix_cache
 from models.qwen3_vl_2b.prefix_cache import symbols
 
-SOURCE = build.Source.of(SPEC, "tiny", seed=3, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=3, weights=None)
 TARGET = Target(torch.device("cpu"), torch.float32, "none")
 
 
@@ -48,7 +48,7 @@ def test_the_size_of_an_image_is_part_of_it() -> None:
 
 def failures(rows: int = 2) -> set[str]:
     stack = ("kv_cache", "prefix_caching")
-    proof = prove(build.BuildConfig(SPEC, SOURCE, stack, TARGET), Extent(rows, 40, new_tokens=8), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, TARGET), Extent(rows, 40, new_tokens=8), lambda _, __: None)
     return {check.subject for check in proof.parity.failures()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from harness.rounding import saved_bytes
+from harness.build.quantized_reference import saved_bytes
 from models.qwen3_vl_2b import SPEC
 from models.tests.weight_only import (
     NAMES,

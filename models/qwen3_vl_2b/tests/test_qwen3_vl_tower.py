@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import build
-from harness.parity.plain import Plain
+from harness.build import builder
+from harness.parity.reference.reference_model import Plain
 from harness.spec.inputs import Features, Grid, ModelInputs
 from harness.spec.optimization import Target
-from models.common.norms import AddLayerNorm
-from models.common.rotary import rotate_pair
+from models.common.norms.eager import AddLayerNorm
+from models.common.rotary.eager import rotate_pair
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.config import geometry
 from models.qwen3_vl_2b.grid import patches
 
 CPU = torch.device("cpu")
-SOURCE = build.Source.of(SPEC, "tiny", seed=1, weights=None)
+SOURCE = builder.Source.of(SPEC, "tiny", seed=1, weights=None)
 G = geometry(SOURCE.config).vision
 SIZES: dict[str, tuple[Grid, ...]] = {
     "one block": ((1, 2, 2),),
@@ -36,8 +36,8 @@ def images(grids: tuple[Grid, ...]) -> ModelInputs:
 
 
 def towers(dtype: torch.dtype) -> tuple[Plain, Any]:
-    hf = build.reference(SPEC, SOURCE, dtype, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, SOURCE, (), Target(CPU, dtype, "none")), hf)
+    hf = builder.reference(SPEC, SOURCE, dtype, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), Target(CPU, dtype, "none")), hf)
     return Plain(hf, None, SPEC.decoder, SPEC.vision), ours
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import build, inputs
+from harness.build import builder, inputs
+from harness.build.checkpoint import load
 from harness.errors import WeightsError
-from harness.parity.plain import Plain
-from harness.parity.rules import relative_frobenius
+from harness.parity.reference.reference_model import Plain
+from harness.parity.tolerance.rules import relative_frobenius
 from harness.spec.optimization import Target
-from models.common.weights import load
 from models.qwen3_vl_2b import SPEC
 
 CPU = torch.device("cpu")
@@ -19,16 +19,16 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoint")
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    build.reference(SPEC, source, torch.float32, CPU).save_pretrained(directory, max_shard_size="4MB")
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    builder.reference(SPEC, source, torch.float32, CPU).save_pretrained(directory, max_shard_size="4MB")
     return directory
 
 
 @torch.no_grad()
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
-    source = build.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
-    hf = build.reference(SPEC, source, torch.float32, CPU)
-    ours, _ = build.candidate(build.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.float32, "none")), hf)
+    source = builder.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
+    hf = builder.reference(SPEC, source, torch.float32, CPU)
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.float32, "none")), hf)
     shown = inputs.draw(SPEC, source.config, 40, [2, 1, 0], 0, "weights")
     theirs = Plain(hf, None, SPEC.decoder, SPEC.vision).logits(shown)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1
@@ -36,7 +36,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
 
 
 def test_a_checkpoint_is_checked_from_its_headers(checkpoint: Path) -> None:
-    build.check_weights(SPEC, checkpoint)
+    builder.check_weights(SPEC, checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_a_checkpoint_is_checked_from_its_headers(checkpoint: Path) -> None:
     ],
 )
 def test_a_missing_tensor_is_named(name: str, words: str) -> None:
-    source = build.Source.of(SPEC, "tiny", seed=5, weights=None)
-    hf = build.reference(SPEC, source, torch.float32, CPU)
+    source = builder.Source.of(SPEC, "tiny", seed=5, weights=None)
+    hf = builder.reference(SPEC, source, torch.float32, CPU)
     tensors = {key: parameter.data for key, parameter in hf.named_parameters()}
     del tensors[name]
     model = SPEC.build(SPEC.sizes["tiny"], torch.float32, CPU)

@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from harness import build, inputs
+from harness.build import builder, inputs
 from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
 
@@ -18,11 +18,11 @@ STACK = ("rotary", "attention", "fused_layers")
 @torch.no_grad()
 def main() -> None:
     torch.set_num_threads(1)
-    source = build.Source.of(SPEC, "tiny", seed=1, weights=None)
-    hf = build.reference(SPEC, source, torch.float32, CPU)
+    source = builder.Source.of(SPEC, "tiny", seed=1, weights=None)
+    hf = builder.reference(SPEC, source, torch.float32, CPU)
     target = Target(CPU, torch.float32, "interpreted")
-    eager, _ = build.candidate(build.BuildConfig(SPEC, source, (), target), hf)
-    fused, receipts = build.candidate(build.BuildConfig(SPEC, source, STACK, target), hf)
+    eager, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), target), hf)
+    fused, receipts = builder.candidate(builder.BuildConfig(SPEC, source, STACK, target), hf)
     prompt = inputs.draw(SPEC, source.config, 48, [2, 1], 0, "tower")
     theirs, ours = eager.see(prompt), fused.see(prompt)
     pairs = zip((ours.embeddings, *ours.deep), (theirs.embeddings, *theirs.deep), strict=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.common.attention import Attend, Attention, NormRotateWrite
-from models.common.linear import SplitQKV, linear
+from models.common.attention.eager import Attend, Attention, NormRotateWrite
+from models.common.linear.eager import SplitQKV, linear
 from models.small_llama.config import Geometry
 
 

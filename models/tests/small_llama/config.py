@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.spec.config import HFConfig
-from models.common.config import field, groups, require, rope_theta, sizes
+from models.common.decoder.config import field, groups, require, rope_theta, sizes
 
 SIZES = sizes(Path(__file__).parent / "configs")
 REQUIRED = {

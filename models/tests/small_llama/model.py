@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from harness.spec.config import HFConfig
-from models.common.decoder import Decoder, Layer, embedding, head
-from models.common.kv_cache import CacheShape
-from models.common.linear import linear
-from models.common.mlp import SplitGateUp, SwiGLU
-from models.common.norms import AddRMSNorm
-from models.common.rotary import RotaryTable
+from models.common.cache.kv_cache import CacheShape
+from models.common.decoder.frame import Decoder, Layer, embedding, head
+from models.common.linear.eager import linear
+from models.common.mlp.eager import SplitGateUp, SwiGLU
+from models.common.norms.eager import AddRMSNorm
+from models.common.rotary.eager import RotaryTable
 from models.small_llama.attention import attention
 from models.small_llama.config import Geometry, geometry
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Menu, Optimization, Receipt, Target
-from models.common.layouts import paged, static
-from models.common.linear import pack_neighbors
+from models.common.cache.optimization import paged, static
+from models.common.linear.eager import pack_neighbors
 from models.small_llama.rotary import ROTARY
 
 PAGE_TOKENS = 16

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from harness.spec.config import HFConfig
-from models.common.reference import causal_lm
+from models.common.decoder.reference import causal_lm
 
 
 def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.attention import NormRotateWrite
+from models.common.attention.eager import NormRotateWrite
+from models.common.decoder.swap import swap
 from models.common.fused import FusedRotateWrite
-from models.common.kernels.norm_rotate_write_cases import ROTATE_WRITE
-from models.common.swap import swap
+from models.common.rotary.norm_rotate_write_cases import ROTATE_WRITE
 
 
 def fuse(model: nn.Module, target: Target) -> Receipt:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Stage
-from models.common.attention import ATTENDING
-from models.common.mutants.cache import CACHE_MUTANTS
-from models.common.mutants.gated import GATED_MUTANTS
-from models.common.mutants.heads import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
-from models.common.mutants.residual import RESIDUAL_MUTANTS
+from models.common.attention.eager import ATTENDING
+from models.common.attention.mutations import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
+from models.common.cache.mutations import CACHE_MUTANTS
+from models.common.decoder.residual_mutations import RESIDUAL_MUTANTS
+from models.common.mlp.mutations import GATED_MUTANTS
 from models.small_llama.config import SIZES
 from models.small_llama.model import build
 from models.small_llama.plugin import MENU

@@ -12,10 +12,10 @@ import sys
 
 import pytest
 
-from harness.case import Plan
-from harness.checks import Check, Parity
-from harness.record import Block, Record, Series
-from harness.run_file import RunWriter, run_path
+from harness.records.case import Plan
+from harness.records.checks import Check, Parity
+from harness.records.record import Block, Record, Series
+from harness.records.run_file import RunWriter, run_path
 from harness.tests import scale
 
 CASES, RUNS = 500, 200

@@ -7,15 +7,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from harness.case import Case, Plan, TimingSettings, WorkloadShape
-from harness.checks import Check, Parity
-from harness.history import accepted
-from harness.history.accepted import Accepted
-from harness.kill_matrix import KillMatrix, MutantOutcome
-from harness.record import ArmReport, Block, Ceilings, Environment, Provenance, Record, Series, Work
+from harness.analysis.history import accepted
+from harness.analysis.history.accepted import Accepted
+from harness.records.case import Case, Plan, TimingSettings, WorkloadShape
+from harness.records.checks import Check, Parity
+from harness.records.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.record import ArmReport, Block, Ceilings, Environment, Provenance, Record, Series, Work
+from harness.records.run_file import RunWriter, run_path
 from harness.report import render
 from harness.report.dashboard import site
-from harness.run_file import RunWriter, run_path
 
 NIGHTS = 40
 START = datetime(2026, 1, 15, 2, tzinfo=UTC)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.report import main
 from harness.errors import RecordError, UserError
-from harness.report.__main__ import main
 from harness.report.dashboard import site
 
 RESULTS = Path(__file__).resolve().parents[4] / "benchmark_results"
@@ -56,7 +56,7 @@ def test_the_first_page_tells_verdicts_and_the_alarm(pages):
 def test_a_step_down_is_dated_and_comes_with_the_command_that_bisects(pages, cases):
     page = case_page(pages, cases, "stepped")
     assert "commits 00000020 to 00000021" in page.text
-    assert f"python -m harness.history --bisect {cases['stepped'].key}:decode" in page.text
+    assert f"python -m harness history bisect={cases['stepped'].key}:decode" in page.text
     assert page.attributes.count(("class", "change")) == 1
     assert page.attributes.count(("class", "interval")) == 40
 

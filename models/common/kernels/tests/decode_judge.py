@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import torch
 
-from harness.parity.aot import compile_ahead
-from harness.parity.op import check_kernel
+from harness.parity.kernels.check_kernel import check_kernel
+from harness.parity.kernels.compile_ahead import compile_ahead
 from harness.spec.kernel import Kernel, OpCase
-from models.common.kernels.decode_attention import AttentionShape, decode_attention
-from models.common.kernels.decode_attention_cases import DECODE_ATTENTION
-from models.common.kernels.gemv import GemvShape, gemv, gemv_swiglu
-from models.common.kernels.gemv_cases import GEMV, GEMV_SWIGLU, matrix_compilation, vector_compilation
+from models.common.attention.decode_attention import AttentionShape, decode_attention
+from models.common.attention.decode_attention_cases import DECODE_ATTENTION
 from models.common.kernels.workspace import Workspace
+from models.common.linear.gemv import GemvShape, gemv, gemv_swiglu
+from models.common.linear.gemv_cases import GEMV, GEMV_SWIGLU, matrix_compilation, vector_compilation
 
 KERNELS = (GEMV, GEMV_SWIGLU, DECODE_ATTENTION)
 WORKSPACE = Workspace.allocate(1 << 17, 64, torch.device("cpu"))

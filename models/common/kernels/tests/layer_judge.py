@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.parity.aot import compile_ahead
-from harness.parity.op import check_kernel
+from harness.parity.kernels.check_kernel import check_kernel
+from harness.parity.kernels.compile_ahead import compile_ahead
 from harness.spec.kernel import Kernel, OpCase
-from models.common.kernels import prefill_attention
-from models.common.kernels.norm_rotate_write_cases import NORM_ROTATE_WRITE, ROTATE_WRITE
-from models.common.kernels.prefill_attention import PrefillShape
-from models.common.kernels.prefill_attention_cases import PREFILL_ATTENTION
-from models.common.kernels.rms_norm import ADD_NORM, NORM
-from models.common.kernels.swiglu import SWIGLU
+from models.common.attention import prefill_attention
+from models.common.attention.prefill_attention import PrefillShape
+from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
+from models.common.mlp.swiglu import SWIGLU
+from models.common.norms.rms_norm import ADD_NORM, NORM
+from models.common.rotary.norm_rotate_write_cases import NORM_ROTATE_WRITE, ROTATE_WRITE
 
 CPU = torch.device("cpu")
 KERNELS = (NORM, ADD_NORM, SWIGLU, NORM_ROTATE_WRITE, ROTATE_WRITE, PREFILL_ATTENTION)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.common.kernels.decode_attention import AttentionShape, decode_attention
-from models.common.kernels.decode_attention import default_shape as default_attention_shape
-from models.common.kernels.gemv import GemvShape, default_shape, gemv, needs
+from models.common.attention.decode_attention import AttentionShape, decode_attention
+from models.common.attention.decode_attention import default_shape as default_attention_shape
 from models.common.kernels.workspace import Workspace
+from models.common.linear.gemv import GemvShape, default_shape, gemv, needs
 
 SCRIPT = Path(__file__).with_name("decode_judge.py")
 

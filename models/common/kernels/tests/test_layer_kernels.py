@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from models.common.kernels import norm_rotate_write, prefill_attention, rms_norm, swiglu
-from models.common.kernels.prefill_attention import PrefillShape, default_shape
+from models.common.attention import prefill_attention
+from models.common.attention.prefill_attention import PrefillShape, default_shape
+from models.common.mlp import swiglu
+from models.common.norms import rms_norm
+from models.common.rotary import norm_rotate_write
 
 SCRIPT = Path(__file__).with_name("layer_judge.py")
 NAMES = {"rms_norm", "add_rms_norm", "swiglu", "norm_rotate_write", "rotate_write", "prefill_attention"}

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.common.kernels.gemv import prefetch_fits
-from models.common.kernels.sweep import candidates, report, works
-from models.common.kernels.sweep_shapes import PRODUCTS, Attention, early_starts
+from harness.tune.launch_shapes import candidates, report, works
+from harness.tune.sweep_shapes import PRODUCTS, Attention, early_starts
+from models.common.linear.gemv import prefetch_fits
 
 
 @pytest.mark.parametrize("work", list(works()), ids=lambda work: f"{work[0].name} {work[1]}")

@@ -1,0 +1,68 @@
+"""What a user calls a run: a file, a folder, a run's name or a commit, as one record per case."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.records.record import INCONCLUSIVE, Record
+from harness.records.run_file import NAME, read_file
+
+
+def records(named: str, results: Path) -> dict[str, Record]:
+    """Case key -> record. `results` is the folder of run files in which run names and commits are looked for.
+
+    Of several records of a case the last conclusive one counts. UserError when nothing has that name.
+    """
+    return latest(record for path, commit in _found(named, results) for record in _of(path, commit))
+
+
+def latest(every: Iterable[Record]) -> dict[str, Record]:
+    held: dict[str, Record] = {}
+    for record in sorted(every, key=lambda record: (record.status not in INCONCLUSIVE, record.started_at)):
+        held[record.key] = record
+    return held
+
+
+def resolve(repository: Path, revision: str) -> str | None:
+    """The full commit of a git revision, or None where there is none."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def commit_of(repository: Path, revision: str) -> str:
+    """The full commit of a git revision. UserError where there is none."""
+    commit = resolve(repository, revision)
+    if commit is None:
+        raise UserError(f"'{revision}' is no revision of {repository}")
+    return commit
+
+
+def _found(named: str, results: Path) -> Sequence[tuple[Path, str | None]]:
+    """Run files, and the commit that their records must be of where that is what was named."""
+    path = Path(named)
+    if path.is_file():
+        return [(path, None)]
+    if path.is_dir():
+        inside = sorted(path.rglob("*.jsonl"))
+        if not inside:
+            raise UserError(f"no run file under {path}")
+        return [(file, None) for file in inside]
+    every = sorted(results.rglob("*.jsonl")) if results.is_dir() else []
+    if NAME.match(named) and any(file.stem == named for file in every):
+        return [(file, None) for file in every if file.stem == named]
+    commit = resolve(results if results.is_dir() else Path(), named)
+    of_commit = [(file, commit) for file in every if commit and commit[:8] in file.stem.split("-")]
+    if not of_commit:
+        what = f"no run of commit {commit[:8]}" if commit else f"no file, folder, run or commit '{named}'"
+        raise UserError(f"{what} under {results}: there is nothing to compare")
+    return of_commit
+
+
+def _of(path: Path, commit: str | None) -> Iterable[Record]:
+    for record in read_file(path).records:
+        if commit is None or (record.environment is not None and record.environment.commit == commit):
+            yield record

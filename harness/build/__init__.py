@@ -1,0 +1,1 @@
+"""Build the thing under test and its reference: registry, weights, inputs, ranks."""

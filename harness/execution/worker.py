@@ -1,0 +1,191 @@
+"""One part of one case in one fresh process: a case in, a fragment of its record out.
+
+python -m harness.execution.worker CASE.json prove|time|mutants OUT.json [--process N] [--kernels] [--world N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from harness.build import builder, ranks, registry
+from harness.build.provenance import provenance
+from harness.errors import UserError
+from harness.faults.part import Trial, judge_ranks, kill_matrix
+from harness.machine.installation import ROOT
+from harness.parity.diagnosis.capture import capture
+from harness.parity.gate import Proof, prove
+from harness.parity.kernels.compile_ahead_process import compile_elsewhere
+from harness.parity.kernels.precompile import precompile
+from harness.parity.reference.attention_backends import exact_convolutions
+from harness.records.case import Case
+from harness.records.kill_matrix import KillMatrix
+from harness.records.partial_record import REPRODUCER, Fragment
+from harness.records.proof_size import extent_of
+from harness.records.record import Failure, ReceiptNote
+from harness.spec.model import ModelSpec
+from harness.spec.optimization import KernelMode, Target
+from harness.timing.case_timing import Timing, time_case
+
+
+def target_of(case: Case, part: str, rank: int, world: int) -> Target:
+    """Where this part builds. On a CPU the proof interprets Triton and timing does without it."""
+    if not case.on_cpu:
+        return Target(torch.device("cuda", rank), getattr(torch, case.workload.dtype), "compiled", rank, world)
+    mode: KernelMode = "none" if part == "time" else "interpreted"
+    return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
+
+
+def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> Fragment:
+    """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
+    # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
+    # the interpreter.
+    target = config.target
+    pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
+    proof = prove(config, extent_of(case), say)
+    compiled = pending() if pending else ()
+    if not proof.parity.passed and target.world == 1:
+        saved = capture(config, case.size, extent_of(case), proof.parity)
+        if saved is not None:
+            saved.save(out.with_name(f"{out.stem}{REPRODUCER}"))
+    return Fragment(
+        status="passed" if proof.parity.passed else "failed",
+        provenance=provenance(config.spec, config.source, compiled),
+        receipts=_receipts(config.spec, proof),
+        parity=proof.parity,
+    )
+
+
+def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: bool) -> Fragment:
+    timing: Timing = time_case(case, config, process, kernels, _blocks(case.timing.max_blocks))
+    return Fragment(
+        status="passed",
+        arms=tuple(timing.arms),
+        series=tuple(timing.series),
+        blocks=tuple(timing.blocks),
+        work=tuple(timing.work),
+        ceilings=timing.ceilings,
+        kernels=tuple(timing.kernels),
+        timing_notes=tuple(timing.notes),
+    )
+
+
+def run_mutants(case: Case, argv: list[str], world: int) -> Fragment:
+    """The faults that one process can have; where ranks hold the model, then theirs."""
+    alone = kill_matrix(_trial(case, target_of(case, "mutants", 0, 1)), say)
+    if not world:
+        return Fragment(status="passed", kill_matrix=alone)
+    say(1.0, "faults of ranks")
+    shared = ranks.run(argv, world)
+    if shared.kill_matrix is None:
+        return shared
+    outcomes = (*alone.outcomes, *shared.kill_matrix.outcomes)
+    whole = KillMatrix(outcomes=outcomes, wall_s=alone.wall_s + shared.kill_matrix.wall_s)
+    return Fragment(status="passed", kill_matrix=whole)
+
+
+def _trial(case: Case, target: Target) -> Trial:
+    return Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case))
+
+
+def _blocks(most: int) -> Callable[[int, float], None]:
+    """Tell of every tenth block, and of none before an interval exists."""
+
+    def tell(blocks: int, half_width: float) -> None:
+        if blocks % 10 == 0:
+            say(blocks / most, f"{blocks} blocks, interval ±{half_width:.2%}")
+
+    return tell
+
+
+def say(fraction: float, text: str) -> None:
+    """A progress line for the engine that started this process."""
+    print(f"::progress {fraction:.3f} {text}", flush=True)
+
+
+def _receipts(spec: ModelSpec, proof: Proof) -> tuple[ReceiptNote, ...]:
+    return tuple(
+        ReceiptNote(
+            optimization=receipt.optimization,
+            touched=receipt.touched,
+            notes=receipt.notes,
+            provides=tuple(sorted(spec.menu[receipt.optimization].provides)),
+        )
+        for receipt in proof.receipts
+    )
+
+
+def _guarded(work: Callable[[], Fragment]) -> Fragment:
+    """The one broad except of the project: whatever a case does, its record says what it was."""
+    try:
+        return work()
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        return Fragment(status="out_of_memory", error=_failure(error))
+    except Exception as error:  # noqa: BLE001
+        return Fragment(status="crashed", error=_failure(error))
+
+
+def _failure(error: BaseException) -> Failure:
+    trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))[-4000:]
+    root = f"{ROOT}/"
+    return Failure(
+        kind=type(error).__name__, message=str(error)[:2000].replace(root, ""), traceback=trace.replace(root, "")
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.execution.worker", description=__doc__)
+    parser.add_argument("case", type=Path)
+    parser.add_argument("part", choices=("prove", "time", "mutants"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--process", type=int, default=0)
+    parser.add_argument("--kernels", action="store_true", help="time kernels by themselves, too")
+    parser.add_argument("--world", type=int, help="processes that hold the model; by default as the hardware says")
+    parser.add_argument("--rank", type=int, help="set by the worker for the ranks that it starts")
+    parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")
+    options = parser.parse_args(argv)
+    case = Case.model_validate_json(options.case.read_text())
+    _guarded(lambda: _part(case, options, argv or sys.argv[1:])).write(options.out)
+    if options.rank is not None:
+        # Two timings on two H200s aborted while Python took down what the devices shared, their answers written.
+        sys.stdout.flush()
+        os._exit(0)
+    return 0
+
+
+def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
+    spec = registry.load(case.model)
+    if options.part != "time":
+        exact_convolutions()
+    if options.part == "prove" and not case.on_cpu and options.rank is None:
+        say(0.0, "compile kernels")
+        precompile(options.case)
+    world = options.world or ranks.world_of(case, spec)
+    if options.part == "mutants" and options.rank is None:
+        return run_mutants(case, argv, world)
+    if world and options.rank is None:
+        return ranks.run(argv, world)
+    target = target_of(case, options.part, options.rank or 0, world or 1)
+    if world:
+        ranks.join(ranks.Rank(options.rank, world, options.meeting), target.device, case.deadline_s)
+    source = builder.Source.of(spec, case.size, case.seed, case.weights)
+    config = builder.BuildConfig(spec, source, case.optimizations, target)
+    if options.part == "mutants":
+        done = Fragment(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
+    elif options.part == "prove":
+        done = run_prove(case, config, options.out)
+    else:
+        done = run_time(case, config, options.process, options.kernels)
+    if world:
+        ranks.leave()
+    return done
+
+
+if __name__ == "__main__":
+    sys.exit(main())

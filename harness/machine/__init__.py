@@ -1,0 +1,1 @@
+"""Describe the machine: devices, environment, cores, child processes."""

@@ -1,0 +1,15 @@
+"""Where this installation keeps what is not Python: a checkout beside the packages, a wheel inside of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds the packages `harness` and `models`: goes on the PYTHONPATH of child processes."""
+CHECKOUT = ROOT if (ROOT / "pyproject.toml").is_file() and (ROOT / "conf").is_dir() else None
+"""The checkout that this code is run from; None for an installed wheel, which no git repository describes, though its
+environment may lie inside of one."""
+CONF = ROOT / "conf" if CHECKOUT else ROOT / "harness" / "conf"
+"""The configuration, package data in a wheel."""
+WORK = CHECKOUT or Path()
+"""Where a project keeps `test_shards/`: the checkout, or the working folder."""

@@ -1,0 +1,1 @@
+"""Find where a failing build first departs, and save the smallest case that shows it."""

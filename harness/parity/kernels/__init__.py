@@ -1,0 +1,1 @@
+"""Judge one kernel against its eager twin: values, memory, launches, compilation."""

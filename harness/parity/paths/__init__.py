@@ -1,0 +1,1 @@
+"""The execution paths that must agree: prefill and decode, prefixes, padding, replayed graphs."""

@@ -1,0 +1,113 @@
+"""What the reference says, computed once for every build that is judged by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from harness.build import builder, inputs
+from harness.build.quantized_reference import rounded
+from harness.build.ranks import shared
+from harness.parity.levels.generation import Generated, generate
+from harness.parity.levels.quantization_loss import LOSS_ROWS, LOSS_TOKENS
+from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.routing import Routes
+from harness.records.proof_size import Extent
+from harness.spec.inputs import ModelInputs
+
+IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
+"""Most images that a row of a prompt shows, by what the prompt is for."""
+TOWER_TOKENS, TOWER_IMAGES = 104, 3
+"""Of what the tower is judged on, at least: the largest image fills more than a kernel's largest block of patches, and
+stands between others."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the reference says to tokens [B, T]: logits [B, T, vocab] in the wide type, the experts it chose then, and
+    the plain model's logits with those experts."""
+
+    inputs: ModelInputs
+    wide: Tensor
+    routes: Routes
+    plain: Tensor
+
+
+class Oracle:
+    """The Hugging Face model in one dtype, with the weights that the stack holds (`plain`) and with those it came with
+    (`unrounded`). Where several ranks hold the candidate all are told what rank 0 found."""
+
+    def __init__(self, config: builder.BuildConfig, extent: Extent) -> None:
+        spec, source, stack, target = config.spec, config.source, config.stack, config.target
+        self.spec, self.source, self.target, self.extent = spec, source, target, extent
+        hf = builder.reference(spec, source, target.dtype, target.device)
+        self.unrounded, self.plain = (
+            Plain(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
+        )
+
+    def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
+        """Prompts of as many images as `purpose` allows, one less in each next row, down to none and from there
+        again."""
+        most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
+        shown = [(most - row) % (most + 1) for row in range(batch)]
+        tokens, source = self.extent.prompt_tokens, self.source
+        drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text, source.pictures)
+        return drawn.to(self.target.device, self.target.dtype)
+
+    def sights(self) -> ModelInputs:
+        """One row whose images the tower is judged on."""
+        tokens = max(TOWER_TOKENS, self.extent.prompt_tokens)
+        seed, pictures = self.source.seed, self.source.pictures
+        drawn = inputs.draw(self.spec, self.source.config, tokens, [TOWER_IMAGES], seed, "tower", pictures=pictures)
+        return drawn.to(self.target.device, self.target.dtype)
+
+    def layer_inputs(self, prompt: ModelInputs) -> list[Tensor]:
+        """The plain model's own input [B, T, H] to every layer, and to the final norm."""
+        return [self._told(stream) for stream in self.plain.layer_inputs(prompt)]
+
+    def router_input(self, index: int, prompt: ModelInputs, hidden: Tensor) -> tuple[torch.nn.Module, Tensor] | None:
+        """As Plain.router_input."""
+        routed = self.plain.router_input(index, prompt, hidden)
+        return None if routed is None else (routed[0], self._told(routed[1]))
+
+    @cached_property
+    def single(self) -> Known:
+        """Of the prompt that proves the maths."""
+        return self._know(self.prompt("fp32"))
+
+    @cached_property
+    def generated(self) -> Generated:
+        """What the plain model goes on with."""
+        return self._generate(self.plain, self.prompt("target"), self.extent.new_tokens)
+
+    @cached_property
+    def whole(self) -> Known:
+        """Of a prompt and what was generated behind it."""
+        return self._know(self.generated.inputs)
+
+    @cached_property
+    def words(self) -> Known:
+        """Of a prompt without images: what a model sees is never replayed."""
+        return self.whole if self.spec.vision is None else self._know(self.prompt("again"))
+
+    @cached_property
+    def text(self) -> tuple[ModelInputs, Tensor]:
+        """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
+        text = self._generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
+        return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
+
+    def _know(self, prompt: ModelInputs) -> Known:
+        wide, routes = self.plain.wide_logits(prompt)
+        routes = routes.mapped(self._told)
+        return Known(prompt, self._told(wide), routes, self._told(self.plain.logits(prompt, routes)))
+
+    def _generate(self, plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
+        made = generate(plain, prompt, new_tokens)
+        told = made.inputs.continued(self._told(made.tokens))
+        return replace(made, inputs=told, logits=self._told(made.logits))
+
+    def _told(self, found: Tensor) -> Tensor:
+        return shared(self.target, found)

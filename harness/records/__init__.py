@@ -1,0 +1,1 @@
+"""Define what is recorded and store it. No torch."""

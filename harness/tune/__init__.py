@@ -1,0 +1,1 @@
+"""Measure launch shapes with the clock that verdicts use."""

@@ -1,0 +1,109 @@
+"""Faults that prefill and decode attention share, as changes of what the kernel reads; and a layout both must take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from harness.spec.kernel import OpCase
+from harness.spec.mutant import Mutant
+from models.common.decoder.mutation import Inputs, given, scaled
+from models.common.kernels import values
+from models.common.kernels.menu_items import items, together
+
+
+def attention_items(case: dict[str, Any], generator: torch.Generator) -> Iterator[OpCase]:
+    """What else queries and pages can be. Values near the largest leave room for the sum over the keys before it is
+    divided."""
+    pages = ("k_pages", "v_pages")
+    yield together(case, generator, {"small": ("q",), "offset": ("v_pages",)})
+    yield together(case, generator, {"nan row": ("q",), "outliers": ("v_pages",)})
+    yield together(case, generator, {"ties": ("q", "k_pages"), "subnormal": ("v_pages",)})
+    yield together(case, generator, {"constant": ("q", "k_pages"), "near-max": ("v_pages",)}, most=0.05)
+    swapped = {name: values.swapped(case[name], 1, 2) for name in pages}
+    yield OpCase("expanded, transposed", {**case, **swapped, "q": case["q"][:1].expand_as(case["q"])})
+    yield from items(case, ("q", *pages), generator, "misaligned")
+
+
+def far_pages(case: dict[str, Any]) -> OpCase:
+    return OpCase("far pages", {**case, **{name: values.far(case[name]) for name in ("k_pages", "v_pages")}})
+
+
+def packed_query(case: dict[str, Any]) -> dict[str, Any]:
+    """The same with q as a view of a wider projection."""
+    q = case["q"]
+    wide = torch.cat((q, torch.zeros_like(q)), dim=2)
+    return {**case, "q": wide[:, :, : q.shape[2]]}
+
+
+def _groups_interleaved(inputs: Inputs) -> Tensor:
+    """q with its heads dealt to the key-value heads in turn."""
+    q, kv_heads = inputs["q"], inputs["k_pages"].shape[1]
+    return q.unflatten(2, (kv_heads, -1)).transpose(2, 3).flatten(2, 3)
+
+
+def _last_unread(inputs: Inputs) -> Tensor:
+    """The values with the last slot in use of every row at zero."""
+    pages, table = inputs["v_pages"].clone(), inputs["table"].long()
+    last = inputs["lengths"].long() - 1
+    rows = torch.arange(table.shape[0], device=table.device)
+    size = pages.shape[2]
+    pages[table[rows, last // size], :, last % size] = 0
+    return pages
+
+
+BLOCK = 16
+"""Keys that an online softmax meets at once."""
+
+
+def unrescaled(twin: Callable[..., Mapping[str, Tensor]]) -> Mutant:
+    """An online softmax whose sums keep the scale of the largest score so far when a larger one comes."""
+
+    def faulty(**inputs: Any) -> Mapping[str, Tensor]:
+        with _Online():
+            return twin(**inputs)
+
+    return Mutant("sums not rescaled", "rescale", lambda launch: faulty)
+
+
+class _Online(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        replaced = _attend_online if func is F.scaled_dot_product_attention else func
+        return replaced(*args, **(kwargs or {}))
+
+
+def _attend_online(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float = 1.0,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """q [..., T, D] against k, v [..., S, D] under a mask, as torch's."""
+    scores = q.float() @ k.float().mT * scale
+    scores = scores if attn_mask is None else scores.masked_fill(~attn_mask, -torch.inf)
+    padded = F.pad(scores, (0, -scores.shape[-1] % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
+    largest = padded.amax(-1).cummax(-1).values.unsqueeze(-1)
+    shares = (padded - largest.masked_fill(largest.isneginf(), 0)).exp().flatten(-2)[..., : scores.shape[-1]]
+    out = (shares @ v.float() / shares.sum(-1, keepdim=True)).to(q.dtype)
+    return out.transpose(-3, -2).contiguous().transpose(-3, -2)
+
+
+ATTENTION_FAULTS = (
+    scaled("scale", 1.01, "scale off by 1 %", "scale"),
+    given("heads in reverse", "heads", lambda i: {"q": i["q"].flip(2)}),
+    given("groups dealt in turn", "heads", lambda i: {"q": _groups_interleaved(i)}),
+    given("pages exchanged", "cache", lambda i: {"table": i["table"].roll(1, 1)}),
+    given("rows exchanged", "cache", lambda i: {"table": i["table"].flip(0)}),
+    given("first key unseen", "mask", lambda i: {"starts": torch.minimum(i["starts"] + 1, i["lengths"] - 1)}),
+    given("padding seen", "mask", lambda i: {"starts": torch.zeros_like(i["starts"])}),
+    given("last value unread", "cache", lambda i: {"v_pages": _last_unread(i)}),
+    given("keys and values exchanged", "cache", lambda i: {"k_pages": i["v_pages"], "v_pages": i["k_pages"]}),
+)

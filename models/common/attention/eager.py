@@ -1,0 +1,154 @@
+"""Causal grouped-query attention over cached keys: the eager twin of the attention kernels."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.spec.model import Attending
+from harness.spec.runtime import AttentionInputs
+from models.common.cache.kv_cache import LayerCache, Slots, gather, locate, query_slots, visible
+from models.common.norms.eager import rms_norm
+from models.common.rotary.eager import rotate
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+    """q [B, T, heads, D], keys and values [B, kv_heads, S, D] -> [B, T, heads, D]."""
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), keys, values, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True
+    )
+    return out.transpose(1, 2)
+
+
+def paged_attention(
+    q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
+) -> dict[str, Tensor]:
+    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M] -> {"out": like q}."""
+    bound = min(int(lengths.max()), table.shape[1] * k_pages.shape[2])
+    keys, values = gather(k_pages, table, bound), gather(v_pages, table, bound)
+    mask = visible(starts, query_slots(lengths, q.shape[1]), bound)
+    groups = q.shape[2] // keys.shape[1]
+    keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+    # Slots that no query sees hold whatever was there before; a masked NaN would still poison the sum.
+    used = mask.any(2).unsqueeze(-1)
+    out = attend(q, keys.where(used, 0), values.where(used, 0), mask, False, scale)
+    return {"out": out}
+
+
+def rotate_write(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+) -> dict[str, Tensor]:
+    """Rotation of q [B, T, heads, D] and k [B, T, kv_heads, D] by cos, sin [B, T, R], and k, v written to slots
+    lengths - T ... lengths - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
+    tokens = q.shape[1]
+    pages, offsets = locate(table, query_slots(lengths, tokens), k_pages.shape[2])
+    k_pages[pages, :, offsets] = rotate(k, cos, sin)
+    v_pages[pages, :, offsets] = v
+    return {"q": rotate(q, cos, sin), "k_pages": k_pages, "v_pages": v_pages}
+
+
+def norm_rotate_write(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    lengths: Tensor,
+    eps: float,
+) -> dict[str, Tensor]:
+    """Per-head norm of q [B, T, heads, D] and k [B, T, kv_heads, D], and rotate_write of them."""
+    normed_q, normed_k = rms_norm(q, q_weight, eps), rms_norm(k, k_weight, eps)
+    return rotate_write(normed_q, normed_k, v, cos, sin, k_pages, v_pages, table, lengths)
+
+
+def decode_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    table: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    eps: float,
+    scale: float,
+) -> dict[str, Tensor]:
+    """norm_rotate_write and paged_attention after it: {"out": like q, "k_pages", "v_pages"}, the pages in place."""
+    done = norm_rotate_write(q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, table, lengths, eps)
+    out = paged_attention(done["q"], k_pages, v_pages, table, starts, lengths, scale)["out"]
+    return {"out": out, "k_pages": k_pages, "v_pages": v_pages}
+
+
+def attention_inputs(q: Tensor, cache: LayerCache, slots: Slots) -> AttentionInputs:
+    """What `Attend`, called so, and what may take its place attend to."""
+    keys, values = cache.read(slots)
+    return AttentionInputs(q, keys.transpose(1, 2), values.transpose(1, 2))
+
+
+ATTENDING = Attending("attention.attend", attention_inputs)
+"""Of a decoder layer whose attention is an `Attention`."""
+
+
+class NormRotateWrite(nn.Module):
+    """QK-norm, rotation, and the write of the new keys and values into the cache. A model that norms no head passes
+    identities."""
+
+    def __init__(self, q_norm: nn.Module, k_norm: nn.Module) -> None:
+        super().__init__()
+        self.q_norm, self.k_norm = q_norm, k_norm
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
+    ) -> Tensor:
+        """q [B, T, heads, D] -> the same, normalized and rotated; k, v [B, T, kv_heads, D] go into the cache."""
+        cache.write(rotate(self.k_norm(k), cos, sin), v, slots)
+        return rotate(self.q_norm(q), cos, sin)
+
+
+class Attention(nn.Module):
+    """Projections, what happens to heads before they meet the cache, attention over the cache, output projection."""
+
+    def __init__(self, qkv: nn.Module, rotary: NormRotateWrite, attend: Attend, o_proj: nn.Module) -> None:
+        super().__init__()
+        self.qkv, self.rotary, self.attend, self.o_proj = qkv, rotary, attend, o_proj
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        """x [B, T, H] -> [B, T, H]; the keys and values of x go into the cache first."""
+        q, k, v = self.qkv(x)
+        return self.o_proj(self.mix(q, k, v, cos, sin, cache, slots).flatten(2))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        """q [B, T, heads, D], k and v [B, T, kv_heads, D] -> [B, T, heads, D]."""
+        return self.attend(self.rotary(q, k, v, cos, sin, cache, slots), cache, slots)
+
+
+class Attend(nn.Module):
+    """Attention of one call's queries over the cache, through torch's scaled_dot_product_attention."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
+        """q [B, T, heads, D] -> [B, T, heads, D]."""
+        keys, values = cache.read(slots)
+        if not slots.masked and slots.tokens in (1, slots.bound):
+            return attend(q, keys, values, None, slots.tokens > 1, self.scale)
+        return attend(q, keys, values, slots.visible, False, self.scale)

@@ -1,0 +1,1 @@
+"""Key-value caches, their layouts, and prefixes that are shared."""

@@ -1,0 +1,161 @@
+"""Beginnings of sequences that are computed once and read by everyone: a prefix tree over the pages of one pool.
+
+    cache, matched = prefixes.open(tokens, capacity)
+    logits = model(tokens[:, matched:], cache)
+    prefixes.close(cache)
+
+Rows of one batch share one length, so they reuse what the row that finds least finds. Left padding is part of a
+prefix: a row shares with rows that are padded alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from harness.errors import SharedSlots
+from harness.spec.inputs import ModelInputs
+from harness.spec.mutant import Mutant
+from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.runtime import OpenedPrefix
+from models.common.cache.kv_cache import CacheShape, KVCache, LayerCache
+from models.common.cache.prefix_tree import Lease, PrefixTree, Symbol
+from models.common.decoder.frame import Decoder
+from models.common.decoder.swap import attach
+
+PADDING = "padding"
+"""The symbol of a slot of left padding, equal to that of no token."""
+
+
+class SharedCache(KVCache):
+    """A cache over pages of a common pool. It keeps its memory and its shape when it is opened again for other rows,
+    so that a graph captured over it serves them too."""
+
+    def __init__(self, batch: int, columns: int, layers: list[LayerCache]) -> None:
+        table = torch.zeros(batch, columns, dtype=torch.int32, device=layers[0].keys.device)
+        super().__init__(table, None, layers, in_order=False)
+        self.leases: list[Lease] = []
+        self.symbols: list[list[Symbol]] = []
+        self.matched = 0
+
+    def begin(self, leases: list[Lease], symbols: list[list[Symbol]], matched: int, starts: Sequence[int]) -> None:
+        """Stand on the leased pages, `matched` slots of every row already filled."""
+        self.leases, self.symbols, self.matched = leases, symbols, matched
+        self.padded, self.padding = any(starts), tuple(starts)
+        self.forget()
+        self.table.copy_(torch.tensor([lease.pages for lease in leases], dtype=torch.int32))
+        self.starts.copy_(torch.tensor(starts, dtype=torch.int32))
+        super().rewind(matched)
+
+    def check_room(self, tokens: int) -> None:
+        """Raises SharedSlots once closed, CacheFull unless `tokens` more fit."""
+        self.check_open()
+        super().check_room(tokens)
+
+    def check_open(self) -> None:
+        if not self.leases:
+            raise SharedSlots("this cache was closed: its pages belong to other sequences, which it would overwrite")
+
+    def rewind(self, length: int) -> None:
+        """Forget every slot at and past `length`; raises SharedSlots for slots that were reused, not computed here."""
+        if length < self.matched:
+            raise SharedSlots(
+                f"back to slot {length}: the first {self.matched} are shared, other sequences read what would be "
+                "written there"
+            )
+        super().rewind(length)
+
+
+class Prefixes:
+    """The pool, its tree, and the caches that are open on it. Memory is reserved at first use.
+
+    `symbols` says what makes two prefixes equal: (tokens [B, T], and by name the prompt `inputs` whose images they
+    show) -> a row of symbols for each row, a token's own being its id.
+    """
+
+    def __init__(
+        self, caches: CacheShape, pages: int, page_tokens: int, symbols: Callable[..., list[list[Symbol]]]
+    ) -> None:
+        self.caches, self.page_tokens, self.symbols = caches, page_tokens, symbols
+        self.tree = PrefixTree(pages, page_tokens)
+        self.layers: list[LayerCache] = []
+        self.closed: dict[tuple[int, int], list[SharedCache]] = {}
+
+    def open(
+        self,
+        tokens: Tensor,
+        capacity: int,
+        starts: Sequence[int] | None = None,
+        *,
+        inputs: ModelInputs | None = None,
+    ) -> OpenedPrefix:
+        """A cache for the rows of tokens [B, T] with room for `capacity` slots a row, and how many of the T tokens it
+        already holds: the model is to be called on the rest, which is never empty. Row b's first starts[b] tokens are
+        left padding. Raises CacheFull, with nothing changed, when the pool has too few pages left."""
+        batch = tokens.shape[0]
+        starts = starts or [0] * batch
+        rows = self.symbols(tokens) if inputs is None else self.symbols(tokens, inputs=inputs)
+        rows = [[PADDING] * start + row[start:] for row, start in zip(rows, starts, strict=True)]
+        columns = -(-max(capacity, tokens.shape[1]) // self.page_tokens)
+        leases, matched = self.tree.open(rows, columns)
+        self.layers = self.layers or self.caches.pool(self.tree.pages, self.page_tokens)
+        self._copy_tails(leases)
+        waiting = self.closed.get((batch, columns))
+        cache = waiting.pop() if waiting else SharedCache(batch, columns, self.layers)
+        cache.begin(leases, rows, matched, starts)
+        return OpenedPrefix(cache, matched)
+
+    def close(self, cache: SharedCache, generated: Tensor | None = None) -> None:
+        """Give the pages back and keep what was computed for later prompts: the prompt and, where given, the tokens
+        generated [B, N] that were fed after it. The cache must not be used afterwards."""
+        cache.check_open()
+        more = [[] for _ in cache.leases] if generated is None else generated.tolist()
+        for lease, symbols, new in zip(cache.leases, cache.symbols, more, strict=True):
+            self.tree.close(lease, [*symbols, *new][: cache.length])
+        cache.leases = []
+        batch, columns = cache.table.shape
+        self.closed.setdefault((batch, columns), []).append(cache)
+
+    def blocks(self) -> dict[Hashable, Tensor]:
+        """A copy [layers, 2, kv_heads, page_tokens, head_dim] of the page of every node of the tree."""
+        return {
+            node: torch.stack([torch.stack((layer.keys[node.page], layer.values[node.page])) for layer in self.layers])
+            for node in self.tree.nodes()
+        }
+
+    def resized(self, pages: int, page_tokens: int) -> Prefixes:
+        """An empty one for the same model, with a pool of its own of another size."""
+        return Prefixes(self.caches, pages, page_tokens, self.symbols)
+
+    def _copy_tails(self, leases: list[Lease]) -> None:
+        """Copy on write: rows go on inside a block that others may read, each in a page of its own."""
+        copies = [(lease.copied, lease.pages[len(lease.shared)]) for lease in leases if lease.copied is not None]
+        if not copies:
+            return
+        sources, targets = torch.tensor(copies, device=self.caches.device).unbind(1)
+        for layer in self.layers:
+            layer.keys[targets] = layer.keys[sources]
+            layer.values[targets] = layer.values[sources]
+
+
+def prefix_caching(
+    symbols: Callable[..., list[list[Symbol]]], page_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
+) -> Optimization:
+    """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are."""
+
+    def apply(model: Decoder, target: Target) -> Receipt:
+        pages = min(pool_tokens, model.max_positions) // page_tokens
+        pool = Prefixes(model.caches, pages, page_tokens, symbols)
+        return Receipt("prefix_caching", attach(model, "prefixes", pool))
+
+    return Optimization(
+        name="prefix_caching",
+        summary="prompts that begin alike share the pages of their beginning; only the rest is computed",
+        # The pages are the same bits; the rest of a prompt is a shorter product, whose sums may be cut otherwise.
+        numerics="reordered",
+        apply=apply,
+        provides=frozenset({"prefix_cache"}),
+        mutants=mutants,
+    )

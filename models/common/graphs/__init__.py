@@ -1,0 +1,1 @@
+"""Decode steps and prompts captured as CUDA graphs or compiled."""

@@ -1,0 +1,1 @@
+"""Projections: packed, and streamed for few rows."""

@@ -1,0 +1,1 @@
+"""Experts: routing, and products of few and of many tokens."""
