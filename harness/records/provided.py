@@ -18,7 +18,7 @@ BY_NAME: Mapping[str, frozenset[Capability]] = {
 
 
 def provided(record: Record) -> frozenset[Capability]:
-    """What the stack of the record's case provides. An optimization without a receipt is known by its name alone."""
+    """Say what the stack of a record's case provides; an optimization without a receipt is known by its name alone."""
     said = {note.optimization: note.provides for note in record.receipts}
     found: set[Capability] = set()
     for name in record.case.optimizations:

@@ -13,7 +13,7 @@ PICTURES = "image embeddings"
 
 
 def missing(record: Record) -> tuple[str, ...]:
-    """The paths that the record's build has and that none of its checks went."""
+    """List the paths that the record's build has and that none of its checks went."""
     checks = record.parity.checks if record.parity else ()
     gone = {check.subject for check in checks if check.level == "path"}
     return tuple(path for path in _wanted(record) if not any(path in subject for subject in gone))

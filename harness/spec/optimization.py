@@ -130,9 +130,9 @@ class Menu:
         return tuple(item.name for item in self.items)
 
     def provides(self, stack: Iterable[str]) -> frozenset[Capability]:
-        """All that the optimizations of a stack provide."""
+        """Collect what the optimizations of a stack provide."""
         return frozenset(capability for name in stack for capability in self[name].provides)
 
     def providing(self, capability: Capability) -> tuple[Optimization, ...]:
-        """The optimizations that provide it, in the menu's order."""
+        """List the optimizations that provide it, in the menu's order."""
         return tuple(item for item in self.items if capability in item.provides)

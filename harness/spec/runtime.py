@@ -1,4 +1,4 @@
-"""What a built model has to offer: the methods that parity and timing call, as Protocols.
+"""Protocols of a built model: the methods that parity and timing call.
 
 A build is a `torch.nn.Module` whose parameters and persistent buffers are those that `ModelSpec.rename` names, and a
 `CausalLM`. Nothing else is asked of its inside: it may subclass `models.common.decoder.Decoder` or share no line with
@@ -29,11 +29,11 @@ class KVCache(Protocol):
 
     @property
     def length(self) -> int:
-        """Slots in use in every row, left padding among them."""
+        """Count the slots in use in every row, left padding among them."""
 
     @property
     def capacity(self) -> int:
-        """Slots of a row, at most."""
+        """Count the slots that a row can have."""
 
     def rewind(self, length: int) -> None:
         """Forget every slot at and past `length`; at 0 also what the cache was told of a prompt's images."""
@@ -43,8 +43,8 @@ class DecodeStep(Protocol):
     """One token a row."""
 
     def __call__(self, tokens: Tensor, cache: OwnCache, /) -> Tensor:
-        """tokens [B, 1] int64 behind what the cache holds -> logits [B, vocab] in the model's dtype, which the next
-        call may overwrite. Raises CacheFull where no slot is left."""
+        """Append tokens [B, 1] int64 to what the cache holds and return logits [B, vocab] in the model's dtype, which
+        the next call may overwrite. Raises CacheFull where no slot is left."""
 
 
 class CausalLM(Protocol):
@@ -52,34 +52,34 @@ class CausalLM(Protocol):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The decoder layers in order, as many as the reference has; `Stage`, `Routing` and `Attending` name modules
-        inside one of them."""
+        """Hold the decoder layers in order, as many as the reference has; `Stage`, `Routing` and `Attending` name
+        modules inside one of them."""
 
     @property
     def max_positions(self) -> int:
-        """Tokens of a sequence, at most."""
+        """Bound the tokens of a sequence."""
 
     @property
     def decode(self) -> DecodeStep:
-        """The next token of every row. The class's own method is the plain step: an optimization that provides
+        """Compute the next token of every row. The class's own method is the plain step: an optimization that provides
         `captured_step` sets another on the instance."""
 
     def __call__(self, tokens: Tensor, cache: OwnCache, keep: int = 0) -> Tensor:
-        """tokens [B, T] int64 behind what the cache holds -> logits [B, T, vocab] in the model's dtype, or those of
-        the last `keep` tokens where keep > 0. Raises InputError for a token past the vocabulary and CacheFull where
-        the tokens do not fit, both before the cache changes."""
+        """Append tokens [B, T] int64 to what the cache holds and return logits [B, T, vocab] in the model's dtype, or
+        those of the last `keep` tokens where keep > 0. Raises InputError for a token past the vocabulary and CacheFull
+        where the tokens do not fit, both before the cache changes."""
 
     def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
-        """An empty cache with room for `capacity` slots a row. The first starts[b] tokens of row b will be left
+        """Make an empty cache with room for `capacity` slots a row. The first starts[b] tokens of row b will be left
         padding, which no query sees. Raises ConfigError past `max_positions`."""
 
     def layer(self, index: int, hidden: Tensor, cache: OwnCache, /) -> Tensor:
-        """Layer `index` alone: the residual stream [B, T, H] in the model's dtype, at the start of an empty cache ->
-        the same after the layer."""
+        """Run layer `index` alone on the residual stream [B, T, H] in the model's dtype, at the start of an empty
+        cache, and return the stream after it."""
 
     def rotary(self, positions: Tensor, /) -> tuple[Tensor, Tensor]:
-        """positions [B, T] int64, or [axes, B, T] of a model that sees -> cos and sin [B, T, rotated channels] in the
-        model's dtype."""
+        """Return cos and sin [B, T, rotated channels], in the model's dtype, of positions [B, T] int64, or [axes, B, T]
+        where the model sees."""
 
 
 class PlacedCache(KVCache, Protocol):
@@ -87,7 +87,7 @@ class PlacedCache(KVCache, Protocol):
 
     @property
     def offsets(self) -> Tensor:
-        """[B] integers: what a row's rotary positions are beyond its token numbers, once its images are passed."""
+        """Hold [B] integers: what a row's rotary positions are beyond its token numbers, once its images are passed."""
 
 
 class VisionLM(CausalLM, Protocol):
@@ -96,7 +96,7 @@ class VisionLM(CausalLM, Protocol):
     def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> PlacedCache: ...
 
     def see(self, inputs: ModelInputs, /) -> Features:
-        """The vision tower on all images of the batch. Raises InputError where there are none."""
+        """Run the vision tower on all images of the batch. Raises InputError where there are none."""
 
     def place(self, cache: OwnCache, inputs: ModelInputs, features: Features | None, /) -> None:
         """Tell a cache where the tokens of a prompt stand and what its images show; `features` None tells the places
@@ -104,7 +104,7 @@ class VisionLM(CausalLM, Protocol):
         do not match."""
 
     def positions(self, cache: OwnCache, /) -> Tensor:
-        """[axes, B, T] int64: where the prompt that the cache was told of stands."""
+        """Return the positions [axes, B, T] int64 of the prompt that the cache was told of."""
 
 
 class OpenedPrefix(NamedTuple):
@@ -120,14 +120,14 @@ class PrefixCache(Protocol):
 
     @property
     def page_tokens(self) -> int:
-        """Slots of a page."""
+        """Count the slots of a page."""
 
     def resized(self, pages: int, page_tokens: int) -> PrefixCache:
-        """An empty one for the same model with a pool of its own of another size."""
+        """Make an empty one for the same model, with a pool of its own of another size."""
 
     def symbols(self, tokens: Tensor, *, inputs: ModelInputs | None = None) -> Sequence[Sequence[Hashable]]:
-        """What makes two prefixes equal: a symbol for each of tokens [B, T]. `inputs` is the prompt with images that
-        they belong to."""
+        """Name each of tokens [B, T] by what makes two prefixes equal. `inputs` is the prompt with images that they
+        belong to."""
 
     def open(
         self,
@@ -137,15 +137,15 @@ class PrefixCache(Protocol):
         *,
         inputs: ModelInputs | None = None,
     ) -> OpenedPrefix:
-        """A cache for the rows of tokens [B, T] int64, with room for `capacity` slots a row, `starts` as in
+        """Make a cache for the rows of tokens [B, T] int64, with room for `capacity` slots a row, `starts` as in
         `CausalLM.new_cache`. Raises CacheFull, with nothing changed, where the pool has too few pages left."""
 
     def close(self, cache: OwnCache) -> None:
         """Give the pages back and keep what was computed for later prompts; the cache must not be used afterwards."""
 
     def blocks(self) -> Mapping[Hashable, Tensor]:
-        """Of every block that is kept, by what stays the same as long as it is: a copy of its keys and values in all
-        layers."""
+        """Copy the keys and values of every block that is kept, in all layers; the key of a block stays the same for as
+        long as it is kept."""
 
 
 class PrefixLM(CausalLM, Protocol):
@@ -172,11 +172,11 @@ class HuggingFaceLM(Protocol):
 
     @property
     def config(self) -> Any:
-        """A transformers PreTrainedConfig."""
+        """Hold a transformers PreTrainedConfig."""
 
     @property
     def generation_config(self) -> Any:
-        """A transformers GenerationConfig, whose fields may be set."""
+        """Hold a transformers GenerationConfig, whose fields may be set."""
 
     @property
     def device(self) -> torch.device: ...
@@ -188,40 +188,40 @@ class HuggingFaceLM(Protocol):
     def lm_head(self) -> nn.Linear: ...
 
     def __call__(self, **inputs: Any) -> Any:
-        """`input_ids` [B, T] int64 and what else transformers takes -> its output, `logits` among it."""
+        """Run on `input_ids` [B, T] int64 and what else transformers takes; `logits` [B, T, vocab] come back."""
 
     def generate(self, tokens: Tensor, /, **options: Any) -> Any:
-        """tokens [B, T] int64 -> as transformers' own `generate`."""
+        """Generate behind tokens [B, T] int64 as transformers does."""
 
 
 def require_causal_lm(model: CausalLM) -> None:
-    """Raises ConfigError naming what a build lacks that no type checker has seen."""
+    """Raise ConfigError naming what a build lacks that no type checker has seen."""
     _offering(model, ("layers", "max_positions", "new_cache", "decode", "layer", "rotary"))
 
 
 def plain_step(model: CausalLM) -> DecodeStep:
-    """The step of the model's class, whatever an optimization has set on the instance."""
+    """Return the step of the model's class, whatever an optimization has set on the instance."""
     step: Any = type(model).decode
     return cast(DecodeStep, partial(step, model))
 
 
 def hugging_face_lm(model: nn.Module) -> HuggingFaceLM:
-    """What `ModelSpec.reference` makes, as it is called."""
+    """Type what `ModelSpec.reference` makes."""
     return cast(HuggingFaceLM, model)
 
 
 def module_of(model: CausalLM | HuggingFaceLM) -> nn.Module:
-    """`model` as the torch module that it is."""
+    """Type a model as the torch module that it is."""
     return cast("nn.Module", model)
 
 
 def vision_lm(model: CausalLM) -> VisionLM:
-    """`model` as one that sees. ConfigError names what it lacks."""
+    """Type a model as one that sees. ConfigError names what it lacks."""
     return cast(VisionLM, _offering(model, ("see", "place", "positions")))
 
 
 def prefix_lm(model: CausalLM) -> PrefixLM:
-    """`model` as one with a pool of shared prefixes. ConfigError where an optimization promised one and set none."""
+    """Type a model as one with a pool of shared prefixes. ConfigError where it has none."""
     return cast(PrefixLM, _offering(model, ("prefixes",)))
 
 
