@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from harness.build.tokenizer import Text
 from harness.errors import ConfigError, HarnessError, UnknownName, WeightsError
 from harness.spec.config import HFConfig
 from harness.spec.model import ModelSpec
-from harness.spec.optimization import Receipt, Target
+from harness.spec.optimization import Capability, Receipt, Target
+from harness.spec.runtime import CausalLM, module_of, require_causal_lm
 
 
 class NothingTouched(HarnessError):
@@ -52,6 +53,28 @@ class Source:
         return None if self.directory is None else Pictures.of(self.directory, self.config)
 
 
+@dataclass(frozen=True)
+class BuildConfig:
+    """What is built: a model, from which weights, with which optimizations, and where it runs."""
+
+    spec: ModelSpec
+    source: Source
+    stack: tuple[str, ...]
+    """Names of the optimizations, in the order they are applied."""
+    target: Target
+
+    @property
+    def provides(self) -> frozenset[Capability]:
+        return self.spec.menu.provides(self.stack)
+
+
+class Built(NamedTuple):
+    """A build, and what each optimization says that it changed."""
+
+    model: CausalLM
+    receipts: tuple[Receipt, ...]
+
+
 def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The Hugging Face model. Random weights are drawn in `dtype` from the seed and then perturbed, so that no norm is
     all ones and no bias all zeros."""
@@ -65,18 +88,17 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
     return model
 
 
-def candidate(
-    spec: ModelSpec, source: Source, plain: nn.Module, stack: Iterable[str], target: Target
-) -> tuple[nn.Module, tuple[Receipt, ...]]:
+def candidate(config: BuildConfig, plain: nn.Module) -> Built:
     """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
-    our own rename table."""
-    stack = tuple(stack)
+    our own rename table. ConfigError where the build is no CausalLM."""
+    spec, source, stack, target = config.spec, config.source, config.stack, config.target
     cuts = [cut for name in stack if (cut := spec.menu[name].shard)]
     model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
+    require_causal_lm(model)
     for cut in cuts:
         cut(model, target)
-    load(model, weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
-    return model, optimize(spec, model, stack, target)
+    load(module_of(model), weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
+    return Built(model, optimize(spec, model, stack, target))
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
@@ -85,7 +107,7 @@ def check_weights(spec: ModelSpec, directory: Path) -> None:
     config = read_config(directory)
     try:
         model = spec.build(config, torch.float32, torch.device("meta"))
-        check(model, directory, spec.rename, partial(spec.merge, config))
+        check(module_of(model), directory, spec.rename, partial(spec.merge, config))
     except (ConfigError, WeightsError) as error:
         raise type(error)(f"{error}; {spec.name} was written for {spec.checkpoint}") from None
     Text.of(directory, config)
@@ -109,7 +131,7 @@ def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
-def optimize(spec: ModelSpec, model: nn.Module, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:
+def optimize(spec: ModelSpec, model: CausalLM, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:
     """Apply each optimization in order; one that touches nothing raises NothingTouched."""
     receipts = []
     for name in stack:

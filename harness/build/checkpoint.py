@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from harness.errors import WeightsError
-from harness.spec.shard import Shard, Sliceable
+from harness.spec.shard import Shard, Sliceable, sharded
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,7 @@ def _place(model: nn.Module, names: tuple[str, ...], source_name: str, tensor: S
         )
     new: Tensor = shard.take(tensor).to(device=old.device, dtype=old.dtype)
     if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, requires_grad=False)
-    if hasattr(old, "shard"):
-        new.shard = shard  # type: ignore[attr-defined]
+        new = sharded(nn.Parameter(new, requires_grad=False), getattr(old, "shard", None))
     for name in names:
         path, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(path), leaf, new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from harness.errors import WeightsError
 from harness.spec.config import HFConfig
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
+from harness.spec.runtime import CausalLM, KVCache, OpenedPrefix, PrefixCache, vision_lm
 
 if TYPE_CHECKING:
     from harness.build.images import Pictures
@@ -71,24 +72,25 @@ def _special(config: HFConfig) -> set[int]:
     return {int(i) for entry in found for i in (entry if isinstance(entry, list) else [entry])}
 
 
-def prepared(model: Any, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None) -> Any:
+def prepared(model: CausalLM, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
     """An empty cache of our model, told of the prompt `inputs`."""
     cache = model.new_cache(inputs.tokens.shape[0], capacity, starts)
     prepare(model, cache, inputs)
     return cache
 
 
-def prepare(model: Any, cache: Any, inputs: ModelInputs) -> None:
+def prepare(model: CausalLM, cache: KVCache, inputs: ModelInputs) -> None:
     """Tell a cache what stands where in the prompt and what its images show; text needs no telling."""
     if inputs.pixels is not None:
-        model.place(cache, inputs, model.see(inputs))
+        seeing = vision_lm(model)
+        seeing.place(cache, inputs, seeing.see(inputs))
 
 
 def reopened(
-    model: Any, prefixes: Any, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None
-) -> tuple[Any, int]:
-    """A cache on the pool of `prefixes` that is told of the prompt, and how many of its tokens the cache holds."""
-    seen = {} if inputs.pixels is None else {"inputs": inputs}
-    cache, matched = prefixes.open(inputs.tokens, capacity, starts, **seen)
-    prepare(model, cache, inputs)
-    return cache, matched
+    model: CausalLM, prefixes: PrefixCache, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None
+) -> OpenedPrefix:
+    """A cache on the pool of `prefixes` that is told of the prompt."""
+    shown = None if inputs.pixels is None else inputs
+    opened = prefixes.open(inputs.tokens, capacity, starts, inputs=shown)
+    prepare(model, opened.cache, inputs)
+    return opened

@@ -14,7 +14,7 @@ from harness.spec.optimization import Scheme
 
 def lossy(spec: ModelSpec, stack: Iterable[str]) -> tuple[str, ...]:
     """The optimizations of a stack that round weights."""
-    return tuple(name for name in stack if spec.menu[name].rounding is not None)
+    return tuple(name for name in stack if "rounded_weights" in spec.menu[name].provides)
 
 
 def schemes(spec: ModelSpec, names: Iterable[str], stack: Iterable[str]) -> tuple[Scheme, ...]:

@@ -49,7 +49,7 @@ class Rank:
 
 def world_of(case: Case, spec: ModelSpec) -> int:
     """How many ranks the stack cuts the model over; 0 when it cuts nothing."""
-    if not any(spec.menu[name].shard for name in case.optimizations):
+    if "ranks" not in spec.menu.provides(case.optimizations):
         return 0
     return cpu_ranks(case.hardware) or torch.cuda.device_count()
 

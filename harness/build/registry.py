@@ -14,6 +14,7 @@ from harness.errors import HarnessError, UnevenShares, UnknownName
 from harness.records.stack_name import StackNames
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu, Optimization
+from harness.spec.runtime import module_of
 
 if TYPE_CHECKING:
     from harness.planning.plan import Shares
@@ -87,7 +88,7 @@ def weights_bytes(model: str, size: str, dtype: DType, weights: str | None) -> i
     spec = load(model)
     config = Source.of(spec, size, 0, weights).config
     with torch.device("meta"):
-        module = spec.build(config, getattr(torch, dtype), torch.device("meta"))
+        module = module_of(spec.build(config, getattr(torch, dtype), torch.device("meta")))
     return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 

@@ -42,30 +42,28 @@ def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
 
 
-def run_prove(case: Case, spec: ModelSpec, source: builder.Source, target: Target, out: Path) -> Fragment:
+def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> Fragment:
     """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
+    target = config.target
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
-    proof = prove(spec, source, case.optimizations, target, extent_of(case), say)
+    proof = prove(config, extent_of(case), say)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
-        extent = extent_of(case)
-        saved = capture(spec, source, case.size, case.optimizations, target, extent, proof.parity, case.parameters)
+        saved = capture(config, case.size, extent_of(case), proof.parity, case.parameters)
         if saved is not None:
             saved.save(out.with_name(f"{out.stem}{REPRODUCER}"))
     return Fragment(
         status="passed" if proof.parity.passed else "failed",
-        provenance=provenance(spec, source, compiled),
-        receipts=_receipts(proof),
+        provenance=provenance(config.spec, config.source, compiled),
+        receipts=_receipts(config.spec, proof),
         parity=proof.parity,
     )
 
 
-def run_time(
-    case: Case, spec: ModelSpec, source: builder.Source, target: Target, process: int, kernels: bool
-) -> Fragment:
-    timing: Timing = time_case(case, spec, source, target, process, kernels, _blocks(case.timing.max_blocks))
+def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: bool) -> Fragment:
+    timing: Timing = time_case(case, config, process, kernels, _blocks(case.timing.max_blocks))
     return Fragment(
         status="passed",
         arms=tuple(timing.arms),
@@ -113,8 +111,16 @@ def say(fraction: float, text: str) -> None:
     print(f"::progress {fraction:.3f} {text}", flush=True)
 
 
-def _receipts(proof: Proof) -> tuple[ReceiptNote, ...]:
-    return tuple(ReceiptNote(optimization=r.optimization, touched=r.touched, notes=r.notes) for r in proof.receipts)
+def _receipts(spec: ModelSpec, proof: Proof) -> tuple[ReceiptNote, ...]:
+    return tuple(
+        ReceiptNote(
+            optimization=receipt.optimization,
+            touched=receipt.touched,
+            notes=receipt.notes,
+            provides=tuple(sorted(spec.menu[receipt.optimization].provides)),
+        )
+        for receipt in proof.receipts
+    )
 
 
 def _guarded(work: Callable[[], Fragment]) -> Fragment:
@@ -171,12 +177,13 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
     if world:
         ranks.join(ranks.Rank(options.rank, world, options.meeting), target.device, case.deadline_s)
     source = builder.Source.of(spec, case.size, case.seed, case.weights)
+    config = builder.BuildConfig(spec, source, case.optimizations, target)
     if options.part == "mutants":
         done = Fragment(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
     elif options.part == "prove":
-        done = run_prove(case, spec, source, target, options.out)
+        done = run_prove(case, config, options.out)
     else:
-        done = run_time(case, spec, source, target, options.process, options.kernels)
+        done = run_time(case, config, options.process, options.kernels)
     if world:
         ranks.leave()
     return done

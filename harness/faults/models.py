@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
@@ -16,11 +16,11 @@ from harness.faults.verdict import Seen, first_seen
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.parity_run import Bench
 from harness.parity.tolerance.rules import relative_frobenius
-from harness.records.kill_matrix import MODEL, MutantOutcome
+from harness.records.kill_matrix import MODEL, End, MutantOutcome
 from harness.records.proof_size import Extent
 from harness.spec.model import ModelSpec
 from harness.spec.mutant import Mutant
-from harness.spec.optimization import Target
+from harness.spec.runtime import CausalLM, module_of
 
 
 def mutants_of(spec: ModelSpec, stack: Sequence[str]) -> tuple[Mutant, ...]:
@@ -32,17 +32,9 @@ class Suspects:
     """One model in float32 and in the target dtype, judged with one fault after another in it. What the reference says
     is computed once. `subject` is what the faults are said to be in."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        source: builder.Source,
-        stack: Sequence[str],
-        target: Target,
-        extent: Extent,
-        subject: str = MODEL,
-    ) -> None:
+    def __init__(self, config: builder.BuildConfig, extent: Extent, subject: str = MODEL) -> None:
         self.subject = subject
-        self.benches = (Bench.fp32(spec, source, stack, target, extent), Bench(spec, source, stack, target, extent))
+        self.benches = (Bench.fp32(config, extent), Bench(config, extent))
         self.right = tuple(bench.model for bench in self.benches)
 
     @torch.no_grad()
@@ -65,7 +57,7 @@ class Suspects:
             mutant, "equivalent", f"{mutant.equivalent}; logits {self._distance(mutant):.1e} away in fp32"
         )
 
-    def _outcome(self, mutant: Mutant, end: Any, reason: str) -> MutantOutcome:
+    def _outcome(self, mutant: Mutant, end: End, reason: str) -> MutantOutcome:
         return MutantOutcome(subject=self.subject, name=mutant.name, kind=mutant.kind, end=end, reason=reason)
 
     def _seen(self, mutant: Mutant | None) -> tuple[Seen | None, torch.dtype, tuple[str, ...]]:
@@ -85,7 +77,7 @@ class Suspects:
         length = prompt.tokens.shape[1]
         mine, others = (
             model(prompt.tokens, prepared(model, prompt, length))
-            for model in (pristine(right), planted(right, mutant)[0])
+            for model in (pristine(right), planted(right, mutant).model)
         )
         noise = relative_frobenius(bench.plain.logits(prompt), bench.plain.wide_logits(prompt)[0])
         distance = relative_frobenius(others, mine)
@@ -96,16 +88,23 @@ class Suspects:
         return distance
 
 
-def pristine(model: Any) -> Any:
+def pristine(model: CausalLM) -> CausalLM:
     """A copy of the modules over the same parameters and buffers."""
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    module = module_of(model)
+    shared = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}
     return copy.deepcopy(model, shared)
 
 
-def planted(model: Any, mutant: Mutant) -> tuple[Any, tuple[str, ...]]:
-    """A copy with the fault in it, and the paths it touched."""
+class Planted(NamedTuple):
+    """A copy of a model with a fault in it, and the paths that the fault touched."""
+
+    model: CausalLM
+    touched: tuple[str, ...]
+
+
+def planted(model: CausalLM, mutant: Mutant) -> Planted:
     wrong = pristine(model)
-    return wrong, tuple(mutant.apply(wrong))
+    return Planted(wrong, tuple(mutant.apply(wrong)))
 
 
 def judge_models(suspects: Suspects, mutants: Sequence[Mutant]) -> Iterator[MutantOutcome]:

@@ -23,6 +23,7 @@ from harness.records.proof_size import Extent
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Scheme, Target
 from harness.spec.parameter import Values
+from harness.spec.runtime import module_of
 
 Progress = Callable[[float, str], None]
 SHARED = frozenset({"ranks"})
@@ -90,7 +91,7 @@ def judge_ranks(trial: Trial) -> KillMatrix:
     """The faults that only a model cut over ranks can have, judged by all ranks together: each calls this."""
     began = time.perf_counter()
     spec = trial.spec()
-    cut = [name for name in trial.stack if spec.menu[name].shard is not None]
+    cut = [name for name in trial.stack if "ranks" in spec.menu[name].provides]
     mutants = [mutant for name in cut for mutant in spec.menu[name].mutants]
     outcomes = tuple(judge_models(_suspects(trial, trial.stack, RANKS), mutants))
     return KillMatrix(outcomes=outcomes, wall_s=time.perf_counter() - began)
@@ -101,12 +102,13 @@ def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspe
     if target.kernels == "interpreted":
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = builder.Source.of(spec, trial.size, trial.seed, trial.weights)
-    return Suspects(spec, source, stack, target, trial.extent, subject)
+    config = builder.BuildConfig(spec, source, tuple(stack), target)
+    return Suspects(config, trial.extent, subject)
 
 
 def _schemes(spec: ModelSpec, stack: Sequence[str]) -> dict[str, Scheme]:
     """What the stack rounds to, by the subjects of the checks; a size has no say in it."""
-    model = spec.build(spec.sizes["tiny"], torch.float32, torch.device("meta"))
+    model = module_of(spec.build(spec.sizes["tiny"], torch.float32, torch.device("meta")))
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     return {subject_of(scheme): scheme for scheme in schemes(spec, names, stack)}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the packages `harness` and `models`: goes on the PYTHONPATH of child processes."""
-CHECKOUT = ROOT if (ROOT / "pyproject.toml").is_file() and (ROOT / "conf").is_dir() else None
+CHECKOUT = None if (ROOT / "harness" / "conf").is_dir() else ROOT
 """The checkout that this code is run from; None for an installed wheel, which no git repository describes, though its
 environment may lie inside of one."""
 CONF = ROOT / "conf" if CHECKOUT else ROOT / "harness" / "conf"

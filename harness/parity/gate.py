@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,7 +18,6 @@ from harness.parity.parity_run import Bench, first_broken
 from harness.records.checks import Check, NotJudged, Parity
 from harness.records.proof_size import Extent
 from harness.spec.kernel import Kernel
-from harness.spec.model import ModelSpec
 from harness.spec.optimization import Receipt, Target
 
 Progress = Callable[[float, str], None]
@@ -33,24 +32,23 @@ class Proof:
 
 
 @torch.no_grad()
-def prove(
-    spec: ModelSpec, source: builder.Source, stack: Sequence[str], target: Target, extent: Extent, progress: Progress
-) -> Proof:
+def prove(config: builder.BuildConfig, extent: Extent, progress: Progress) -> Proof:
     """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
     began = time.perf_counter()
-    checks = _ops(spec, stack, target, source.seed, progress)
+    target = config.target
+    checks = _ops(config, progress)
     progress(OPS_SHARE, "fp32 layers and logits")
-    single = Bench.fp32(spec, source, stack, target, extent)
+    single = Bench.fp32(config, extent)
     checks += chain.from_iterable(single.in_fp32())
     found = single.divergence
     del single
     _release(target)
     progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
-    bench = Bench(spec, source, stack, target, extent)
+    bench = Bench(config, extent)
     checks += chain.from_iterable(bench.in_target())
     parity = Parity(
         checks=tuple(checks),
-        not_judged=(*_not_judged(target), *unjudged_loss(spec, stack, source.directory is not None)),
+        not_judged=(*_not_judged(target), *unjudged_loss(config)),
         drift=None if all(check.passed for check in checks) else bench.drift(),
         first_divergence=found or bench.divergence or first_broken(checks),
         wall_s=time.perf_counter() - began,
@@ -65,12 +63,13 @@ def _release(target: Target) -> None:
         torch.cuda.empty_cache()
 
 
-def _ops(spec: ModelSpec, stack: Sequence[str], target: Target, seed: int, progress: Progress) -> list[Check]:
+def _ops(config: builder.BuildConfig, progress: Progress) -> list[Check]:
+    target = config.target
     if target.kernels == "none" or target.rank:
         # Ranks launch the same kernels: one judges them.
         return []
-    drawn, checks = seed_after_code(spec, seed), list[Check]()
-    kernels = kernels_of(spec, stack)
+    drawn, checks = seed_after_code(config.spec, config.source.seed), list[Check]()
+    kernels = kernels_of(config.spec, config.stack)
     for done, kernel in enumerate(kernels):
         progress(OPS_SHARE * done / len(kernels), f"kernel {kernel.name} against its eager twin")
         for dtype in judged_dtypes(kernel, target.dtype):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from harness.parity.kernels.check_kernel import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.levels.checkpoint_roundtrip import check_reading
 from harness.parity.levels.free_running import free_running
-from harness.parity.levels.generation import Generated, check_generation, forced
+from harness.parity.levels.generation import Generated, ReferenceText, check_generation, forced
 from harness.parity.levels.layer import check_layer, check_layers, localize
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
 from harness.parity.levels.quantization_loss import check_rounding, judge_loss
@@ -32,8 +31,7 @@ from harness.parity.tolerance.rules import relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check, Divergence, Drift
 from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
-from harness.spec.model import ModelSpec
-from harness.spec.optimization import Target
+from harness.spec.runtime import prefix_lm, vision_lm
 
 ONE_TOKEN = "one token a row"
 """In the name of a check of layers that are judged on the last tokens of a prompt."""
@@ -48,25 +46,22 @@ class Bench:
     take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where several ranks hold
     the model each must go through all of them: one that stopped early would be waited for."""
 
-    def __init__(
-        self, spec: ModelSpec, source: builder.Source, stack: Sequence[str], target: Target, extent: Extent
-    ) -> None:
-        self.spec, self.source, self.stack, self.target, self.extent = spec, source, stack, target, extent
-        self.oracle = Oracle(spec, source, stack, target, extent)
+    def __init__(self, config: builder.BuildConfig, extent: Extent) -> None:
+        self.config, self.extent = config, extent
+        self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
+        self.oracle = Oracle(config, extent)
         self.plain = self.oracle.plain
-        self.model: Any
-        self.model, self.receipts = builder.candidate(spec, source, self.oracle.unrounded.model, stack, target)
+        built = builder.candidate(config, self.oracle.unrounded.module)
+        self.model, self.receipts = built.model, built.receipts
         self.divergence: Divergence | None = None
         self.lonely = False
         """Whether the other bench has one row, whose neighbors' pages it could not mistake for its own."""
 
     @classmethod
-    def fp32(
-        cls, spec: ModelSpec, source: builder.Source, stack: Sequence[str], target: Target, extent: Extent
-    ) -> Bench:
+    def fp32(cls, config: builder.BuildConfig, extent: Extent) -> Bench:
         """The bench that proves the maths, on few tokens of rows that have company."""
         small = Extent(FP32_ROWS, min(64, extent.prompt_tokens))
-        bench = cls(spec, source, stack, replace(target, dtype=torch.float32), small)
+        bench = cls(replace(config, target=replace(config.target, dtype=torch.float32)), small)
         bench.lonely = extent.batch == 1
         return bench
 
@@ -80,11 +75,12 @@ class Bench:
         yield self._layers(known.inputs)
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
         start = _end_of_text(known.inputs, FP32_STEPS)
-        end = Generated(known.inputs, known.plain[:, start - 1 : -1], start)
+        last = known.plain[:, start - 1 : -1]
+        end = ReferenceText(Generated(known.inputs, last, start), known.wide, known.plain, last)
         with our_choices(self.model, self.spec.routing, known.routes):
-            yield [self._steps(known, end)]
-            if self.lonely and "prefixes" in vars(self.model):
-                yield check_prefixes(self.model, end, known.wide, known.plain, end.logits)
+            yield [self._steps(end)]
+            if self.lonely and "prefix_cache" in self.config.provides:
+                yield check_prefixes(prefix_lm(self.model), end)
 
     def in_target(self) -> Iterator[list[Check]]:
         """Layers, logits, generation, paths; then that everything which the stack put in place has run, what a lossy
@@ -116,32 +112,32 @@ class Bench:
         batch, tokens = known.inputs.tokens.shape
         return _close(ours, known.plain, known.wide, f"{batch} x {tokens} tokens")
 
-    def _steps(self, known: Known, end: Generated) -> Check:
+    def _steps(self, end: ReferenceText) -> Check:
         """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
-        ours = forced(self.model, end, self.model.decode)
-        name = f"{len(ours)} x {end.new_tokens} tokens, one by one"
-        return _close(ours, end.logits, known.wide[:, end.prompt_tokens - 1 : -1], name)
+        ours = forced(self.model, end.generated, self.model.decode)
+        name = f"{len(ours)} x {end.generated.new_tokens} tokens, one by one"
+        return _close(ours, end.decoded.plain, end.decoded.wide, name)
 
     def _free(self, known: Known, generated: Generated) -> Iterator[list[Check]]:
-        wide, plain = known.wide, known.plain
-        reference = Reference(wide, plain)
-        last = slice(self.extent.prompt_tokens - 1, -1)
         # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
-        stepwise = plain[:, last] if self.spec.routing else generated.logits
+        replayed = known.plain[:, generated.prompt_tokens - 1 : -1]
+        stepwise = replayed if self.spec.routing else generated.logits
+        text = ReferenceText(generated, known.wide, known.plain, stepwise)
         ours = self._ours(known.inputs)
-        checks = judge_logits(ours, reference, "logits", f"logits {dtype_name(self.target.dtype)}")
-        yield [*checks, _rejects(ours, reference)]
-        decoded = forced(self.model, generated, self.model.decode)
-        yield check_generation(decoded, wide[:, last], stepwise, generated, self.source.text)
-        yield check_paths(self.model, self.spec, self.stack, self.target, generated, wide, plain, stepwise)
+        checks = judge_logits(ours, text.whole, "logits", f"logits {dtype_name(self.target.dtype)}")
+        yield [*checks, _rejects(ours, text.whole)]
+        yield check_generation(forced(self.model, generated, self.model.decode), text, self.source.text)
+        yield check_paths(self.model, self.config, text)
 
     def _again(self) -> list[Check]:
         """Of a build that keeps something of a prompt for its like."""
-        if "compute" not in vars(self.model):
+        if "captured_prompt" not in self.config.provides:
             return []
         known = self.oracle.words
         with our_choices(self.model, self.spec.routing, known.routes):
-            return check_again(self.model, known.inputs.tokens, known.wide, known.plain)
+            return check_again(
+                self.model, self.config.provides, known.inputs.tokens, Reference(known.wide, known.plain)
+            )
 
     def _loss(self) -> list[Check]:
         """What a lossy stack costs, on text that the unrounded model says itself."""
@@ -157,8 +153,7 @@ class Bench:
         return [] if self.target.rank else [check_reading(self.spec, self.source.seed, self.target.dtype)]
 
     def _ours(self, prompt: ModelInputs) -> Tensor:
-        out: Tensor = self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))
-        return out
+        return self.model(prompt.tokens, inputs.prepared(self.model, prompt, prompt.tokens.shape[1]))
 
     def _seen(self, prompt: ModelInputs) -> list[Check]:
         """The stages before the decoder layers; none for a model of text alone."""
@@ -166,13 +161,13 @@ class Bench:
         if vision is None:
             return []
         parts = vision.parts(self.source.config)
-        checks = check_vision(self.model, self.plain, vision, parts, prompt, self.oracle.sights())
+        checks = check_vision(vision_lm(self.model), self.plain, vision, parts, prompt, self.oracle.sights())
         self.divergence = self.divergence or first_broken(checks)
         return checks
 
     def _held(self) -> list[Check]:
         """Where the stack rounds weights: those that it is judged with."""
-        checks = check_rounding(self.spec, self.oracle.unrounded.model, self.plain.model, self.stack)
+        checks = check_rounding(self.spec, self.oracle.unrounded.module, self.plain.module, self.stack)
         self.divergence = self.divergence or first_broken(checks)
         return checks
 
@@ -185,7 +180,7 @@ class Bench:
         """The language model by itself, where there is more to the model."""
         if self.spec.vision is None:
             return []
-        checks = [check_language(self.model, self.plain, prompt)]
+        checks = [check_language(vision_lm(self.model), self.plain, prompt)]
         self.divergence = self.divergence or first_broken(checks)
         return checks
 
@@ -210,7 +205,7 @@ class Bench:
         index = earliest(self.target, broken)
         if index is None:
             return checks
-        found = localize(self.model, self.plain, index, prompt, hidden[index], self.spec.stages)
+        found = localize(self.model, self.plain, self.spec, index, prompt, hidden[index])
         check = next((c for c in layers[index] if not c.passed), None)
         if found is not None or check is None:
             self.divergence = self.divergence or found

@@ -14,6 +14,9 @@ MODEL, RANKS = "model", "ranks"
 """Subjects that are no kernel: the built model, and several processes that hold it together."""
 
 
+End = Literal["killed", "crash", "survived", "equivalent", "no place"]
+
+
 class MutantOutcome(Frozen):
     """What became of one planted fault."""
 
@@ -21,7 +24,7 @@ class MutantOutcome(Frozen):
     """A kernel, a rounding scheme, MODEL or RANKS."""
     name: str
     kind: str
-    end: Literal["killed", "crash", "survived", "equivalent", "no place"]
+    end: End
     """`crash`: refused because it raised. `equivalent`: declared so with its reason, and verified. `no place`:
     this build has nothing that could have this fault; not counted."""
     level: Level | None = None

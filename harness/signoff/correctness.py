@@ -7,14 +7,13 @@ from typing import get_args
 from harness.records.checks import KERNELS_IN_PLACE, Level
 from harness.records.gate_evidence import Source
 from harness.records.kill_matrix import MODEL, RANKS
+from harness.records.provided import provided
 from harness.records.record import Record
 from harness.signoff import paths
 from harness.signoff.commands import planting
 from harness.signoff.evidence import Evidence
 from harness.signoff.finding import Finding
 
-TENSOR_PARALLEL = "tensor_parallel"
-"""The optimization that makes ranks of a stack."""
 LEVELS: tuple[str, ...] = tuple(level for level in get_args(Level))
 
 
@@ -26,7 +25,7 @@ def parity(record: Record, proof: Source | None, measure: str) -> Finding:
     kernels = any(check.subject == KERNELS_IN_PLACE for check in record.parity.checks)
     lacking = {
         "nothing was judged on": [level for level in LEVELS if level not in levels and (kernels or level != "op")],
-        "no path was": paths.missing(record.case, record.parity) if "path" in levels else (),
+        "no path was": paths.missing(record) if "path" in levels else (),
         "not judged:": sorted({item.subject for item in record.parity.not_judged}),
     }
     doubts = [f"{said} {', '.join(names)}" for said, names in lacking.items() if names]
@@ -59,7 +58,7 @@ def faults(evidence: Evidence) -> Finding:
         return Finding(requirement="faults", met=False, found=found, supply=plant)
     matrix, where = evidence.matrix.record.kill_matrix, evidence.matrix.record.case
     found = f"{matrix.sentence()}, at size {where.size} on {where.hardware}"
-    ranks = {RANKS} if TENSOR_PARALLEL in case.optimizations else set()
+    ranks = {RANKS} if evidence.newest and "ranks" in provided(evidence.newest.record) else set()
     unplanted = {MODEL, *ranks, *_kernels(evidence)} - {item.subject for item in (*matrix.killed, *matrix.survivors)}
     if unplanted:
         found += f"; none was planted in {', '.join(sorted(unplanted))}"

@@ -14,6 +14,7 @@ from harness.spec.kernel import Cost
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Menu
 from harness.spec.parameter import Values
+from harness.spec.runtime import AttentionInputs, CausalLM
 from harness.spec.vision import Vision
 
 if TYPE_CHECKING:
@@ -25,12 +26,23 @@ if TYPE_CHECKING:
 class Stage:
     """A named intermediate inside a layer, in data-flow order. `ours` and `reference` are paths of modules of one layer
     whose output holds the values; `path:input` means the module's first input, `path[1]` the second item of a tuple,
-    and `@query`, `@keys`, `@values` what attention is given. `op` is what a reader would call the computation."""
+    and `@query`, `@keys`, `@values` what attention is given (`ModelSpec.attending`). `op` is what a reader would call
+    the computation."""
 
     name: str
     op: str
     ours: str
     reference: str
+
+
+@dataclass(frozen=True)
+class Attending:
+    """Where a layer attends to its cache: what the stages `@query`, `@keys` and `@values` show."""
+
+    module: str
+    """Path of the module inside one layer."""
+    inputs: Callable[..., AttentionInputs]
+    """Called as the module is, before it runs."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class Routing:
     """Gives (logits [N, E], weights [N, k], ids [N, k])."""
     ranks: Callable[[nn.Module, Tensor], Tensor]
     """The reference module and its logits -> the scores [N, E] that it ranks experts by."""
+    positions: Callable[..., Tensor]
+    """Called as our layer is, before it runs: [B, T] int64, where each token stands in its row."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +84,8 @@ class ModelSpec:
     """Commit of the hub, 40 hex digits."""
     sizes: Mapping[str, HFConfig]
     """Size name -> the Hugging Face config of that variant, as `config.json` would hold it."""
-    build: Callable[[HFConfig, torch.dtype, torch.device], nn.Module]
-    """The eager build with unset parameters; raises ConfigError on any value it does not implement."""
+    build: Callable[[HFConfig, torch.dtype, torch.device], CausalLM]
+    """The eager build with unset parameters, a torch module; raises ConfigError on any value it does not implement."""
     reference: Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
     """The Hugging Face model in the target dtype: with its own random initialization, or read from a checkpoint."""
     rename: Callable[[str], str]
@@ -90,6 +104,8 @@ class ModelSpec:
     """None for a model of text alone."""
     routing: Routing | None = None
     """None for a dense model."""
+    attending: Attending | None = None
+    """None where no stage shows what attention is given."""
     mutants: tuple[Mutant, ...] = ()
     """Faults that a build of this model can have."""
 

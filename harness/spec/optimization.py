@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.errors import UnknownName
 from harness.spec.kernel import Kernel
@@ -14,13 +14,26 @@ from harness.spec.parameter import Parameter, Value, Values, find, own_values
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 Numerics = Literal["exact", "reordered", "near_lossless", "four_bit"]
 
 
 KernelMode = Literal["compiled", "interpreted", "none"]
+
+
+Capability = Literal["cache_layout", "prefix_cache", "captured_prompt", "captured_step", "rounded_weights", "ranks"]
+"""What an optimization gives a build, as parity, timing and sign-off ask for it:
+
+- `cache_layout`: `new_cache` makes another kind of cache. `apply` sets plain attributes of the model alone, so that it
+  can be taken back.
+- `prefix_cache`: the model has `prefixes`, a `harness.spec.runtime.PrefixCache`.
+- `captured_prompt`: something of a prompt's forward pass is kept for prompts like it.
+- `captured_step`: `decode` of the instance is another than its class's, which stays the plain step.
+- `rounded_weights`: the model computes with rounded weights; so does the reference that it is held against.
+- `ranks`: several processes hold the model together.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Optimization:
     summary: str
     numerics: Numerics
     apply: Callable[..., Receipt]
-    """(model, target, one keyword argument for each parameter) -> the receipt."""
+    """Takes what `ModelSpec.build` makes, the target, and one keyword argument for each parameter."""
     kernels: tuple[Kernel, ...] = ()
     requires: tuple[str, ...] = ()
     """At least one of these must stand before it in the same stack."""
@@ -88,7 +101,9 @@ class Optimization:
     needs: tuple[str, ...] = ()
     """Capabilities of the machine: `cuda`, `clusters` (a GPU with thread block clusters), `triton` (compiled or
     interpreted), `c++`, `nvcc` (a compiler of CUDA C++), `ranks` (several devices, or several processes on a CPU)."""
-    shard: Callable[[nn.Module, Target], None] | None = None
+    provides: frozenset[Capability] = frozenset()
+    """`rounded_weights` and `ranks` are added where there is a `rounding` and a `shard`."""
+    shard: Callable[[Any, Target], None] | None = None
     """For a build that several processes hold together: takes it on the meta device, before weights are read, and gives
     every parameter memory on the target for the part that this rank keeps. `apply` follows once they are read."""
     rounding: Rounding | None = None
@@ -107,6 +122,14 @@ class Optimization:
     def made_with(self, values: Values) -> Optimization:
         """Return the same optimization whose `apply` uses these values of its parameters."""
         return replace(self, apply=partial(self.apply, **self.checked(values)))
+
+    def __post_init__(self) -> None:
+        found: set[Capability] = {*self.provides}
+        if self.rounding is not None:
+            found.add("rounded_weights")
+        if self.shard is not None:
+            found.add("ranks")
+        object.__setattr__(self, "provides", frozenset(found))
 
 
 @dataclass(frozen=True)
@@ -128,3 +151,11 @@ class Menu:
         if unknown:
             raise UnknownName("optimization", min(unknown), self.names())
         return replace(self, items=tuple(item.made_with(own_values(item.name, values)) for item in self.items))
+
+    def provides(self, stack: Iterable[str]) -> frozenset[Capability]:
+        """Collect what the optimizations of a stack provide."""
+        return frozenset(capability for name in stack for capability in self[name].provides)
+
+    def providing(self, capability: Capability) -> tuple[Optimization, ...]:
+        """List the optimizations that provide it, in the menu's order."""
+        return tuple(item for item in self.items if capability in item.provides)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class Sliceable(Protocol):
@@ -41,3 +41,10 @@ class Shard:
         before = (slice(None),) * self.dim
         parts = [tensor[(*before, part)] for part in self.ranges]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, self.dim)).contiguous()
+
+
+def sharded(parameter: nn.Parameter, shard: Shard | None) -> nn.Parameter:
+    """The parameter, carrying `shard`; as it came where that is None."""
+    if shard is not None:
+        vars(parameter)["shard"] = shard
+    return parameter

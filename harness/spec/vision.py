@@ -30,8 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Vision:
-    """How a model that sees is fed and judged. Its build has two more methods: `see(inputs) -> Features`, and
-    `place(cache, inputs, features)`, which tells a cache where the prompt's tokens stand and what they see."""
+    """How a model that sees is fed and judged. Its build is a `harness.spec.runtime.VisionLM`."""
 
     inputs: Callable[[HFConfig, int, Sequence[int], torch.Generator], ModelInputs]
     """(config, tokens, images of each row, generator) -> a batch on the CPU. The layout, where images stand and how

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -13,8 +13,6 @@ from harness.build.ranks import agreed
 from harness.parity.kernels.check_kernel import kernels_of
 from harness.records.case import Case
 from harness.records.record import ArmReport, Block, Ceilings, KernelTime, Series, Work
-from harness.spec.model import ModelSpec
-from harness.spec.optimization import Target
 from harness.timing import eligibility
 from harness.timing.clock import clock_for
 from harness.timing.contenders import Lineup
@@ -39,28 +37,22 @@ class Timing:
 
 
 @torch.no_grad()
-def time_case(
-    case: Case,
-    spec: ModelSpec,
-    source: builder.Source,
-    target: Target,
-    process: int,
-    kernels: bool,
-    progress: Progress,
-) -> Timing:
+def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bool, progress: Progress) -> Timing:
     """Measure prefill, and decode when the workload asks for new tokens, then `kernels` one by one where they run
     compiled; nothing where no part of the stack has a speed on the target. Raises HarnessError when the outputs that
     were timed are wrong afterwards."""
     timing = Timing()
-    left_out = eligibility.untimed(spec, case.optimizations, target)
-    stack = tuple(name for name in case.optimizations if name not in left_out)
+    target = config.target
+    left_out = eligibility.untimed(config.spec, config.stack, target)
+    stack = tuple(name for name in config.stack if name not in left_out)
     if left_out and not stack:
         timing.notes += eligibility.told("nothing to time of", left_out)
         return timing
     timing.notes += eligibility.told("timed without", left_out)
     if process == 0:
         timing.ceilings = ceilings(target.device, target.dtype)
-    lineup = Lineup(case, spec, source, stack, target, process)
+    config = replace(config, stack=stack)
+    lineup = Lineup(case, config, process)
     # Every rank is at home: all are children of one worker.
     telemetry = telemetry_for(target.device, os.getppid() if target.world > 1 else None)
     opened = lineup.open(telemetry)
@@ -99,13 +91,13 @@ def time_case(
     ]
     if kernels and target.kernels == "compiled":
         lineup.close()
-        _time_kernels(timing, spec, stack, target, case.seed)
+        _time_kernels(timing, config, case.seed)
     return timing
 
 
-def _time_kernels(timing: Timing, spec: ModelSpec, stack: tuple[str, ...], target: Target, seed: int) -> None:
+def _time_kernels(timing: Timing, config: builder.BuildConfig, seed: int) -> None:
     """Every kernel by itself on the first rank, then on all of them what they launch together."""
-    every = kernels_of(spec, stack)
+    target, every = config.target, kernels_of(config.spec, config.stack)
     asked = list(every) if target.rank == 0 else []
     asked += [kernel.together(target.device) for kernel in every if kernel.together and target.world > 1]
     for kernel in asked:

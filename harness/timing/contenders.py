@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +18,8 @@ from harness.parity.reference.reference_model import Plain
 from harness.records.case import Case
 from harness.records.record import AGAIN, CANDIDATE, REFERENCE, ArmReport, Phase, Work
 from harness.spec.inputs import ModelInputs
-from harness.spec.model import ModelSpec, Workload
-from harness.spec.optimization import Target
+from harness.spec.model import Workload
+from harness.spec.runtime import hugging_face_lm, prefix_lm
 from harness.timing import memory, recheck
 from harness.timing.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.timing.arms.candidate import Candidate
@@ -44,20 +43,12 @@ OURS = frozenset({CANDIDATE, AGAIN, COLD})
 class Lineup:
     """All arms of a case on one device, on the same prompt."""
 
-    def __init__(
-        self,
-        case: Case,
-        spec: ModelSpec,
-        source: builder.Source,
-        stack: tuple[str, ...],
-        target: Target,
-        process: int,
-    ) -> None:
-        self.case, self.spec, self.source, self.stack, self.target = case, spec, source, stack, target
-        self.process = process
+    def __init__(self, case: Case, config: builder.BuildConfig, process: int) -> None:
+        self.case, self.config, self.process = case, config, process
+        self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
         shape = case.workload
         prompt = self._prompt("timing")
-        self.shape = Shape(prompt, min(DECODE_STEPS[target.device.type], shape.new_tokens))
+        self.shape = Shape(prompt, min(DECODE_STEPS[self.target.device.type], shape.new_tokens))
         self.first = last_tokens(prompt.tokens)
         self.arms: list[Arm] = []
         self.last: dict[str, Tensor] = {}
@@ -83,15 +74,15 @@ class Lineup:
         hf_s = timed_s(self.target.device, began)
         self.hf = hf
         began = time.perf_counter()
-        ours, _ = builder.candidate(self.spec, self.source, hf, self.stack, self.target)
+        ours = builder.candidate(self.config, hf).model
         ours_s = timed_s(self.target.device, began)
         told = dict(zip(self.case.optimizations, self.case.stacked(), strict=True))
         label = "+".join(told[name] for name in self.stack) or "eager build"
         arms: list[tuple[Arm, float]] = [(self._peer(name), hf_s) for name in self.case.arms]
-        if self.reuses(ours):
-            shared = self.case.workload.shared_prefix_tokens
+        shared = self.case.workload.shared_prefix_tokens
+        if shared and "prefix_cache" in self.config.provides:
             arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
-            arms += [(PrefixHit(ours, name, label, shared), ours_s) for name in (CANDIDATE, AGAIN)]
+            arms += [(PrefixHit(prefix_lm(ours), name, label, shared), ours_s) for name in (CANDIDATE, AGAIN)]
         else:
             arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
         reports = [self._open(arm, load_s, telemetry) for arm, load_s in arms]
@@ -101,9 +92,8 @@ class Lineup:
 
     def _peer(self, name: str) -> Arm:
         if name in LABELS:
-            shared = self.case.workload.shared_prefix_tokens
-            return Sibling(name, self.spec, self.source, self.hf, self.stack, self.target, shared)
-        return PEERS[name](self.hf)
+            return Sibling(name, self.config, self.hf, self.case.workload.shared_prefix_tokens)
+        return PEERS[name](hugging_face_lm(self.hf))
 
     def _open(self, arm: Arm, load_s: float, telemetry: Telemetry) -> ArmReport:
         before = memory.allocated(self.target.device)
@@ -126,10 +116,6 @@ class Lineup:
             device_memory_bytes=None if used is None or used_before is None else max(0, used - used_before),
             absent=absent,
         )
-
-    def reuses(self, model: Any) -> bool:
-        """Whether the candidate finds the beginning of its prompt cached."""
-        return bool(self.case.workload.shared_prefix_tokens) and "prefixes" in vars(model)
 
     def phases(self) -> Iterator[Phase]:
         yield "prefill"
@@ -209,11 +195,11 @@ class Lineup:
         timed: peers that are wrong, each with what is. WrongAfterwards where the candidate or the reference is."""
         self.shape.inputs.overwrite(self._prompt("afterwards"))
         self.first.copy_(self.shape.prompt[:, :1])
-        plain = recheck.judge_of(PEERS[REFERENCE](self.hf), self.shape, self.first)
+        plain = recheck.judge_of(PEERS[REFERENCE](hugging_face_lm(self.hf)), self.shape, self.first)
         ours = plain
         if lossy(self.spec, self.stack):
             held = rounded(self.spec, self.hf, self.stack)
-            ours = recheck.judge_of(PEERS[REFERENCE](held), self.shape, self.first)
+            ours = recheck.judge_of(PEERS[REFERENCE](hugging_face_lm(held)), self.shape, self.first)
         wrong: dict[str, str] = {}
         for arm in self.arms:
             try:

@@ -30,4 +30,4 @@ def told(what: str, reasons: Mapping[str, str]) -> tuple[str, ...]:
 def _reason(item: Optimization) -> str | None:
     if "triton" in item.needs:
         return INTERPRETED
-    return UNPACKED if item.rounding is not None and item.kernels else None
+    return UNPACKED if "rounded_weights" in item.provides and item.kernels else None

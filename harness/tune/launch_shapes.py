@@ -141,7 +141,11 @@ def run(pool: Executor, workers: int, begun: float, deadline: float, out: Path) 
     rows: list[Row] = []
     for work, m in works():
         torch.cuda.empty_cache()
-        found = list(sweep(work, m, deadline, lambda early, w=work, m=m: compile_on(pool, workers, [(w, m, early)])))
+
+        def ready(early: list[Shape], work: Product | Attention = work, m: int = m) -> None:
+            compile_on(pool, workers, [(work, m, early)])
+
+        found = list(sweep(work, m, deadline, ready))
         rows += found
         print(report(found[0]["job"], found, ceiling), flush=True)
     machine = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__}

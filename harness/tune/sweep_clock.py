@@ -38,7 +38,7 @@ def graph_us(call: Callable[[int], object], sets: int, call_bytes: int) -> float
         graph.replay()
         end.record()
     torch.cuda.synchronize()
-    times = [begin.elapsed_time(end) for begin, end in zip(events[::2], events[1::2], strict=True)]
+    times: list[float] = [begin.elapsed_time(end) for begin, end in zip(events[::2], events[1::2], strict=True)]
     return statistics.median(times) * 1000 / calls
 
 

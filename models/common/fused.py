@@ -13,7 +13,7 @@ from models.common.cache.kv_cache import LayerCache, Slots
 from models.common.kernels.workspace import Workspace
 from models.common.mlp import swiglu
 from models.common.norms import rms_norm
-from models.common.norms.eager import AddRMSNorm
+from models.common.norms.eager import AddRMSNorm, RMSNorm
 from models.common.rotary import norm_rotate_write
 
 SPLITS = Parameter(
@@ -45,12 +45,20 @@ class FusedGate(nn.Module):
         return swiglu.launch(gate, up)["out"]
 
 
+def rms_norms(eager: NormRotateWrite) -> tuple[RMSNorm, RMSNorm]:
+    """The norms of queries and of keys. Raises TypeError for a model whose heads are normed otherwise or not at all."""
+    q_norm, k_norm = eager.q_norm, eager.k_norm
+    if not isinstance(q_norm, RMSNorm) or not isinstance(k_norm, RMSNorm):
+        raise TypeError(f"this kernel norms heads as RMSNorm does, and the model has a {type(q_norm).__name__}")
+    return q_norm, k_norm
+
+
 class FusedNormRotateWrite(nn.Module):
     """As NormRotateWrite."""
 
     def __init__(self, eager: NormRotateWrite) -> None:
         super().__init__()
-        self.q_norm, self.k_norm = eager.q_norm, eager.k_norm
+        self.q_norm, self.k_norm = rms_norms(eager)
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots

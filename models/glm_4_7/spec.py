@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from harness.spec.model import ModelSpec, Routing, Stage
+from models.common.attention.eager import ATTENDING
+from models.common.decoder.frame import call_positions
 from models.common.decoder.mutations import DENSE_MUTANTS
 from models.common.moe.mutations import expert_mutants
 from models.glm_4_7.config import SIZES
@@ -36,7 +38,7 @@ STAGES = (
 
 def ranks(gate: nn.Module, logits: Tensor) -> Tensor:
     """logits [N, E] -> the corrected scores that choose."""
-    return logits.sigmoid() + gate.e_score_correction_bias
+    return logits.sigmoid() + gate.get_buffer("e_score_correction_bias")
 
 
 SPEC = ModelSpec(
@@ -51,7 +53,8 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     merge=merge,
     mutants=(*DENSE_MUTANTS, *expert_mutants("mlp.routed"), *SHARED_EXPERT_MUTANTS),
-    routing=Routing("mlp.routed.router", "mlp.gate", ranks),
+    routing=Routing("mlp.routed.router", "mlp.gate", ranks, call_positions),
 )

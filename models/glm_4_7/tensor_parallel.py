@@ -13,6 +13,7 @@ from models.common.parallel.sharding import (
     experts,
     gathered,
     row,
+    size,
     tensor_parallel,
     vocabulary,
 )
@@ -23,12 +24,12 @@ ONE_SHOT_KIB = 256
 
 def plan(model: Decoder) -> Plan:
     """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
-    head_dim, dense, sparse = model.caches.head_dim, model.layers[0].mlp, model.layers[-1].mlp
-    heads = Pieces("query heads", model.layers[0].attention.qkv.q_proj.out_features // head_dim)
+    head_dim, last = model.caches.head_dim, f"layers.{len(model.layers) - 1}.mlp"
+    heads = Pieces("query heads", size(model, "layers.0.attention.qkv.q_proj.weight", 0) // head_dim)
     kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
-    channels = Pieces("feed-forward channels", dense.down_proj.in_features)
-    routed = Pieces("channels of an expert", sparse.routed.experts.down_proj.shape[-1])
-    shared = Pieces("channels of the shared expert", sparse.shared.down_proj.in_features)
+    channels = Pieces("feed-forward channels", size(model, "layers.0.mlp.down_proj.weight", 1))
+    routed = Pieces("channels of an expert", size(model, f"{last}.routed.experts.down_proj", 2))
+    shared = Pieces("channels of the shared expert", size(model, f"{last}.shared.down_proj.weight", 1))
     entries = Pieces("vocabulary entries", model.lm_head.out_features)
     return Plan(
         kv_heads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Stage
+from models.common.attention.eager import ATTENDING
 from models.common.decoder.mutations import DENSE_MUTANTS
 from models.qwen3_4b_instruct_2507.config import SIZES
 from models.qwen3_4b_instruct_2507.model import build
@@ -38,5 +39,6 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     mutants=DENSE_MUTANTS,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Routing, Stage
+from models.common.attention.eager import ATTENDING
+from models.common.decoder.frame import call_positions
 from models.common.decoder.mutations import SPARSE_MUTANTS
 from models.qwen3_coder_30b.config import SIZES
 from models.qwen3_coder_30b.model import build
@@ -37,7 +39,8 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     merge=merge,
     mutants=SPARSE_MUTANTS,
-    routing=Routing("mlp.router", "mlp.gate", lambda _, logits: logits),
+    routing=Routing("mlp.router", "mlp.gate", lambda _, logits: logits, call_positions),
 )

@@ -12,6 +12,7 @@ from models.common.parallel.sharding import (
     experts,
     gathered,
     row,
+    size,
     tensor_parallel,
     vocabulary,
 )
@@ -22,10 +23,10 @@ ONE_SHOT_KIB = 256
 
 def plan(model: Decoder) -> Plan:
     """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
-    layer, head_dim = model.layers[0], model.caches.head_dim
-    heads = Pieces("query heads", layer.attention.qkv.q_proj.out_features // head_dim)
+    head_dim = model.caches.head_dim
+    heads = Pieces("query heads", size(model, "layers.0.attention.qkv.q_proj.weight", 0) // head_dim)
     kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
-    channels = Pieces("channels of an expert", layer.mlp.experts.down_proj.shape[2])
+    channels = Pieces("channels of an expert", size(model, "layers.0.mlp.experts.down_proj", 2))
     entries = Pieces("vocabulary entries", model.lm_head.out_features)
     return Plan(
         kv_heads,

@@ -18,7 +18,7 @@ def attend_segments(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, scale: floa
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], scale: float) -> Tensor:
     parts = zip(*(x.transpose(0, 1).unsqueeze(0).split(list(sizes), dim=2) for x in (q, k, v)), strict=True)
-    outs = [F.scaled_dot_product_attention(*part, scale=scale).transpose(1, 2) for part in parts]
+    outs = [F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2) for q, k, v in parts]
     return torch.cat(outs, dim=1).squeeze(0)
 
 

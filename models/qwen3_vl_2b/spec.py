@@ -10,6 +10,7 @@ from harness.spec.config import HFConfig
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec, Stage
 from harness.spec.vision import Part, Vision
+from models.common.attention.eager import ATTENDING
 from models.common.decoder.mutations import DENSE_MUTANTS
 from models.qwen3_vl_2b.config import SIZES, geometry
 from models.qwen3_vl_2b.grid import patches
@@ -82,6 +83,7 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     mutants=(*DENSE_MUTANTS, *VISION_MUTANTS),
     decoder="model.language_model",
     vision=Vision(inputs, "model.visual", features, positions, parts),

@@ -115,7 +115,7 @@ class Tower(nn.Module):
         segments = Segments(at.segments, pixels.device)
         cos, sin = self.rotary(at)
         delta, residual = None, self.embedding(pixels, at)
-        deep = []
+        deep: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             delta, residual = block(delta, residual, cos, sin, segments)
             if index in self.geometry.deep:

@@ -28,7 +28,7 @@ def run(rank: int, scratch: Path, name: str) -> None:
     spec = registry.load(name)
     target = Target(torch.device("cpu"), torch.bfloat16, "none", rank, WORLD)
     join(Rank(rank, WORLD, scratch / "meeting"), target.device, deadline_s=120)
-    bench = Bench(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target, Extent(2, 24, 16))
+    bench = Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), Extent(2, 24, 16))
     if rank == 1:
         part(bench)
     failed = [f"{c.level} {c.subject} {c.rule}" for checks in bench.in_target() for c in checks if not c.passed]

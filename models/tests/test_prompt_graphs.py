@@ -11,10 +11,12 @@ from torch import Tensor
 
 from harness.build import builder, registry
 from harness.faults.models import planted, pristine
+from harness.parity.levels.logits import Reference
 from harness.parity.parity_run import Bench
-from harness.parity.paths.graph_replay import REOPENED, USED, check_again
+from harness.parity.paths.graph_replay import check_again
 from harness.parity.reference.routing import our_choices
 from harness.records.checks import Check
+from harness.records.path_names import ExecutionPath
 from harness.records.proof_size import Extent
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
@@ -52,7 +54,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
 @pytest.fixture(scope="module", params=registry.names())
 def bench(request: pytest.FixtureRequest) -> Bench:
     spec = registry.load(request.param)
-    made = Bench(spec, builder.Source.of(spec, "tiny", 0, None), STACK, TARGET, Extent(2, 40))
+    made = Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), STACK, TARGET), Extent(2, 40))
     PROMPT_GRAPH.apply(made.model, TARGET)
     return made
 
@@ -62,13 +64,17 @@ def judged(bench: Bench, model: torch.nn.Module) -> dict[str, Check]:
     prompt = bench.oracle.prompt("again")
     wide, routes = bench.plain.wide_logits(prompt)
     with our_choices(model, bench.spec.routing, routes):
-        checks = check_again(model, prompt.tokens, wide, bench.plain.logits(prompt, routes))
+        known = Reference(wide, bench.plain.logits(prompt, routes))
+        checks = check_again(model, bench.config.provides | PROMPT_GRAPH.provides, prompt.tokens, known)
     return {check.subject: check for check in checks}
 
 
 def test_a_replayed_prompt_is_the_prompt(bench: Bench, recordings: list[Replayed]) -> None:
     found = judged(bench, pristine(bench.model))
-    assert {path: check.passed for path, check in found.items()} == {USED: True, REOPENED: True}
+    assert {path: check.passed for path, check in found.items()} == {
+        ExecutionPath.PROMPT_AGAIN: True,
+        ExecutionPath.PROMPT_AGAIN_SHARED: True,
+    }
     # On the used cache the second prompt and the third; on the shared prefix likewise.
     assert [recording.replays for recording in recordings] == [2, 2]
 

@@ -29,7 +29,7 @@ def tiny(spec: ModelSpec) -> builder.Source:
 
 def judged(spec: ModelSpec, name: str, source: builder.Source | None = None) -> Parity:
     """The whole gate on the build that `name` makes."""
-    return prove(spec, source or tiny(spec), (name,), TARGET, EXTENT, lambda _, __: None).parity
+    return prove(builder.BuildConfig(spec, source or tiny(spec), (name,), TARGET), EXTENT, lambda _, __: None).parity
 
 
 def refused(parity: Parity) -> list[str]:
@@ -58,7 +58,7 @@ def place_of(parity: Parity) -> tuple[int | None, str]:
 def pair(spec: ModelSpec, name: str) -> tuple[nn.Module, nn.Module]:
     """The reference and the build that `name` makes."""
     hf = builder.reference(spec, tiny(spec), TARGET.dtype, CPU)
-    return hf, builder.candidate(spec, tiny(spec), hf, (name,), TARGET)[0]
+    return hf, builder.candidate(builder.BuildConfig(spec, tiny(spec), (name,), TARGET), hf)[0]
 
 
 def rounded_matrices(spec: ModelSpec, hf: nn.Module, name: str) -> dict[str, nn.Parameter]:

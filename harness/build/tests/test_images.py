@@ -71,7 +71,9 @@ def test_patches_hold_the_picture_in_the_order_of_merged_blocks(source: builder.
 def test_the_proof_shows_the_processors_pictures_and_tells_what_was_said(source: builder.Source) -> None:
     builder.check_weights(SPEC, source.directory or Path())
     target = Target(CPU, torch.float32, "none")
-    parity = prove(SPEC, source, ("kv_cache",), target, Extent(2, 24, 12), lambda _, __: None).parity
+    parity = prove(
+        builder.BuildConfig(SPEC, source, ("kv_cache",), target), Extent(2, 24, 12), lambda _, __: None
+    ).parity
     assert parity.passed
     said = [check.where for check in parity.checks if check.rule == "tokens" and check.level == "generation"]
     assert len(said) == 1

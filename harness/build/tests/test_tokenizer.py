@@ -92,7 +92,9 @@ def test_images_keep_their_places_and_marks(tmp_path: Path) -> None:
 def test_the_proof_asks_in_prose_and_tells_what_was_said(name: str, tmp_path: Path) -> None:
     spec, target = registry.load(name), Target(CPU, torch.float32, "none")
     source = checkpoint(tmp_path, spec)
-    parity = prove(spec, source, ("kv_cache",), target, Extent(1, 24, 20), lambda _, __: None).parity
+    parity = prove(
+        builder.BuildConfig(spec, source, ("kv_cache",), target), Extent(1, 24, 20), lambda _, __: None
+    ).parity
     assert parity.passed
     (tokens,) = [check for check in parity.checks if check.rule == "tokens" and check.level == "generation"]
     assert "identical, says '" in tokens.where

@@ -99,12 +99,13 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     mutant = next(item for item in right.mutants if item.name == "last layer: attention not added")
     wrong = planted(mutant)
     source = builder.Source.of(right, "tiny", 0, None)
-    bench = Bench.fp32(wrong, source, (), CPU, EXTENT)
+    bench = Bench.fp32(builder.BuildConfig(wrong, source, (), CPU), EXTENT)
     checks = tuple(check for level in bench.in_fp32() for check in level)
     last = source.config["num_hidden_layers"] - 1
     assert bench.divergence is not None
     assert bench.divergence.layer == last
-    saved = capture(wrong, source, "tiny", (), CPU, EXTENT, Parity(checks=checks), {"linear.rows": 8})
+    config = builder.BuildConfig(wrong, source, (), CPU)
+    saved = capture(config, "tiny", EXTENT, Parity(checks=checks), {"linear.rows": 8})
     assert saved is not None
     again = Reproducer.load(saved.save(tmp_path / "case"))
     assert again.asked.parameters == {"linear.rows": 8}
@@ -117,8 +118,8 @@ def test_a_build_that_runs_free_shows_the_layer_from_which_it_errs() -> None:
     right = registry.load(MODEL)
     source, half = builder.Source.of(right, "tiny", 0, None), replace(CPU, dtype=torch.bfloat16)
     wrong = planted(next(item for item in right.mutants if item.name == "last layer: feed-forward skipped"))
-    assert Bench(right, source, (), half, EXTENT).drift() is None
-    drift = Bench(wrong, source, (), half, EXTENT).drift()
+    assert Bench(builder.BuildConfig(right, source, (), half), EXTENT).drift() is None
+    drift = Bench(builder.BuildConfig(wrong, source, (), half), EXTENT).drift()
     assert drift is not None
     assert drift.layer == source.config["num_hidden_layers"] - 1
     assert drift.ratio > 1.25

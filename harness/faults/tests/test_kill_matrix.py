@@ -87,7 +87,9 @@ def test_a_fault_that_raises_is_a_crash_and_is_said_to_be_one() -> None:
 def suspects() -> Suspects:
     spec = registry.load("qwen3_4b_instruct_2507")
     source = builder.Source.of(spec, "tiny", 0, None)
-    return Suspects(spec, source, ("kv_cache", "linear"), Target(CPU, torch.float32, "none"), Extent(2, 16, 56))
+    return Suspects(
+        builder.BuildConfig(spec, source, ("kv_cache", "linear"), Target(CPU, torch.float32, "none")), Extent(2, 16, 56)
+    )
 
 
 LEVELS = {

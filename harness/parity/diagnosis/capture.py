@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from harness.parity.parity_run import ONE_TOKEN, Bench
 from harness.records.checks import Check, Parity
 from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
+from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
 from harness.spec.parameter import Values
@@ -30,33 +31,28 @@ MOST_BYTES = 64 << 20
 
 @torch.no_grad()
 def capture(
-    spec: ModelSpec,
-    source: builder.Source,
-    size: str,
-    stack: Sequence[str],
-    target: Target,
-    extent: Extent,
-    parity: Parity,
-    parameters: Values | None = None,
+    config: builder.BuildConfig, size: str, extent: Extent, parity: Parity, parameters: Values | None = None
 ) -> Reproducer | None:
     """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
-    None when the inputs are too large to save, or do not fail again by themselves. `spec` is made with `parameters`."""
+    None when the inputs are too large to save, or do not fail again by themselves. The model of `config` is made with
+    `parameters`."""
+    spec, source, target = config.spec, config.source, config.target
     about = {
         "model": spec.name,
         "size": size,
         "seed": source.seed,
         "weights": str(source.directory) if source.directory else None,
-        "stack": tuple(stack),
+        "stack": config.stack,
         "parameters": dict(parameters or {}),
         "device": target.device.type,
         "kernels": target.kernels,
     }
     for check in parity.failures():
         if check.level == "op":
-            return _capture_op(spec, about, stack, target, seed_after_code(spec, source.seed), check)
+            return _capture_op(config, about, check)
         if _of_one_prompt(spec, source, check):
             found = (
-                _capture_prompt(make(spec, source, stack, target, extent), purpose, about, check)
+                _capture_prompt(make(config, extent), purpose, about, check)
                 for make, purpose in _benches(check, target)
             )
             return next((saved for saved in found if saved is not None and _fails(saved, spec)), None)
@@ -102,10 +98,9 @@ def _fails(saved: Reproducer, spec: ModelSpec) -> bool:
     return any(not check.passed for check in saved.run(spec))
 
 
-def _capture_op(
-    spec: ModelSpec, about: dict[str, Any], stack: Sequence[str], target: Target, seed: int, check: Check
-) -> Reproducer | None:
-    kernel = next(kernel for kernel in kernels_of(spec, stack) if kernel.name == check.subject)
+def _capture_op(config: builder.BuildConfig, about: dict[str, Any], check: Check) -> Reproducer | None:
+    spec, target, seed = config.spec, config.target, seed_after_code(config.spec, config.source.seed)
+    kernel = next(kernel for kernel in kernels_of(spec, config.stack) if kernel.name == check.subject)
     for dtype in _types(target):
         for case in cases(kernel, dtype, target.device, seed):
             if check.name != case.name and not check.name.startswith(f"{case.name}: "):
@@ -129,8 +124,8 @@ def _capture_op(
     return None
 
 
-def _answers(kernel: Any, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    def copied(change: Any) -> dict[str, Any]:
+def _answers(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    def copied(change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         return {name: change(x) if isinstance(x, Tensor) else x for name, x in inputs.items()}
 
     def widened(x: Tensor) -> Tensor:

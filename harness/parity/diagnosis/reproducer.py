@@ -6,7 +6,7 @@ Two files: `NAME.json` says what to run and which rule broke, `NAME.safetensors`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,7 @@ from harness.spec.inputs import Grid, ModelInputs
 from harness.spec.kernel import OpCase
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import KernelMode, Target
+from harness.spec.runtime import vision_lm
 
 
 class Layout(Frozen):
@@ -103,8 +104,8 @@ class Reproducer:
         if self.asked.kind == "op":
             return _run_op(spec, self, target)
         if self.asked.kind == "whole":
-            return _run_whole(spec, self.asked, target)
-        bench = _bench(spec, self.asked.stack, _source(spec, self.asked), target)
+            return _run_whole(spec, self.asked)
+        bench = Bench(_config(spec, self.asked), Extent(1, 1, 1))
         given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
         asked = self.asked
         prompt = ModelInputs(given["input.tokens"], given.get("input.pixels"), asked.grids, asked.image_token)
@@ -132,12 +133,12 @@ def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
     return [check for check in checks if check.name != "all cases"]
 
 
-def _run_whole(spec: ModelSpec, asked: Asked, target: Target) -> list[Check]:
+def _run_whole(spec: ModelSpec, asked: Asked) -> list[Check]:
     """The proof on the same prompt, up to what broke; on the bench that proves the maths, if that was where."""
     if asked.extent is None:
         raise UserError(f"{asked.subject} of {asked.model} was saved without the size of its prompt")
     single = asked.dtype == "float32"
-    bench = (Bench.fp32 if single else Bench)(spec, _source(spec, asked), asked.stack, target, Extent(*asked.extent))
+    bench = (Bench.fp32 if single else Bench)(_config(spec, asked), Extent(*asked.extent))
     broken = (asked.check.level, asked.check.subject, asked.check.name)
     for checks in bench.in_fp32() if single else bench.in_target():
         if found := [check for check in checks if (check.level, check.subject, check.name) == broken]:
@@ -149,16 +150,15 @@ def _run_vision(bench: Bench, prompt: ModelInputs, asked: Asked) -> list[Check]:
     vision = bench.spec.vision
     if vision is None:
         raise UserError(f"{asked.model} does not see any more, and {asked.subject} was saved")
-    checks = check_vision(bench.model, bench.plain, vision, vision.parts(bench.source.config), prompt, prompt)
+    checks = check_vision(
+        vision_lm(bench.model), bench.plain, vision, vision.parts(bench.source.config), prompt, prompt
+    )
     return [check for check in checks if (check.level, check.subject) == (asked.check.level, asked.subject)]
 
 
-def _bench(spec: ModelSpec, stack: Sequence[str], source: builder.Source, target: Target) -> Bench:
-    return Bench(spec, source, stack, target, Extent(1, 1, 1))
-
-
-def _source(spec: ModelSpec, asked: Asked) -> builder.Source:
-    return builder.Source.of(spec, asked.size, asked.seed, asked.weights)
+def _config(spec: ModelSpec, asked: Asked) -> builder.BuildConfig:
+    source = builder.Source.of(spec, asked.size, asked.seed, asked.weights)
+    return builder.BuildConfig(spec, source, asked.stack, asked.target())
 
 
 def _laid_out(values: Tensor, layout: Layout) -> Tensor:

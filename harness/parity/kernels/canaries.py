@@ -81,7 +81,7 @@ class Guarded:
         return inside, int(changed.count_nonzero())
 
 
-class Made(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Made(TorchDispatchMode):
     """While open, every tensor made empty or of one value is a guarded one: outputs and workspaces of a kernel."""
 
     _makers = frozenset(

@@ -9,10 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from harness.records.checks import KERNELS_IN_PLACE, Check
 from harness.spec.kernel import Kernel
 from harness.spec.optimization import Receipt
+from harness.spec.runtime import CausalLM, module_of
 
 
 @dataclass
@@ -38,11 +41,13 @@ class Ran:
 
 
 @contextmanager
-def watched(model: Any, receipts: Sequence[Receipt], kernels: Sequence[Kernel], dtype: torch.dtype) -> Iterator[Ran]:
+def watched(
+    model: CausalLM, receipts: Sequence[Receipt], kernels: Sequence[Kernel], dtype: torch.dtype
+) -> Iterator[Ran]:
     """While open, calls of the modules that `receipts` name and launches of `kernels` are counted. A captured graph
     counts when it is captured."""
     ran = Ran()
-    modules = dict(model.named_modules())
+    modules = dict(module_of(model).named_modules())
     with ExitStack() as stack:
         for receipt in receipts:
             for path in receipt.touched:
@@ -59,7 +64,7 @@ def watched(model: Any, receipts: Sequence[Receipt], kernels: Sequence[Kernel], 
         yield ran
 
 
-def _count_calls(ran: Ran, key: tuple[str, str], module: Any) -> Any:
+def _count_calls(ran: Ran, key: tuple[str, str], module: nn.Module) -> RemovableHandle:
     ran.modules[key] = 0
 
     def hook(*_: Any) -> None:

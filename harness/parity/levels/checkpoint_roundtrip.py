@@ -18,6 +18,7 @@ from harness.errors import ConfigError, WeightsError
 from harness.parity.tolerance.bitwise import bits
 from harness.records.checks import Check
 from harness.spec.model import ModelSpec
+from harness.spec.runtime import module_of
 
 SIZE = "tiny"
 """What is read how follows from a model's code, whatever its size."""
@@ -66,13 +67,13 @@ def _held(
     spec: ModelSpec, source: builder.Source, plain: nn.Module, dtype: torch.dtype, sliced: bool
 ) -> dict[str, Tensor]:
     """Every parameter and persistent buffer of the eager build by our name for it."""
-    model = spec.build(source.config, dtype, CPU)
+    model = module_of(spec.build(source.config, dtype, CPU))
     load(model, builder.weights(spec, source, plain, CPU, sliced), spec.rename)
     return model.state_dict()
 
 
 @contextmanager
-def _saved(plain: Any) -> Iterator[Path]:
+def _saved(plain: nn.Module) -> Iterator[Path]:
     """A directory, while it is open, with what Hugging Face makes of a model, and nothing said on the terminal."""
     from transformers.utils import logging
 
@@ -80,7 +81,8 @@ def _saved(plain: Any) -> Iterator[Path]:
     logging.disable_progress_bar()
     try:
         with TemporaryDirectory(prefix="inference-pio-") as directory:
-            plain.save_pretrained(directory, max_shard_size=FILE_BYTES)
+            saves: Any = plain
+            saves.save_pretrained(directory, max_shard_size=FILE_BYTES)
             yield Path(directory)
     finally:
         if shown:

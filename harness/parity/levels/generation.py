@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from harness.parity.levels.logits import Reference, judge_logits
 from harness.parity.reference.reference_model import Plain
 from harness.records.checks import Check
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import CausalLM, DecodeStep, HuggingFaceLM, KVCache
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,49 @@ class Generated:
         return Generated(self.inputs.twice(), self.logits.tile(2, 1, 1), self.prompt_tokens)
 
 
+@dataclass(frozen=True)
+class ReferenceText:
+    """A generated text with all that the reference says to it."""
+
+    generated: Generated
+    wide: Tensor
+    """[B, T, vocab] in the wide type, of the whole text at once."""
+    plain: Tensor
+    """[B, T, vocab] in the model's dtype, of the whole text at once."""
+    stepwise: Tensor
+    """[B, new, vocab] in the model's dtype, of the new tokens one by one."""
+
+    @property
+    def whole(self) -> Reference:
+        """What logits of every token are held against."""
+        return Reference(self.wide, self.plain)
+
+    @property
+    def decoded(self) -> Reference:
+        """What logits of the new tokens, decoded one by one, are held against."""
+        return Reference(self.wide[:, self.generated.prompt_tokens - 1 : -1], self.stepwise)
+
+    def first(self, new_tokens: int) -> ReferenceText:
+        """As `Generated.first`."""
+        cut = self.generated.first(new_tokens)
+        length = cut.tokens.shape[1]
+        return ReferenceText(cut, self.wide[:, :length], self.plain[:, :length], self.stepwise[:, : cut.new_tokens])
+
+    def last(self, new_tokens: int) -> ReferenceText:
+        """As `Generated.last`."""
+        cut = self.generated.last(new_tokens)
+        return replace(self, generated=cut, stepwise=self.stepwise[:, -cut.new_tokens :])
+
+    def alone(self) -> ReferenceText:
+        """The first row."""
+        return ReferenceText(self.generated.alone(), self.wide[:1], self.plain[:1], self.stepwise[:1])
+
+    def twice(self) -> ReferenceText:
+        """Every row again, after all of them."""
+        logits = (logits.tile(2, 1, 1) for logits in (self.wide, self.plain, self.stepwise))
+        return ReferenceText(self.generated.twice(), *logits)
+
+
 def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
     """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""
     from transformers import GenerationConfig
@@ -83,7 +126,7 @@ def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
 
 
 @contextmanager
-def _endless(model: Any) -> Iterator[None]:
+def _endless(model: HuggingFaceLM) -> Iterator[None]:
     """While open, no token ends a sequence. What a generation config leaves out is taken from the model's own, so that
     asking for no end token is not enough."""
     own = model.generation_config
@@ -94,14 +137,14 @@ def _endless(model: Any) -> Iterator[None]:
         own.eos_token_id = kept
 
 
-def forced(model: Any, generated: Generated, decode: Any) -> Tensor:
+def forced(model: CausalLM, generated: Generated, decode: DecodeStep) -> Tensor:
     """Our logits [B, new, vocab] when every step is fed the reference's token."""
     tokens = generated.tokens
     cache = prepared(model, generated.prompt, tokens.shape[1])
     return fed(model, tokens, cache, 0, generated.prompt_tokens, decode)
 
 
-def fed(model: Any, tokens: Tensor, cache: Any, held: int, start: int, decode: Any) -> Tensor:
+def fed(model: CausalLM, tokens: Tensor, cache: KVCache, held: int, start: int, decode: DecodeStep) -> Tensor:
     """Our logits [B, T - start, vocab] when tokens [B, T] come up to `start` at once and then one by one. The cache
     holds the first `held` of them."""
     steps = [model(tokens[:, held:start], cache, keep=1)[:, -1]]
@@ -110,13 +153,11 @@ def fed(model: Any, tokens: Tensor, cache: Any, held: int, start: int, decode: A
     return torch.stack(steps, dim=1)
 
 
-def check_generation(
-    ours: Tensor, wide: Tensor, plain: Tensor, generated: Generated, text: Text | None = None
-) -> list[Check]:
-    """ours, wide and plain [B, new, vocab]. A token that differs from the one generated is legal only at a near-tie;
-    the logits of every step are judged besides, with the error of `plain` as the measure. `text` tells what we said."""
-    checks = judge_logits(ours, Reference(wide, plain), "generation", "greedy decode")
-    return [*checks, _tokens(ours, wide, generated, text)]
+def check_generation(ours: Tensor, known: ReferenceText, tokenizer: Text | None = None) -> list[Check]:
+    """ours [B, new, vocab]. A token that differs from the one generated is legal only at a near-tie; the logits of
+    every step are judged besides, with the plain model's error as the measure. `tokenizer` tells what we said."""
+    checks = judge_logits(ours, known.decoded, "generation", "greedy decode")
+    return [*checks, _tokens(ours, known.decoded.wide, known.generated, tokenizer)]
 
 
 def _tokens(ours: Tensor, wide: Tensor, generated: Generated, text: Text | None) -> Check:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.build.dtypes import dtype_name, wider
 from harness.parity.levels.stages import flat, traced
@@ -16,18 +16,21 @@ from harness.parity.reference.routing import RankedRoute, Route, Routes, judge_c
 from harness.parity.tolerance.rules import judge, span, worst
 from harness.records.checks import Check, Divergence
 from harness.spec.inputs import ModelInputs
-from harness.spec.model import Stage
+from harness.spec.model import Attending, ModelSpec, Stage
+from harness.spec.runtime import CausalLM, vision_lm
 
 
 def check_layers(
-    model: Any, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str
+    model: CausalLM, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str
 ) -> list[list[Check]]:
     """The residual delta of every layer on the prompt `inputs` by the op rules, given `hidden`, the plain model's input
     to each: one check a layer, its worst rule, after those of the experts that a sparse layer chose."""
     return [check_layer(model, plain, index, inputs, hidden[index], name) for index in range(len(plain))]
 
 
-def check_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str) -> list[Check]:
+def check_layer(
+    model: CausalLM, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str
+) -> list[Check]:
     """As check_layers, layer `index` alone on its input `hidden` [B, T, H]."""
     base = hidden.to(wider(hidden.dtype))
 
@@ -54,22 +57,22 @@ def check_layer(model: Any, plain: Plain, index: int, inputs: ModelInputs, hidde
     return [*judge_choice(ours_chosen[index], chosen["plain"], replay, index, dtype), *checks]
 
 
-def run_layer(model: Any, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
+def run_layer(model: CausalLM, index: int, inputs: ModelInputs, hidden: Tensor) -> Tensor:
     """Our layer `index` alone on its input `hidden` [B, T, H], which the tokens of `inputs` have led to."""
     cache = model.new_cache(hidden.shape[0], hidden.shape[1])
     if inputs.pixels is not None:
         # A layer's input holds what the images show already; only where each token stands is left to say.
-        model.place(cache, inputs, None)
-    out: Tensor = model.layer(index, hidden, cache)
-    return out
+        vision_lm(model).place(cache, inputs, None)
+    return model.layer(index, hidden, cache)
 
 
 def localize(
-    model: Any, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]
+    model: CausalLM, plain: Plain, spec: ModelSpec, index: int, inputs: ModelInputs, hidden: Tensor
 ) -> Divergence | None:
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
     every stage that both sides show holds. Stages that several ranks hold in parts are not compared."""
     chosen: dict[str, RankedRoute] = {}
+    stages = spec.stages
     wide_run, plain_run = plain.wide_layer(index, inputs), plain.layer(index, inputs)
     shape, routing = hidden.shape[:2], plain.routing
     with reference_choice(wide_run.layer, routing, shape, None, partial(chosen.__setitem__, "wide")):
@@ -78,7 +81,7 @@ def localize(
     with reference_choice(plain_run.layer, routing, shape, replay, partial(chosen.__setitem__, "plain")):
         theirs = _plain_trace(plain_run, hidden, stages)
     with our_choices(model, routing, None if replay is None else Routes({index: replay})):
-        ours = _our_trace(model, index, inputs, hidden, stages)
+        ours = _our_trace(model, spec, index, inputs, hidden)
     for stage in stages:
         if stage.ours not in ours:
             continue
@@ -100,25 +103,27 @@ def localize(
     return None
 
 
-def _our_trace(model: Any, index: int, inputs: ModelInputs, hidden: Tensor, stages: Sequence[Stage]) -> Trace:
+def _our_trace(model: CausalLM, spec: ModelSpec, index: int, inputs: ModelInputs, hidden: Tensor) -> Trace:
     trace: Trace = {}
-    paths = [stage.ours for stage in stages]
-    with traced(model.layers[index], paths, trace), _attention_inputs(model.layers[index], trace):
+    layer = model.layers[index]
+    with traced(layer, [stage.ours for stage in spec.stages], trace), _attention_inputs(layer, spec.attending, trace):
         run_layer(model, index, inputs, hidden)
     return trace
 
 
 @contextmanager
-def _attention_inputs(layer: Any, trace: Trace) -> Iterator[None]:
+def _attention_inputs(layer: nn.Module, attending: Attending | None, trace: Trace) -> Iterator[None]:
     """While open, what our attention is given lands in `trace`: its queries, and the cache as it then stands."""
+    if attending is None:
+        yield
+        return
+    inputs = attending.inputs
 
-    def hook(_: Any, args: Any) -> None:
-        query, cache, slots = args
-        keys, values = cache.read(slots)
-        trace["@query"] = flat(query)
-        trace["@keys"], trace["@values"] = flat(keys.transpose(1, 2)), flat(values.transpose(1, 2))
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = inputs(*args, **kwargs)
+        trace["@query"], trace["@keys"], trace["@values"] = map(flat, (given.query, given.keys, given.values))
 
-    handle = layer.attention.attend.register_forward_pre_hook(hook)
+    handle = layer.get_submodule(attending.module).register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from harness.build.builder import BuildConfig
 from harness.build.quantized_reference import displaced, lossy, schemes
 from harness.errors import HarnessError
 from harness.parity.levels.quantization_schemes import check_scheme, nearest_code
@@ -21,12 +22,13 @@ RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
 
 
-def unjudged_loss(spec: ModelSpec, stack: Sequence[str], real_weights: bool) -> tuple[NotJudged, ...]:
+def unjudged_loss(config: BuildConfig) -> tuple[NotJudged, ...]:
     """Random weights have nothing to lose: what an optimization costs them says nothing of a trained model."""
-    if real_weights:
+    if config.source.directory is not None:
         return ()
     reason = "not judged: needs real weights"
-    return tuple(NotJudged(level="logits", subject=f"loss of {name}", reason=reason) for name in lossy(spec, stack))
+    names = lossy(config.spec, config.stack)
+    return tuple(NotJudged(level="logits", subject=f"loss of {name}", reason=reason) for name in names)
 
 
 def check_rounding(spec: ModelSpec, unrounded: nn.Module, held: nn.Module, stack: Sequence[str]) -> list[Check]:

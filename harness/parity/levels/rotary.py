@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,12 +9,13 @@ from harness.build.dtypes import dtype_name
 from harness.parity.reference.reference_model import Plain
 from harness.records.checks import UNBOUNDED, Check
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import CausalLM
 
 UNITS = 4.0
 """Between right tables, at most: the angle is rounded, its cosine is, and the frequency that it came from."""
 
 
-def check_rotary(model: Any, plain: Plain, inputs: ModelInputs, seed: int) -> Check:
+def check_rotary(model: CausalLM, plain: Plain, inputs: ModelInputs, seed: int) -> Check:
     """cos and sin at positions drawn from all that the model knows, the last one among them, unequal on every axis,
     against the plain table's. An error is counted in units of what rounding the angle to float32 and the result to
     the model's dtype may make of it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.build.dtypes import dtype_name, wider
 from harness.build.inputs import prepared
@@ -19,6 +19,7 @@ from harness.parity.reference.reference_model import Plain
 from harness.parity.tolerance.rules import judge, relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check, Level
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import VisionLM
 from harness.spec.vision import Part, Vision
 
 POSITIONS = "positions"
@@ -26,7 +27,7 @@ POSITIONS = "positions"
 
 
 def check_vision(
-    model: Any, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs, sights: ModelInputs
+    model: VisionLM, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs, sights: ModelInputs
 ) -> list[Check]:
     """Positions of the prompt `inputs` as exact integers, and that its logits move when the images do; every part of
     the tower on the images of `sights`, as `check_tower`."""
@@ -36,7 +37,7 @@ def check_vision(
     return [*seen, *check_tower(model, plain, parts, sights)]
 
 
-def check_tower(model: Any, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
+def check_tower(model: VisionLM, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
     """Every part of the tower by the op rules, on the plain tower's own input to it."""
     pixels = inputs.pixels
     if pixels is None:
@@ -54,9 +55,10 @@ def check_tower(model: Any, plain: Plain, parts: Sequence[Part], inputs: ModelIn
     return checks
 
 
-def check_language(model: Any, plain: Plain, inputs: ModelInputs) -> Check:
+def check_language(model: VisionLM, plain: Plain, inputs: ModelInputs) -> Check:
     """fp32 logits of our language model on the plain tower's features: no error of our own tower can hide in them."""
-    cache = model.new_cache(*inputs.tokens.shape)
+    batch, tokens = inputs.tokens.shape
+    cache = model.new_cache(batch, tokens)
     features = plain.features(inputs)
     model.place(cache, inputs, features)
     ours, theirs = model(inputs.tokens, cache), plain.logits(inputs)
@@ -73,17 +75,18 @@ def check_language(model: Any, plain: Plain, inputs: ModelInputs) -> Check:
     )
 
 
-def _positions(model: Any, plain: Plain, vision: Vision, inputs: ModelInputs) -> Check:
-    cache = model.new_cache(*inputs.tokens.shape)
+def _positions(model: VisionLM, plain: Plain, vision: Vision, inputs: ModelInputs) -> Check:
+    batch, tokens = inputs.tokens.shape
+    cache = model.new_cache(batch, tokens)
     model.place(cache, inputs, None)
     ours, offsets = model.positions(cache), cache.offsets.long()
-    theirs, deltas = vision.positions(plain.model, inputs)
+    theirs, deltas = vision.positions(plain.module, inputs)
     wrong = int((ours != theirs).sum()) + int((offsets != deltas).sum())
     name = f"{_extent(inputs)}, {dtype_name(plain.model.dtype)}"
     return _count("layer", POSITIONS, name, "exact", wrong)
 
 
-def _moves(model: Any, inputs: ModelInputs, pixels: Tensor) -> Check:
+def _moves(model: VisionLM, inputs: ModelInputs, pixels: Tensor) -> Check:
     """Other pixels must give other logits, or the images are not looked at."""
     shown = [
         model(i.tokens, prepared(model, i, i.tokens.shape[1]), keep=1)
@@ -124,7 +127,7 @@ class _Call:
         return out
 
 
-def _calls(tower: Any, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> dict[str, _Call]:
+def _calls(tower: nn.Module, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> dict[str, _Call]:
     """One run of `tower`, every part's call by its reference path."""
     calls: dict[str, _Call] = {}
     with _recorded(tower, parts, calls):
@@ -133,7 +136,7 @@ def _calls(tower: Any, plain: Plain, parts: Sequence[Part], inputs: ModelInputs)
 
 
 @contextmanager
-def _recorded(tower: Any, parts: Sequence[Part], calls: dict[str, _Call]) -> Iterator[None]:
+def _recorded(tower: nn.Module, parts: Sequence[Part], calls: dict[str, _Call]) -> Iterator[None]:
     modules = dict(tower.named_modules())
 
     def record(path: str) -> Any:

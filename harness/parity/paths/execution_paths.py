@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.build import builder
 from harness.build.inputs import prepared
 from harness.errors import CacheFull
-from harness.parity.levels.generation import Generated, forced
-from harness.parity.levels.logits import Reference, judge_path
+from harness.parity.levels.generation import ReferenceText, forced
+from harness.parity.levels.logits import judge_path
 from harness.parity.paths.padding import Padded
 from harness.parity.paths.prefix_cache import check_prefixes, counted
 from harness.records.checks import Check
+from harness.records.path_names import ExecutionPath
 from harness.spec.inputs import ModelInputs
-from harness.spec.model import ModelSpec
-from harness.spec.optimization import Target
+from harness.spec.runtime import CausalLM, KVCache, plain_step, prefix_lm
 
 PATH_TOKENS = 16
 """New tokens that each path goes over; generation goes over all of them."""
@@ -31,76 +30,59 @@ CHUNKS = (7, 1, 16)
 """Prefill chunk lengths, repeated: short, single, longer."""
 
 
-def check_paths(
-    model: Any,
-    spec: ModelSpec,
-    stack: Sequence[str],
-    target: Target,
-    generated: Generated,
-    wide: Tensor,
-    plain: Tensor,
-    stepwise: Tensor,
-) -> list[Check]:
-    """wide and plain [B, T, vocab] on `generated.tokens` [B, T], `stepwise` [B, new, vocab] the plain model's when it
-    decodes; one check a path, its worst rule. Other cache layouts decode the end of the longest sequence: the beginning
-    fits into one page."""
-    late = generated.last(LATE_TOKENS)
-    end = Reference(wide[:, late.prompt_tokens - 1 : -1], stepwise[:, -late.new_tokens :])
-    generated = generated.first(PATH_TOKENS)
-    tokens, start = generated.tokens, generated.prompt_tokens
-    wide, plain = wide[:, : tokens.shape[1]], plain[:, : tokens.shape[1]]
-    whole = Reference(wide, plain)
-    stepwise = stepwise[:, : generated.new_tokens]
-    decoded = Reference(wide[:, start - 1 : -1], stepwise)
-    chunked, claimed = _chunked(model, generated.inputs)
+def check_paths(model: CausalLM, config: builder.BuildConfig, known: ReferenceText) -> list[Check]:
+    """One check a path, its worst rule. Other cache layouts decode the end of the longest sequence: the beginning fits
+    into one page."""
+    late = known.last(LATE_TOKENS)
+    known = known.first(PATH_TOKENS)
+    inputs = known.generated.inputs
+    chunked, claimed = _chunked(model, inputs)
+    padded = _padded(model, inputs, known.generated.prompt_tokens)
     checks = [
-        judge_path("chunked prefill", chunked, whole),
-        counted("chunked prefill", "slots claimed by a call that does not fit", claimed),
-        judge_path("left-padded batch", _padded(model, generated.inputs, start), whole),
-        judge_path("one row alone", _prefill(model, generated.inputs.row(0)), Reference(wide[:1], plain[:1])),
-        _company(model, generated.first(COMPANY_TOKENS), wide, stepwise),
+        judge_path(ExecutionPath.CHUNKED_PREFILL, chunked, known.whole),
+        counted(ExecutionPath.CHUNKED_PREFILL, "slots claimed by a call that does not fit", claimed),
+        judge_path(ExecutionPath.LEFT_PADDED_BATCH, padded, known.whole),
+        judge_path(ExecutionPath.ROW_ALONE, _prefill(model, inputs.row(0)), known.alone().whole),
+        _company(model, known.first(COMPANY_TOKENS)),
     ]
-    for item in spec.menu.items:
-        if item.name.startswith("kv_cache") and item.name not in stack:
-            with _other_cache(model):
-                item.apply(model, target)
-                checks.append(judge_path(f"{item.name} layout", forced(model, late, model.decode), end))
-    if "decode" in vars(model):
-        eager = partial(type(model).decode, model)
-        checks.append(judge_path("decode without graph or compiler", forced(model, generated, eager), decoded))
-    if "prefixes" in vars(model):
-        checks += check_prefixes(model, generated, wide, plain, stepwise)
+    for layout in config.spec.menu.providing("cache_layout"):
+        if layout.name not in config.stack:
+            with _taken_back(model):
+                layout.apply(model, config.target)
+                ours = forced(model, late.generated, model.decode)
+            checks.append(judge_path(f"{layout.name} {ExecutionPath.CACHE_LAYOUT}", ours, late.decoded))
+    if ExecutionPath.PLAIN_STEP.needs <= config.provides:
+        ours = forced(model, known.generated, plain_step(model))
+        checks.append(judge_path(ExecutionPath.PLAIN_STEP, ours, known.decoded))
+    if "prefix_cache" in config.provides:
+        checks += check_prefixes(prefix_lm(model), known)
     return checks
 
 
-def _company(model: Any, generated: Generated, wide: Tensor, stepwise: Tensor) -> Check:
+def _company(model: CausalLM, known: ReferenceText) -> Check:
     """Steps of another number of rows, which may take other kernels: the first row of several, or one beside a copy."""
-    start, new = generated.prompt_tokens, generated.new_tokens
-    wide, plain = wide[:, start - 1 : start + new - 1], stepwise[:, :new]
-    if len(generated.tokens) > 1:
-        return judge_path(
-            "one row decoded alone", forced(model, generated.alone(), model.decode), Reference(wide[:1], plain[:1])
-        )
-    ours = forced(model, generated.twice(), model.decode)
-    return judge_path("one row decoded beside its copy", ours, Reference(wide.tile(2, 1, 1), plain.tile(2, 1, 1)))
+    several = len(known.generated.tokens) > 1
+    beside, company = (known.alone(), "alone") if several else (known.twice(), "beside its copy")
+    ours = forced(model, beside.generated, model.decode)
+    return judge_path(f"{ExecutionPath.ROW_DECODED} {company}", ours, beside.decoded)
 
 
 @contextmanager
-def _other_cache(model: Any) -> Iterator[None]:
-    """Whatever cache layout is chosen inside is given back outside."""
-    before = model.cache_factory
+def _taken_back(model: CausalLM) -> Iterator[None]:
+    """Whatever attributes of the model are set inside are what they were outside."""
+    before = dict(vars(model))
     try:
         yield
     finally:
-        model.cache_factory = before
+        vars(model).clear()
+        vars(model).update(before)
 
 
-def _prefill(model: Any, inputs: ModelInputs) -> Tensor:
-    out: Tensor = model(inputs.tokens, prepared(model, inputs, inputs.tokens.shape[1]))
-    return out
+def _prefill(model: CausalLM, inputs: ModelInputs) -> Tensor:
+    return model(inputs.tokens, prepared(model, inputs, inputs.tokens.shape[1]))
 
 
-def _chunked(model: Any, inputs: ModelInputs) -> tuple[Tensor, int]:
+def _chunked(model: CausalLM, inputs: ModelInputs) -> tuple[Tensor, int]:
     """Before the last chunk comes a call that is a token too long: logits, and how many slots that call claimed."""
     tokens = inputs.tokens
     cache = prepared(model, inputs, tokens.shape[1])
@@ -115,17 +97,17 @@ def _chunked(model: Any, inputs: ModelInputs) -> tuple[Tensor, int]:
     return torch.cat(parts, dim=1), claimed
 
 
-def _claimed(model: Any, token: Tensor, cache: Any) -> int:
+def _claimed(model: CausalLM, token: Tensor, cache: KVCache) -> int:
     """Slots that a call with one token more than the cache has room for claims: it is refused, and claims none."""
     held = cache.length
     with suppress(CacheFull):
         model(token.expand(-1, cache.capacity - held + 1), cache)
-    claimed: int = cache.length - held
+    claimed = cache.length - held
     cache.rewind(held)
     return claimed
 
 
-def _padded(model: Any, inputs: ModelInputs, prompt_tokens: int) -> Tensor:
+def _padded(model: CausalLM, inputs: ModelInputs, prompt_tokens: int) -> Tensor:
     """Every row behind padding of its own, the padding's logits left out. The cache is told of the prompt alone, the
     call runs past it."""
     padded = Padded.unlike(inputs.tokens)

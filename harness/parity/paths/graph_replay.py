@@ -3,8 +3,7 @@ told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -13,37 +12,39 @@ from harness.parity.levels.generation import fed
 from harness.parity.levels.logits import Reference, judge_path
 from harness.parity.paths.prefix_cache import PAGE_TOKENS
 from harness.records.checks import Check
+from harness.records.path_names import ExecutionPath
+from harness.spec.optimization import Capability
+from harness.spec.runtime import CausalLM, PrefixLM, prefix_lm
 
-USED, REOPENED = "prompt again on a used cache", "prompt again on a shared prefix"
 DECODED = 4
 """Tokens at the end that are decoded after the prompt: they read what its replay wrote."""
 
 
-def check_again(model: Any, tokens: Tensor, wide: Tensor, plain: Tensor) -> list[Check]:
-    """tokens [B, T] of text; wide and plain [B, T, vocab] what the reference says to them, each but the first after
-    those before it."""
+def check_again(model: CausalLM, provides: Collection[Capability], tokens: Tensor, known: Reference) -> list[Check]:
+    """tokens [B, T] of text; `known` [B, T, vocab] is what the reference says to them, each but the first after those
+    before it. `provides` tells what the model's stack does."""
     length = tokens.shape[1]
-    ways = {USED: _used(model, tokens)}
-    if "prefixes" in vars(model):
-        ways[REOPENED] = _reopened(model, tokens)
+    ways = {ExecutionPath.PROMPT_AGAIN: _used(model, tokens)}
+    if ExecutionPath.PROMPT_AGAIN_SHARED.needs <= {*provides}:
+        ways[ExecutionPath.PROMPT_AGAIN_SHARED] = _reopened(prefix_lm(model), tokens)
     checks = []
     for path, ours in ways.items():
         judged = slice(length - 1 - ours.shape[1], length - 1)
-        reference = Reference(wide[:, judged], plain[:, judged])
-        checks.append(judge_path(path, ours, reference))
+        checks.append(judge_path(path, ours, Reference(known.wide[:, judged], known.plain[:, judged])))
     return checks
 
 
-def _used(model: Any, tokens: Tensor) -> Tensor:
+def _used(model: CausalLM, tokens: Tensor) -> Tensor:
     """Logits [B, new, vocab] on a cache that twice took other tokens, as many."""
-    cache = model.new_cache(*tokens.shape)
+    batch, length = tokens.shape
+    cache = model.new_cache(batch, length)
     for _ in range(2):
         model(torch.zeros_like(tokens)[:, :-DECODED], cache, keep=1)
         cache.rewind(0)
-    return fed(model, tokens, cache, 0, tokens.shape[1] - DECODED, model.decode)
+    return fed(model, tokens, cache, 0, length - DECODED, model.decode)
 
 
-def _reopened(model: Any, tokens: Tensor) -> Tensor:
+def _reopened(model: PrefixLM, tokens: Tensor) -> Tensor:
     """Logits [B, new, vocab] after a prefix that others shared before, who went on in pages of their own."""
     batch, length = tokens.shape
     shared = (length - DECODED) // 2

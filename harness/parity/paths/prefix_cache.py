@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.build.inputs import reopened
-from harness.parity.levels.generation import Generated, fed
+from harness.parity.levels.generation import ReferenceText, fed
 from harness.parity.levels.logits import Reference, judge_path
 from harness.parity.paths.padding import Padded
 from harness.parity.tolerance.bitwise import differs
 from harness.records.checks import Check
+from harness.records.path_names import ExecutionPath
+from harness.spec.runtime import OpenedPrefix, PrefixCache, PrefixLM
 
 PAGE_TOKENS = 16
 """Small, so that a short prompt fills pages, shares some and ends inside another."""
@@ -25,10 +26,9 @@ DECODED = 4
 """Steps decoded after a hit: each reads shared pages in the same way."""
 
 
-def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> list[Check]:
-    """wide, plain and stepwise as in `check_paths`, cut to `generated.tokens` [B, T]. What is cached beforehand varies;
-    what is judged is always the model on those tokens."""
-    bench = _Bench(model, generated, wide, plain, stepwise)
+def check_prefixes(model: PrefixLM, known: ReferenceText) -> list[Check]:
+    """What is cached beforehand varies; what is judged is always the model on the tokens of `known`."""
+    bench = _Bench(model, known)
     return [
         *bench.hit(),
         *bench.in_own_blocks(),
@@ -45,13 +45,14 @@ def check_prefixes(model: Any, generated: Generated, wide: Tensor, plain: Tensor
 
 
 class _Bench:
-    def __init__(self, model: Any, generated: Generated, wide: Tensor, plain: Tensor, stepwise: Tensor) -> None:
-        self.model, self.wide, self.plain, self.stepwise = model, wide, plain, stepwise
+    def __init__(self, model: PrefixLM, known: ReferenceText) -> None:
+        self.model, self.known = model, known
+        generated = known.generated
         self.inputs, self.tokens, self.start = generated.inputs, generated.tokens, generated.prompt_tokens
         self.batch, self.length = self.tokens.shape
         self.columns = -(-self.length // PAGE_TOKENS)
 
-    def pool(self, batches: int, spare: int = 0) -> Any:
+    def pool(self, batches: int, spare: int = 0) -> PrefixCache:
         """Room for so many batches of these tokens, and `spare` pages."""
         return self.model.prefixes.resized(batches * self.batch * self.columns + spare, PAGE_TOKENS)
 
@@ -59,7 +60,7 @@ class _Bench:
         """The prompt is cached; the rest is computed on top of it."""
         prefixes = self.pool(2)
         self.warm(prefixes, self.tokens[:, : self.start])
-        return self.rest(prefixes, "prefix hit against cold", self.start)
+        return self.rest(prefixes, ExecutionPath.PREFIX_HIT, self.start)
 
     def in_own_blocks(self) -> list[Check]:
         """A hit of one whole block of the size that the model was built with, where our tokens reach past it."""
@@ -76,7 +77,7 @@ class _Bench:
         cache, matched = self.open(prefixes, self.tokens)
         self.model(self.tokens[:, matched : self.start], cache)
         prefixes.close(cache)
-        return self.rest(prefixes, "prefix of a prompt closed before its end", self.start)
+        return self.rest(prefixes, ExecutionPath.PREFIX_ABANDONED, self.start)
 
     def decoded(self) -> Check:
         """The first token comes from a hit that leaves one token to compute, the others are decoded."""
@@ -87,8 +88,8 @@ class _Bench:
         end = min(self.start + DECODED, self.length - 1)
         steps = fed(self.model, self.tokens[:, : end + 1], cache, matched, self.start, self.model.decode)
         prefixes.close(cache)
-        wide, plain = self.wide[:, self.start - 1 : end], self.stepwise[:, : steps.shape[1]]
-        return judge_path("decode after a prefix hit", steps, Reference(wide, plain))
+        expected = self.known.first(steps.shape[1]).decoded
+        return judge_path(ExecutionPath.PREFIX_DECODED, steps, expected)
 
     def parted(self) -> list[Check]:
         """Cached rows agree with ours up to the middle of a block: theirs must stay what they were. Of several rows the
@@ -103,22 +104,22 @@ class _Bench:
         self.warm(prefixes, others)
         # Tokens that are images stay what they are: the rows may part later than where they were cut.
         cut = min(_alike(others, self.tokens), self.length - 1)
-        return [self.moved(prefixes, others), *self.rest(prefixes, "rows that part inside a block", cut)]
+        return [self.moved(prefixes, others), *self.rest(prefixes, ExecutionPath.PREFIX_PARTED, cut)]
 
-    def moved(self, prefixes: Any, cached: Tensor) -> Check:
+    def moved(self, prefixes: PrefixCache, cached: Tensor) -> Check:
         """What is cached as a later block begins another prompt: it was computed at other positions."""
         later = torch.cat((cached[:, PAGE_TOKENS:], cached[:, :2]), dim=1)
         cache, matched = prefixes.open(later, self.length)
         prefixes.close(cache)
         wrong = abs(matched - min(_alike(later, cached[:, : later.shape[1]]), later.shape[1] - 1))
-        return counted("later block at the beginning", "reused tokens", wrong, f"{matched} reused")
+        return counted(ExecutionPath.PREFIX_MOVED, "reused tokens", wrong, f"{matched} reused")
 
     def evicted(self) -> list[Check]:
         """Others pass through a pool that cannot keep both; whatever is left of ours is reused, the rest computed."""
         prefixes = self.pool(1, spare=self.batch)
         self.warm(prefixes, self.tokens)
         self.warm(prefixes, self.other(1))
-        return self.rest(prefixes, "prefix after eviction", None)
+        return self.rest(prefixes, ExecutionPath.PREFIX_EVICTED, None)
 
     def held(self) -> list[Check]:
         """While our rows are open, others fill the rest of the pool twice: nothing of ours may go. What is cached ends
@@ -128,7 +129,7 @@ class _Bench:
         cut += cut % PAGE_TOKENS == 0
         self.warm(prefixes, self.tokens[:, :cut])
         others = (self.other(1), self.other(2))
-        return self.rest(prefixes, "prefix held while others are evicted", cut, others)
+        return self.rest(prefixes, ExecutionPath.PREFIX_HELD, cut, others)
 
     def repainted(self) -> list[Check]:
         """The same tokens are cached with other pixels: what lies before the first image may be reused, no more."""
@@ -139,7 +140,7 @@ class _Bench:
         self.model(self.tokens[:, matched:], cache)
         prefixes.close(cache)
         first = int(self.inputs.shows().int().argmax(1)[self.inputs.shows().any(1)].min())
-        return self.rest(prefixes, "prefix of other images", first)
+        return self.rest(prefixes, ExecutionPath.PREFIX_OTHER_IMAGES, first)
 
     def told_apart(self) -> list[Check]:
         """Large images that differ in their very last value: no token of the last one may be found as the other's, and
@@ -154,7 +155,7 @@ class _Bench:
         rows = [[one == other for one, other in zip(*row, strict=True)] for row in zip(*named, strict=True)]
         alike = torch.tensor(rows, device=self.tokens.device)
         wrong = int((alike == self.last_image()).sum())
-        return [counted("image that differs in its last value", "tokens told apart", wrong)]
+        return [counted(ExecutionPath.PREFIX_NEAR_IMAGE, "tokens told apart", wrong)]
 
     def last_image(self) -> Tensor:
         """Where [B, T] the last image of the last row that shows one stands."""
@@ -180,12 +181,12 @@ class _Bench:
                 self.warm(prefixes, self.other(1))
             answers.append(self.read(prefixes, text))
         wrong = int(differs(*answers).sum())
-        return [counted("text after images", "logits of the last token", wrong, rule="exact")]
+        return [counted(ExecutionPath.PREFIX_AFTER_IMAGES, "logits of the last token", wrong, rule="exact")]
 
-    def read(self, prefixes: Any, text: Tensor) -> Tensor:
+    def read(self, prefixes: PrefixCache, text: Tensor) -> Tensor:
         """The last logits of tokens without images."""
         cache, matched = prefixes.open(text, self.length)
-        out: Tensor = self.model(text[:, matched:], cache, keep=1)
+        out = self.model(text[:, matched:], cache, keep=1)
         prefixes.close(cache)
         return out
 
@@ -196,15 +197,17 @@ class _Bench:
         prefixes = self.pool(3, spare=3 * self.batch * (-(-padded.slots // PAGE_TOKENS) - self.columns))
         prompt = self.start + padded.most
         checks = [
-            *self.behind(prefixes, "left-padded prompt", padded, prompt, padded.slots, 0),
-            *self.behind(prefixes, "prompt where a padded one was", bare, self.start, padded.slots, 0),
-            *self.behind(prefixes, "left-padded prefix hit", padded, padded.slots, padded.slots, prompt),
+            *self.behind(prefixes, ExecutionPath.PREFIX_PADDED, padded, prompt, padded.slots, 0),
+            *self.behind(prefixes, ExecutionPath.PREFIX_UNPADDED, bare, self.start, padded.slots, 0),
+            *self.behind(prefixes, ExecutionPath.PREFIX_HIT_PADDED, padded, padded.slots, padded.slots, prompt),
         ]
         cache, matched = prefixes.open(padded.tokens, padded.slots)
         prefixes.close(cache)
-        return [*checks, counted("text like padding", "reused tokens", matched)]
+        return [*checks, counted(ExecutionPath.PREFIX_LIKE_PADDING, "reused tokens", matched)]
 
-    def behind(self, prefixes: Any, path: str, rows: Padded, told: int, capacity: int, expected: int) -> list[Check]:
+    def behind(
+        self, prefixes: PrefixCache, path: str, rows: Padded, told: int, capacity: int, expected: int
+    ) -> list[Check]:
         """Open the first `told` slots, compute those that are not cached, decode the next one, if there is one."""
         inputs = self.inputs.continued(rows.tokens[:, :told])
         cache, matched = reopened(self.model, prefixes, inputs, capacity, rows.starts)
@@ -214,7 +217,7 @@ class _Bench:
             ours = torch.cat((ours, self.model.decode(following, cache).unsqueeze(1)), dim=1)
         prefixes.close(cache)
         end = told + following.shape[1]
-        wide, plain = (rows.expected(logits, matched, end) for logits in (self.wide, self.plain))
+        wide, plain = (rows.expected(logits, matched, end) for logits in (self.known.wide, self.known.plain))
         check = judge_path(path, rows.spoken(ours, matched), Reference(wide, plain))
         return [check, counted(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}")]
 
@@ -226,27 +229,29 @@ class _Bench:
             moved = moved.masked_fill(moved == reserved, 0)
         return torch.where(self.inputs.shows(), tokens, moved)
 
-    def open(self, prefixes: Any, tokens: Tensor) -> tuple[Any, int]:
+    def open(self, prefixes: PrefixCache, tokens: Tensor) -> OpenedPrefix:
         """A cache that knows all of `tokens`, and how many of them it holds."""
         return reopened(self.model, prefixes, self.inputs.continued(tokens), self.length)
 
-    def warm(self, prefixes: Any, tokens: Tensor) -> None:
+    def warm(self, prefixes: PrefixCache, tokens: Tensor) -> None:
         cache, matched = self.open(prefixes, tokens)
         self.model(tokens[:, matched:], cache)
         prefixes.close(cache)
 
-    def rest(self, prefixes: Any, path: str, expected: int | None, meanwhile: Sequence[Tensor] = ()) -> list[Check]:
+    def rest(
+        self, prefixes: PrefixCache, path: str, expected: int | None, meanwhile: Sequence[Tensor] = ()
+    ) -> list[Check]:
         """Open our tokens, let others pass, compute what is not cached, judge it, and see that no page that is still
         cached has changed."""
-        before = {node: _bits(prefixes, node.page) for node in prefixes.tree.nodes()}
+        before = prefixes.blocks()
         cache, matched = self.open(prefixes, self.tokens)
         for tokens in meanwhile:
             self.warm(prefixes, tokens)
         ours = self.model(self.tokens[:, matched:], cache)
-        kept = [node for node in prefixes.tree.nodes() if node in before]
-        changed = sum(bool(differs(_bits(prefixes, node.page), before[node]).any()) for node in kept)
+        after = prefixes.blocks()
+        changed = sum(bool(differs(after[kept], before[kept]).any()) for kept in after.keys() & before.keys())
         prefixes.close(cache)
-        reference = Reference(self.wide[:, matched:], self.plain[:, matched:])
+        reference = Reference(self.known.wide[:, matched:], self.known.plain[:, matched:])
         checks = [judge_path(path, ours, reference), counted(path, "pages", changed)]
         if expected is not None:
             checks.append(counted(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}"))
@@ -256,11 +261,6 @@ class _Bench:
 def _alike(one: Tensor, other: Tensor) -> int:
     """How many tokens of both [B, T] are equal at the beginning of every row."""
     return int((one == other).int().cumprod(1).sum(1).min())
-
-
-def _bits(prefixes: Any, page: int) -> Tensor:
-    """A copy of what the page holds in all layers."""
-    return torch.stack([torch.stack((layer.keys[page], layer.values[page])) for layer in prefixes.layers])
 
 
 def counted(path: str, name: str, wrong: int, where: str = "", rule: str = "count") -> Check:

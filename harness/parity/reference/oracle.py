@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,8 +17,6 @@ from harness.parity.reference.reference_model import Plain
 from harness.parity.reference.routing import Routes
 from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
-from harness.spec.model import ModelSpec
-from harness.spec.optimization import Target
 
 IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""
@@ -43,9 +40,8 @@ class Oracle:
     """The Hugging Face model in one dtype, with the weights that the stack holds (`plain`) and with those it came with
     (`unrounded`). Where several ranks hold the candidate all are told what rank 0 found."""
 
-    def __init__(
-        self, spec: ModelSpec, source: builder.Source, stack: Sequence[str], target: Target, extent: Extent
-    ) -> None:
+    def __init__(self, config: builder.BuildConfig, extent: Extent) -> None:
+        spec, source, stack, target = config.spec, config.source, config.stack, config.target
         self.spec, self.source, self.target, self.extent = spec, source, target, extent
         hf = builder.reference(spec, source, target.dtype, target.device)
         self.unrounded, self.plain = (

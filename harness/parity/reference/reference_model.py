@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.parity.reference.routing import RankedRoute, Routes, gate_of, reference_choice
 from harness.spec.inputs import Features, ModelInputs
 from harness.spec.model import Routing
+from harness.spec.runtime import hugging_face_lm
 from harness.spec.vision import Vision
 
 CAPTURED = "captured_sdpa"
@@ -26,10 +27,11 @@ class Plain:
     """Wraps a Hugging Face model: at `decoder` its `layers`, `embed_tokens`, `norm` and `rotary_emb`, and `lm_head`."""
 
     def __init__(
-        self, model: Any, routing: Routing | None = None, decoder: str = "model", vision: Vision | None = None
+        self, model: nn.Module, routing: Routing | None = None, decoder: str = "model", vision: Vision | None = None
     ) -> None:
-        self.model, self.routing, self.vision = model, routing, vision
-        self.core = model.get_submodule(decoder)
+        self.module, self.routing, self.vision = model, routing, vision
+        self.model = hugging_face_lm(model)
+        self.core: Any = model.get_submodule(decoder)
 
     def __len__(self) -> int:
         return len(self.core.layers)
@@ -105,7 +107,7 @@ class Plain:
     def positions(self, inputs: ModelInputs) -> Tensor:
         """What the model gives its rotary embedding: [B, T] of text alone, [axes, B, T] where a model sees."""
         if self.vision is not None:
-            return self.vision.positions(self.model, inputs)[0]
+            return self.vision.positions(self.module, inputs)[0]
         batch, tokens = inputs.tokens.shape
         return torch.arange(tokens, device=inputs.tokens.device).expand(batch, -1)
 
@@ -130,13 +132,13 @@ class Plain:
         cos, sin = self.core.rotary_emb(stream, positions)
         return cos, sin
 
-    def tower(self) -> Any:
-        return self.model.get_submodule(self._vision().tower)
+    def tower(self) -> nn.Module:
+        return self.module.get_submodule(self._vision().tower)
 
-    def wide_tower(self) -> Any:
+    def wide_tower(self) -> nn.Module:
         return copy.deepcopy(self.tower()).to(wider(self.model.dtype))
 
-    def see(self, tower: Any, inputs: ModelInputs) -> Features:
+    def see(self, tower: nn.Module, inputs: ModelInputs) -> Features:
         """What `tower`, the model's own or its wide copy, makes of the images."""
         return self._vision().features(tower, inputs)
 

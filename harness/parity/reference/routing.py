@@ -15,12 +15,14 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from harness.build.dtypes import dtype_name, wider
 from harness.errors import HarnessError
 from harness.parity.tolerance.rules import judge, relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check
 from harness.spec.model import Routing
+from harness.spec.runtime import CausalLM
 
 FLIP_FACTOR, FLIP_DEVIATIONS = 1.25, 3.0
 ROUTER_FLOOR, ROUTER_FACTOR = 1e-5, 3.0
@@ -93,15 +95,17 @@ def reference_choice(
 
 @contextmanager
 def our_choices(
-    model: Any, routing: Routing | None, replay: Routes | None, made: Callable[[int, Route], None] | None = None
+    model: CausalLM, routing: Routing | None, replay: Routes | None, made: Callable[[int, Route], None] | None = None
 ) -> Iterator[None]:
     """While open, our layers tell what they choose and follow `replay`, each token by its row and its position. The
     lookup runs on the device, so that a step captured meanwhile follows it at every replay."""
     with ExitStack() as stack:
         for index, layer in enumerate(model.layers if routing else ()):
             gate = gate_of(layer, routing.ours) if routing else None
-            if gate is not None:
-                handles = _follow(layer, gate, replay.layers.get(index) if replay else None, _told(index, made))
+            if routing is not None and gate is not None:
+                handles = _follow(
+                    layer, gate, routing, replay.layers.get(index) if replay else None, _told(index, made)
+                )
                 stack.callback(_remove, handles)
         yield
 
@@ -110,11 +114,17 @@ def _told(index: int, made: Callable[[int, Route], None] | None) -> Callable[[Ro
     return None if made is None else (lambda route: made(index, route))
 
 
-def _follow(layer: nn.Module, gate: nn.Module, replay: Route | None, made: Callable[[Route], None] | None) -> list[Any]:
+def _follow(
+    layer: nn.Module,
+    gate: nn.Module,
+    routing: Routing,
+    replay: Route | None,
+    made: Callable[[Route], None] | None,
+) -> list[RemovableHandle]:
     where: dict[str, Tensor] = {}
 
-    def before(_: nn.Module, args: Any) -> None:
-        where["positions"] = args[-1].positions()
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        where["positions"] = routing.positions(*args, **kwargs)
 
     def after(_: nn.Module, __: Any, out: Any) -> Any:
         ids, weights = out
@@ -130,10 +140,10 @@ def _follow(layer: nn.Module, gate: nn.Module, replay: Route | None, made: Calla
         chosen, weighted = replay.ids[rows, positions], replay.weights[rows, positions]
         return chosen.flatten(0, 1).to(ids.dtype), weighted.flatten(0, 1).to(weights.dtype)
 
-    return [layer.register_forward_pre_hook(before), gate.register_forward_hook(after)]
+    return [layer.register_forward_pre_hook(before, with_kwargs=True), gate.register_forward_hook(after)]
 
 
-def _remove(handles: list[Any]) -> None:
+def _remove(handles: list[RemovableHandle]) -> None:
     for handle in handles:
         handle.remove()
 
@@ -165,7 +175,7 @@ def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int,
     return checks
 
 
-def check_router(model: Any, gate: nn.Module, routing: Routing, index: int, x: Tensor) -> list[Check]:
+def check_router(model: CausalLM, gate: nn.Module, routing: Routing, index: int, x: Tensor) -> list[Check]:
     """Our router of layer `index` by itself, on the very input x [N, H] of the reference's `gate`: what it computes in
     float32 must be so whatever the model's dtype, which the noise of a whole layer would hide."""
     ours_gate = gate_of(model.layers[index], routing.ours)

@@ -14,7 +14,7 @@ SCRIPT = """
 import dataclasses, json, sys
 import torch, triton, triton.language as tl
 from harness.errors import HarnessError
-from harness.parity.aot import SHARED_BYTES, compile_ahead
+from harness.parity.kernels.compile_ahead import SHARED_BYTES, compile_ahead
 from harness.spec.kernel import Compilation, Cost, Kernel
 
 @triton.autotune([triton.Config({}, num_warps=4)], key=["n"])

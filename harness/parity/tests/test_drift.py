@@ -16,7 +16,7 @@ TARGET = Target(torch.device("cpu"), torch.float16, "none")
 @pytest.fixture
 def bench() -> Bench:
     spec = registry.load("qwen3_4b_instruct_2507")
-    return Bench(spec, builder.Source.of(spec, "tiny", 0, None), (), TARGET, Extent(2, 16, 2))
+    return Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), (), TARGET), Extent(2, 16, 2))
 
 
 def test_a_right_build_does_not_drift(bench: Bench) -> None:

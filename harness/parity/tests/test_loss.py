@@ -1,5 +1,6 @@
 """The cost of rounding: an interval over tokens and a share of changed choices, by the class of the optimization."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,13 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.build.builder import BuildConfig, Source
 from harness.parity.levels.quantization_loss import judge_loss, unjudged_loss
 from harness.records.checks import Check
+from harness.spec.optimization import Target
 
 
 def spec(numerics: str) -> Any:
-    item = SimpleNamespace(numerics=numerics, rounding=object())
-    return SimpleNamespace(menu={"fewer_bits": item, "kv_cache": SimpleNamespace(numerics="exact", rounding=None)})
+    item = SimpleNamespace(numerics=numerics, provides={"rounded_weights"})
+    return SimpleNamespace(menu={"fewer_bits": item, "kv_cache": SimpleNamespace(numerics="exact", provides=set())})
+
+
+def config(stack: tuple[str, ...], weights: Path | None) -> BuildConfig:
+    return BuildConfig(
+        spec("four_bit"), Source({}, 0, weights), stack, Target(torch.device("cpu"), torch.float32, "none")
+    )
 
 
 def draw(noise: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,6 +63,6 @@ def test_the_upper_end_of_the_interval_is_what_is_held_against_the_limit() -> No
 
 
 def test_random_weights_leave_it_unjudged_with_the_reason() -> None:
-    left = unjudged_loss(spec("four_bit"), ("kv_cache", "fewer_bits"), real_weights=False)
+    left = unjudged_loss(config(("kv_cache", "fewer_bits"), weights=None))
     assert [(item.subject, item.reason) for item in left] == [("loss of fewer_bits", "not judged: needs real weights")]
-    assert unjudged_loss(spec("four_bit"), ("fewer_bits",), real_weights=True) == ()
+    assert unjudged_loss(config(("fewer_bits",), weights=Path("checkpoint"))) == ()

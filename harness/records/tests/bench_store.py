@@ -22,7 +22,7 @@ RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", erro
 ASK = f"""{scale.ON_ONE_CORE}
 import sys, time
 from pathlib import Path
-from harness.store import load
+from harness.records.store import load
 times = []
 for _ in range(2):
     begin = time.perf_counter()

@@ -14,17 +14,17 @@ from harness.planning.plan import expand
 from harness.records.case import Plan
 from harness.records.checks import Check, Parity
 from harness.records.kill_matrix import KillMatrix, MutantOutcome
+from harness.records.path_names import ExecutionPath
 from harness.records.record import ArmReport, Block, Provenance, Record, Series
 from harness.records.run_file import RunWriter, run_path
-from harness.signoff import paths
 
 ASKED = ["+model=qwen3_4b_instruct_2507", "hardware=cpu"]
 ARMS = {"reference": 3.0, "hf_max_autotune": 1.5, "candidate": 1.0, "again": 1.0}
 """Milliseconds."""
 FAST = ARMS | {"candidate": 0.9, "again": 0.9}
 PROCESSES, BLOCKS = 5, 30
-PATHS = ("chunked prefill", "left-padded batch", "one row alone", "one row decoded alone", "kv_cache_paged layout")
-PATHS += paths.PREFIXES
+PATHS = tuple(path for path in ExecutionPath if path.needs <= {"prefix_cache"} and not path.images)
+"""What the stack that a CPU's `full` is has."""
 NOW = datetime.now(UTC)
 PROVENANCE = Provenance(hf_config="c", kernel_sources="s", fresh_caches=True, lock="l")
 

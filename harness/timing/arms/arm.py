@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import HuggingFaceLM
 
 
 class ArmAbsent(HarnessError):
@@ -76,7 +76,7 @@ def last_tokens(prompt: Tensor) -> Tensor:
 
 
 @contextmanager
-def decoding(model: Any) -> Iterator[None]:
+def decoding(model: HuggingFaceLM) -> Iterator[None]:
     """What transformers' `generate` does around its decode steps: on a GPU, experts that are computed in groups become
     batched ones, which copy the chosen experts' weights and are faster for few tokens."""
     config = model.config

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from torch import Tensor
 
 from harness.build.inputs import prepare
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import CausalLM, KVCache
 from harness.timing.arms.arm import Arm, Shape, timed_s
 
 
-class Candidate(Arm):
-    """Our model with its stack. Timed twice under two names, so that the protocol is tested by a pair that must tie."""
+class OurBuild(Arm):
+    """A build of our model, on a cache of its own that every prefill begins anew."""
 
-    def __init__(self, model: Any, name: str, label: str) -> None:
-        super().__init__()
-        self.model, self.name, self.label = model, name, label
-        self.cache: Any = None
-        self.prompt_tokens = 0
+    model: CausalLM
+    cache: KVCache
+    prompt_tokens = 0
 
     def open(self, shape: Shape) -> None:
         self.cache = self.model.new_cache(shape.batch, shape.capacity)
@@ -40,8 +38,7 @@ class Candidate(Arm):
         self.cache.rewind(0)
         self.prompt_tokens = inputs.tokens.shape[1]
         prepare(self.model, self.cache, inputs)
-        out: Tensor = self.model(inputs.tokens, self.cache, keep=1)[:, -1]
-        return out
+        return self.model(inputs.tokens, self.cache, keep=1)[:, -1]
 
     def rewind(self) -> None:
         self.cache.rewind(self.prompt_tokens)
@@ -52,3 +49,11 @@ class Candidate(Arm):
             logits = self.model.decode(tokens, self.cache)
             tokens = logits.argmax(-1, keepdim=True)
         return logits
+
+
+class Candidate(OurBuild):
+    """Our model with its stack. Timed twice under two names, so that the protocol is tested by a pair that must tie."""
+
+    def __init__(self, model: CausalLM, name: str, label: str) -> None:
+        super().__init__()
+        self.model, self.name, self.label = model, name, label

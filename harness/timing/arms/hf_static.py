@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import HuggingFaceLM
 from harness.timing.arms.arm import Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
+
+if TYPE_CHECKING:
+    from transformers import StaticCache
 
 
 class HFStatic(Arm):
@@ -17,11 +22,11 @@ class HFStatic(Arm):
 
     name = "hf_static"
     label = "Hugging Face, static cache, eager"
+    cache: StaticCache
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: HuggingFaceLM) -> None:
         super().__init__()
         self.model = model
-        self.cache: Any = None
         self.prompt_tokens = 0
         self.keywords: dict[str, Tensor] = {}
         self.offsets: Tensor | int = 0
@@ -72,11 +77,12 @@ class HFCompiled(HFStatic):
     """The decode step, argmax included, through torch.compile with CUDA graphs; prefill stays eager, as in
     `generate`."""
 
-    def __init__(self, model: Any, name: str, mode: str) -> None:
+    compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __init__(self, model: HuggingFaceLM, name: str, mode: str) -> None:
         super().__init__(model)
         self.name, self.mode = name, mode
         self.label = f"Hugging Face, static cache, torch.compile {mode}"
-        self.compiled: Any = None
 
     def open(self, shape: Shape) -> None:
         if shape.prompt.device.type != "cuda":
@@ -94,7 +100,7 @@ class HFCompiled(HFStatic):
         self.rewind()
 
     def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        torch.compiler.cudagraph_mark_step_begin()
         logits, following = self.compiled(tokens, positions)
         # The graph's own memory is overwritten by its next replay.
         return logits.clone(), following.clone()

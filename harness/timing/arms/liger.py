@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from typing import Any
 
+from harness.spec.runtime import HuggingFaceLM, module_of
 from harness.timing.arms.arm import ArmAbsent, Shape
 from harness.timing.arms.reference import Reference
 
@@ -16,7 +16,7 @@ class Liger(Reference):
     name = "liger"
     label = "Hugging Face with Liger kernels, dynamic cache"
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: HuggingFaceLM) -> None:
         super().__init__(model)
         self.original = model
 
@@ -30,7 +30,8 @@ class Liger(Reference):
         patch = MODEL_TYPE_TO_APPLY_LIGER_FN.get(self.original.config.model_type)
         if patch is None:
             raise ArmAbsent(f"liger-kernel knows no model of type {self.original.config.model_type}")
-        shared = {id(tensor): tensor for tensor in (*self.original.parameters(), *self.original.buffers())}
-        self.model = copy.deepcopy(self.original, memo=shared)
+        module = module_of(self.original)
+        shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+        self.model = copy.deepcopy(self.original, shared)
         patch(rope=False, rms_norm=True, swiglu=True, model=self.model)
         super().open(shape)

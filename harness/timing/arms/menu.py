@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from harness.spec.runtime import HuggingFaceLM
 from harness.timing.arms.arm import Arm
 from harness.timing.arms.hf_static import HFCompiled, HFStatic
 from harness.timing.arms.liger import Liger
 from harness.timing.arms.reference import Reference
 
-PEERS: dict[str, Callable[[Any], Arm]] = {
+PEERS: dict[str, Callable[[HuggingFaceLM], Arm]] = {
     "reference": Reference,
     "hf_static": HFStatic,
     "hf_reduce_overhead": lambda model: HFCompiled(model, "hf_reduce_overhead", "reduce-overhead"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from harness.spec.inputs import ModelInputs
+from harness.spec.runtime import HuggingFaceLM
 from harness.timing.arms.arm import Arm, Shape, decoding
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 
 class Reference(Arm):
@@ -16,11 +20,11 @@ class Reference(Arm):
 
     name = "reference"
     label = "Hugging Face, dynamic cache, eager"
+    cache: DynamicCache
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: HuggingFaceLM) -> None:
         super().__init__()
         self.model = model
-        self.cache: Any = None
         self.keywords: dict[str, Tensor] = {}
         self.prompt_state: list[tuple[Tensor, Tensor]] = []
 

@@ -40,7 +40,8 @@ def timed(case: Case) -> Timing:
     brief = case.timing.model_copy(update={"limit_s": 0.1})
     shape = case.workload.model_copy(update={"prompt_tokens": 4, "new_tokens": 1, "dtype": "float32"})
     short = case.model_copy(update={"timing": brief, "workload": shape, "arms": ("reference",)})
-    return time_case(short, spec, builder.Source.of(spec, "tiny", 0, None), CPU, 0, True, lambda _, __: None)
+    config = builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), short.optimizations, CPU)
+    return time_case(short, config, 0, True, lambda _, __: None)
 
 
 def test_the_rest_of_a_stack_is_timed_and_the_record_says_so(make_case: Callable[..., Case]) -> None:

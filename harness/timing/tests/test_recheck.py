@@ -52,7 +52,8 @@ def timed(case: Case) -> Timing:
     shape = case.workload.model_copy(update={"prompt_tokens": 4, "new_tokens": 1, "dtype": "float32"})
     changes = {"timing": brief, "workload": shape, "arms": ("reference", "hf_static", "eager")}
     source = builder.Source.of(spec, "tiny", 0, None)
-    return time_case(case.model_copy(update=changes), spec, source, CPU, 0, True, lambda _, __: None)
+    config = builder.BuildConfig(spec, source, case.optimizations, CPU)
+    return time_case(case.model_copy(update=changes), config, 0, True, lambda _, __: None)
 
 
 @pytest.fixture

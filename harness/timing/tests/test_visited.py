@@ -52,7 +52,7 @@ def test_the_floor_of_a_timed_phase_holds_what_was_visited(make_case: Callable[.
     shape = asked.workload.model_copy(update={"prompt_tokens": 4, "new_tokens": 1, "dtype": "float32"})
     case = asked.model_copy(update={"timing": brief, "workload": shape})
     target = Target(CPU, torch.float32, "none")
-    made = time_case(case, SPEC, SOURCE, target, 0, False, lambda _, __: None)
+    made = time_case(case, builder.BuildConfig(SPEC, SOURCE, case.optimizations, target), 0, False, lambda _, __: None)
     (decode,) = (work for work in made.work if work.phase == "decode")
     assert decode.experts is not None
     assert CHOSEN <= decode.experts <= 2 * CHOSEN

@@ -9,6 +9,7 @@ from models.common.attention import cluster_attention
 from models.common.attention.eager import Attention
 from models.common.cache.kv_cache import LayerCache, Slots
 from models.common.decoder.swap import swap
+from models.common.fused import rms_norms
 from models.common.kernels.cuda_library import library
 
 
@@ -26,12 +27,13 @@ class ClusterAttention(Attention):
         fits = batch <= self.rows and slots.bound <= self.keys
         if not fits or not cluster_attention.serves(q.dtype, tokens, heads, kv_heads, size):
             return super().mix(q, k, v, cos, sin, cache, slots)
+        q_norm, k_norm = rms_norms(self.rotary)
         return cluster_attention.launch(
             q,
             k,
             v,
-            self.rotary.q_norm.weight,
-            self.rotary.k_norm.weight,
+            q_norm.weight,
+            k_norm.weight,
             cos,
             sin,
             cache.keys,
@@ -39,7 +41,7 @@ class ClusterAttention(Attention):
             slots.table,
             slots.starts,
             slots.lengths,
-            self.rotary.q_norm.eps,
+            q_norm.eps,
             self.attend.scale,
         )["out"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.spec.model import Attending
+from harness.spec.runtime import AttentionInputs
 from models.common.cache.kv_cache import LayerCache, Slots, gather, locate, query_slots, visible
 from models.common.norms.eager import rms_norm
 from models.common.rotary.eager import rotate
@@ -92,6 +94,16 @@ def decode_step(
     done = norm_rotate_write(q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, table, lengths, eps)
     out = paged_attention(done["q"], k_pages, v_pages, table, starts, lengths, scale)["out"]
     return {"out": out, "k_pages": k_pages, "v_pages": v_pages}
+
+
+def attention_inputs(q: Tensor, cache: LayerCache, slots: Slots) -> AttentionInputs:
+    """What `Attend`, called so, and what may take its place attend to."""
+    keys, values = cache.read(slots)
+    return AttentionInputs(q, keys.transpose(1, 2), values.transpose(1, 2))
+
+
+ATTENDING = Attending("attention.attend", attention_inputs)
+"""Of a decoder layer whose attention is an `Attention`."""
 
 
 class NormRotateWrite(nn.Module):

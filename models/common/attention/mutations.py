@@ -103,7 +103,7 @@ def _frequencies(change: Any) -> Mutant:
 
 
 def _scaled(factor: float) -> Any:
-    def change(module: nn.Module, model: nn.Module) -> bool:
+    def change(module: Any, model: nn.Module) -> bool:
         module.scale = module.scale * factor
         return True
 
@@ -133,8 +133,8 @@ def _shifted(by: int) -> Any:
     def around(forward: Any, module: nn.Module, model: nn.Module) -> Any:
         def faulty(q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
             if slots.tokens == 1:
-                return forward(q, cache, slots)  # type: ignore[no-any-return]
-            return forward(q.roll(by, 1), cache, slots).roll(-by, 1)  # type: ignore[no-any-return]
+                return forward(q, cache, slots)
+            return forward(q.roll(by, 1), cache, slots).roll(-by, 1)
 
         return faulty
 
@@ -146,7 +146,7 @@ def _masked(change: Any) -> Any:
 
     def around(forward: Any, module: nn.Module, model: nn.Module) -> Any:
         def faulty(q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
-            return forward(q, cache, replace(slots, kept={}, **change(slots)))  # type: ignore[no-any-return]
+            return forward(q, cache, replace(slots, kept={}, **change(slots)))
 
         return faulty
 

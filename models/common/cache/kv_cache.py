@@ -280,8 +280,12 @@ class CacheShape:
 
     def pool(self, pages: int, page_tokens: int) -> list[LayerCache]:
         """Zeroed pages for every layer."""
-        shape, place = (pages, self.kv_heads, page_tokens, self.head_dim), {"dtype": self.dtype, "device": self.device}
-        return [LayerCache(torch.zeros(shape, **place), torch.zeros(shape, **place)) for _ in range(self.layers)]
+
+        def zeros() -> Tensor:
+            shape = (pages, self.kv_heads, page_tokens, self.head_dim)
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+        return [LayerCache(zeros(), zeros()) for _ in range(self.layers)]
 
     def _pages(self, batch: int, capacity: int, page_tokens: int, starts: Sequence[int] | None) -> KVCache:
         return PagedCache(

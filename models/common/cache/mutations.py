@@ -107,7 +107,7 @@ def _first_tokens(decode: Any, _: Any, __: Any) -> Any:
     seen: dict[int, Tensor] = {}
 
     def stale(tokens: Tensor, cache: Any) -> Tensor:
-        return decode(seen.setdefault(id(cache), tokens.clone()), cache)  # type: ignore[no-any-return]
+        return decode(seen.setdefault(id(cache), tokens.clone()), cache)
 
     return stale
 

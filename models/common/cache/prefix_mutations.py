@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.spec.mutant import Mutant
+from harness.spec.runtime import OpenedPrefix
 from models.common.cache.prefixes import PADDING, Prefixes
+from models.common.decoder.swap import attach
 
 Change = Callable[[Any], None]
 """Changes a pool in place."""
@@ -21,10 +23,8 @@ def pool(name: str, change: Change) -> Mutant:
     """A fault of the model's pool and of every pool that is made from it."""
 
     def plant(model: nn.Module) -> tuple[str, ...]:
-        if not isinstance(vars(model).get("prefixes"), Prefixes):
-            return ()
-        model.prefixes = _changed(model.prefixes, change)
-        return ("prefixes",)
+        right = vars(model).get("prefixes")
+        return attach(model, "prefixes", _changed(right, change)) if isinstance(right, Prefixes) else ()
 
     return Mutant(name, "prefix", plant)
 
@@ -133,7 +133,7 @@ def _one_slot_short(prefixes: Any) -> None:
         cache, matched = opened(*args, **kwargs)
         if matched:
             cache.lengths -= 1
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
 
@@ -176,7 +176,7 @@ def _remembered(prefixes: Any, state: Callable[[Any], tuple[Any, Tensor]], resto
         cache, matched = opened(*args, **kwargs)
         if cache in before:
             restore(cache, *before[cache])
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
 
@@ -208,7 +208,7 @@ def _padding_unmasked(prefixes: Any) -> None:
     def faulty(*args: Any, **kwargs: Any) -> Any:
         cache, matched = opened(*args, **kwargs)
         cache.padded = False
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
 

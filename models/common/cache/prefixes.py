@@ -10,19 +10,22 @@ prefix: a row shares with rows that are padded alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.errors import SharedSlots
+from harness.spec.inputs import ModelInputs
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
 from harness.spec.parameter import Parameter
+from harness.spec.runtime import OpenedPrefix
 from models.common.cache.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.cache.optimization import PAGE_SIZES
 from models.common.cache.prefix_tree import Lease, PrefixTree, Symbol
+from models.common.decoder.frame import Decoder
+from models.common.decoder.swap import attach
 
 PADDING = "padding"
 """The symbol of a slot of left padding, equal to that of no token."""
@@ -70,8 +73,8 @@ class SharedCache(KVCache):
 class Prefixes:
     """The pool, its tree, and the caches that are open on it. Memory is reserved at first use.
 
-    `symbols` says what makes two prefixes equal: (tokens [B, T], whatever else `open` was given by name) -> a row of
-    symbols for each row, a token's own being its id.
+    `symbols` says what makes two prefixes equal: (tokens [B, T], and by name the prompt `inputs` whose images they
+    show) -> a row of symbols for each row, a token's own being its id.
     """
 
     def __init__(
@@ -83,14 +86,19 @@ class Prefixes:
         self.closed: dict[tuple[int, int], list[SharedCache]] = {}
 
     def open(
-        self, tokens: Tensor, capacity: int, starts: Sequence[int] | None = None, **seen: Any
-    ) -> tuple[SharedCache, int]:
+        self,
+        tokens: Tensor,
+        capacity: int,
+        starts: Sequence[int] | None = None,
+        *,
+        inputs: ModelInputs | None = None,
+    ) -> OpenedPrefix:
         """A cache for the rows of tokens [B, T] with room for `capacity` slots a row, and how many of the T tokens it
         already holds: the model is to be called on the rest, which is never empty. Row b's first starts[b] tokens are
         left padding. Raises CacheFull, with nothing changed, when the pool has too few pages left."""
         batch = tokens.shape[0]
         starts = starts or [0] * batch
-        rows = self.symbols(tokens, **seen)
+        rows = self.symbols(tokens) if inputs is None else self.symbols(tokens, inputs=inputs)
         rows = [[PADDING] * start + row[start:] for row, start in zip(rows, starts, strict=True)]
         columns = -(-max(capacity, tokens.shape[1]) // self.page_tokens)
         leases, matched = self.tree.open(rows, columns)
@@ -99,7 +107,7 @@ class Prefixes:
         waiting = self.closed.get((batch, columns))
         cache = waiting.pop() if waiting else SharedCache(batch, columns, self.layers)
         cache.begin(leases, rows, matched, starts)
-        return cache, matched
+        return OpenedPrefix(cache, matched)
 
     def close(self, cache: SharedCache, generated: Tensor | None = None) -> None:
         """Give the pages back and keep what was computed for later prompts: the prompt and, where given, the tokens
@@ -109,7 +117,15 @@ class Prefixes:
         for lease, symbols, new in zip(cache.leases, cache.symbols, more, strict=True):
             self.tree.close(lease, [*symbols, *new][: cache.length])
         cache.leases = []
-        self.closed.setdefault(tuple(cache.table.shape), []).append(cache)
+        batch, columns = cache.table.shape
+        self.closed.setdefault((batch, columns), []).append(cache)
+
+    def blocks(self) -> dict[Hashable, Tensor]:
+        """A copy [layers, 2, kv_heads, page_tokens, head_dim] of the page of every node of the tree."""
+        return {
+            node: torch.stack([torch.stack((layer.keys[node.page], layer.values[node.page])) for layer in self.layers])
+            for node in self.tree.nodes()
+        }
 
     def resized(self, pages: int, page_tokens: int) -> Prefixes:
         """An empty one for the same model, with a pool of its own of another size."""
@@ -132,10 +148,10 @@ def prefix_caching(
     """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are. Its
     blocks hold `default_tokens` where nothing else is asked for."""
 
-    def apply(model: nn.Module, target: Target, block_tokens: int = default_tokens) -> Receipt:
+    def apply(model: Decoder, target: Target, block_tokens: int = default_tokens) -> Receipt:
         pages = min(pool_tokens, model.max_positions) // block_tokens
-        model.prefixes = Prefixes(model.caches, pages, block_tokens, symbols)
-        return Receipt("prefix_caching", ("prefixes",), (f"{pages} blocks of {block_tokens} tokens",))
+        touched = attach(model, "prefixes", Prefixes(model.caches, pages, block_tokens, symbols))
+        return Receipt("prefix_caching", touched, (f"{pages} blocks of {block_tokens} tokens",))
 
     return Optimization(
         name="prefix_caching",
@@ -143,6 +159,7 @@ def prefix_caching(
         # The pages are the same bits; the rest of a prompt is a shorter product, whose sums may be cut otherwise.
         numerics="reordered",
         apply=apply,
+        provides=frozenset({"prefix_cache"}),
         mutants=mutants,
         parameters=(
             Parameter(

@@ -29,6 +29,13 @@ class Layer(nn.Module):
         return self.mlp(x), residual
 
 
+def call_positions(
+    delta: Tensor | None, residual: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
+) -> Tensor:
+    """[B, T] int64: where the tokens of a `Layer` that is called so stand in their rows."""
+    return slots.positions()
+
+
 class Decoder(nn.Module):
     """Embedding, layers, final norm and head over a cache. `rotary` makes (cos, sin) of positions, `cache_factory`
     empty caches in one of the layouts of `caches` and may be replaced; `max_positions` is what the model was trained
@@ -67,10 +74,11 @@ class Decoder(nn.Module):
     def compute(self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int) -> Tensor:
         """The forward pass proper, for slots already claimed: tensors in, tensors out, nothing on the host."""
         cos, sin = self.rotary(slots.positions())
-        delta, residual = None, self.embed(tokens)
+        delta: Tensor | None = None
+        residual = self.embed(tokens)
         for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
             delta, residual = layer(delta, residual, cos, sin, layer_cache, slots)
-        x, _ = self.norm(delta[:, -keep:], residual[:, -keep:])
+        x, _ = self.norm(delta if delta is None else delta[:, -keep:], residual[:, -keep:])
         return self.lm_head(x)
 
     def layer(self, index: int, hidden: Tensor, cache: KVCache) -> Tensor:

@@ -17,7 +17,7 @@ NORMS = ("input_norm", "post_norm")
 
 
 def _epsilon(factor: float) -> Any:
-    def change(module: nn.Module, model: nn.Module) -> bool:
+    def change(module: Any, model: nn.Module) -> bool:
         module.eps = module.eps * factor
         return True
 

@@ -9,12 +9,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
 from harness.spec.parameter import Parameter
 from models.common.cache.kv_cache import KVCache, Slots
+from models.common.decoder.frame import Decoder
+from models.common.decoder.swap import attach
 from models.common.graphs.captured_step import recorded
 
 MOST_TOKENS = 4096
@@ -107,20 +109,19 @@ class _FirstPlaces(GraphedPrompts):
 def replaying(faulty: type[GraphedPrompts], name: str, kind: str, beside: str = "compute") -> Mutant:
     """A fault of how prompts are replayed, in a model that has `beside` of its own."""
 
-    def plant(model: nn.Module) -> tuple[str, ...]:
+    def plant(model: Decoder) -> tuple[str, ...]:
         right = vars(model).get("compute")
         if not isinstance(right, GraphedPrompts) or beside not in vars(model):
             return ()
-        model.compute = faulty(right.eager, right.max_tokens, right.kept_calls)
-        return ("compute",)
+        return attach(model, "compute", faulty(right.eager, right.max_tokens, right.kept_calls))
 
     return Mutant(name, kind, plant)
 
 
-def capture(model: nn.Module, target: Target, max_tokens: int = MOST_TOKENS, kept_calls: int = MOST_CALLS) -> Receipt:
+def capture(model: Decoder, target: Target, max_tokens: int = MOST_TOKENS, kept_calls: int = MOST_CALLS) -> Receipt:
     """Prompts whose length comes again on a cache are replayed."""
-    model.compute = GraphedPrompts(model.compute, max_tokens, kept_calls)
-    return Receipt("prompt_graph", ("compute",), (f"calls of up to {max_tokens} tokens, {kept_calls} kinds a cache",))
+    touched = attach(model, "compute", GraphedPrompts(model.compute, max_tokens, kept_calls))
+    return Receipt("prompt_graph", touched, (f"calls of up to {max_tokens} tokens, {kept_calls} kinds a cache",))
 
 
 PROMPT_GRAPH = Optimization(
@@ -128,6 +129,7 @@ PROMPT_GRAPH = Optimization(
     summary="a prompt whose length comes again as one captured CUDA graph",
     numerics="exact",
     apply=capture,
+    provides=frozenset({"captured_prompt"}),
     requires=("kv_cache", "kv_cache_paged"),
     needs=("cuda",),
     mutants=(

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.cache.kv_cache import KVCache
+from models.common.decoder.frame import Decoder
+from models.common.decoder.swap import attach
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,9 @@ def recorded(run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     return graph, out
 
 
-def capture(model: nn.Module, target: Target) -> Receipt:
+def capture(model: Decoder, target: Target) -> Receipt:
     """Decode steps replay one CUDA graph per cache."""
-    model.decode = GraphedDecode(model.decode)
-    return Receipt("cuda_graph", ("decode",))
+    return Receipt("cuda_graph", attach(model, "decode", GraphedDecode(model.decode)))
 
 
 CUDA_GRAPH = Optimization(
@@ -72,6 +73,7 @@ CUDA_GRAPH = Optimization(
     summary="the decode step as one captured CUDA graph",
     numerics="exact",
     apply=capture,
+    provides=frozenset({"captured_step"}),
     requires=("kv_cache", "kv_cache_paged"),
     conflicts=("compile",),
     needs=("cuda",),

@@ -57,7 +57,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.sizes = [layer.out_features for layer in layers]
         self.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
-        biases = [layer.bias for layer in layers if layer.bias is not None]
+        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
         self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if len(biases) == len(layers) else None
         for layer, rows in zip(layers, self.weight.split(self.sizes), strict=True):
             layer.weight = nn.Parameter(rows, requires_grad=False)

@@ -104,6 +104,8 @@ class SkinnySwiGLU(nn.Module):
 
     def __init__(self, eager: SwiGLU, rows: int, workspace: Workspace, shapes: Shapes = default_shape) -> None:
         super().__init__()
+        if not isinstance(eager.gate_up, PackedLinear):
+            raise ValueError("gate and up must be packed into one matrix before one launch can read both")
         self.gated = SkinnyGated(eager.gate_up, eager.gate, rows, workspace, shapes)
         self.down_proj = eager.down_proj
 

@@ -112,12 +112,12 @@ def _vector_compilation(down: bool) -> Callable[[Bank, str, torch.dtype], Compil
 
 def _tile_compilation(swiglu: bool) -> Callable[[Bank, str, torch.dtype], Compilation]:
     def compilation(sizes: Bank, _: str, dtype: torch.dtype) -> Compilation:
-        _, chosen, hidden, size = sizes
+        _experts, chosen, hidden, size = sizes
         outputs, k = (size, hidden) if swiglu else (hidden, size)
         shape = moe_tiles.default_shape(outputs, k, dtype.itemsize)
         signature = dict.fromkeys(("x_ptr", "weight_ptr", "out_ptr"), pointer(dtype)) | {"ids_ptr": "*i64"}
         signature |= dict.fromkeys(("pairs", "N", "K", "stride_x", "stride_expert", "stride_w"), "i32")
-        fixed = {
+        fixed: dict[str, Any] = {
             "SHARE": chosen if swiglu else 1,
             "SWIGLU": swiglu,
             "PDL": True,

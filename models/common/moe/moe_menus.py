@@ -169,6 +169,6 @@ def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
             yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
             wide = {**inputs, "weights": inputs["weights"].float()}
             yield OpCase("float32 weights", {"projected": x, **wide})
-            chosen = ("small", "offset", "outliers", "subnormal", "ties", "constant", "misaligned")
-            yield from items({"projected": x, **inputs}, ("projected",), generator, *chosen)
+            drawn_like = ("small", "offset", "outliers", "subnormal", "ties", "constant", "misaligned")
+            yield from items({"projected": x, **inputs}, ("projected",), generator, *drawn_like)
             yield from items({"projected": x, **inputs}, ("projected",), generator, "near-max", most=0.5)

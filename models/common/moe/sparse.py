@@ -32,6 +32,7 @@ class SparseExperts(nn.Module):
         super().__init__()
         self.gate_up_proj, self.down_proj, self.gate = eager.gate_up_proj, eager.down_proj, eager.gate
         self.few, self.dozens = few, dozens
+        self.pairs: Tensor
         pairs = torch.arange(moe_tiles.MAX_PAIRS, device=eager.down_proj.device)
         self.register_buffer("pairs", pairs, persistent=False)
 

@@ -30,17 +30,21 @@ def add_norm(delta: Tensor, residual: Tensor, weight: Tensor, eps: float) -> dic
     return {"normed": rms_norm(total, weight, eps), "residual": total}
 
 
-class RMSNorm(nn.Module):
+class ScaledNorm(nn.Module):
+    """The weight [H] and the epsilon of a norm without bias."""
+
     def __init__(self, size: int, eps: float, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size, dtype=dtype, device=device), requires_grad=False)
         self.eps = eps
 
+
+class RMSNorm(ScaledNorm):
     def forward(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, self.eps)
 
 
-class AddRMSNorm(RMSNorm):
+class AddRMSNorm(ScaledNorm):
     """Adds a sub-layer's output to the residual stream, then normalizes: one step of `x + f(norm(x))` seen from the
     next norm. `delta` is None where nothing has been computed yet (the first layer)."""
 

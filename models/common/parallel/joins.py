@@ -53,9 +53,9 @@ class SummedProduct(Summed):
     """Of a row-cut projection. The ranks' parts are added in float32 and rounded once, as one product would be: where
     large parts cancel, the rounding of each would be most of what is left."""
 
-    def parts(self, x: Tensor) -> Tensor:
+    def parts(self, *inputs: Tensor) -> Tensor:
         """Raises TypeError where the projection rounds what it was asked not to."""
-        partial = self.partial
+        (x,), partial = inputs, self.partial
         out: Tensor = sums(x, partial.weight) if isinstance(partial, nn.Linear) else partial(x, rounded=False)
         if out.dtype != torch.promote_types(out.dtype, torch.float32):
             raise TypeError(f"{type(partial).__name__} rounds a rank's part to {out.dtype} before it is added")
@@ -82,7 +82,7 @@ class VocabularyEmbedding(nn.Module):
     def __init__(self, part: nn.Embedding) -> None:
         super().__init__()
         self.part, self.all_reduce = part, AllReduce()
-        self.first = part.weight.shard.ranges[0].start
+        self.first = vars(part.weight)["shard"].ranges[0].start
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens [B, T] -> [B, T, H]."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.spec.mutant import Mutant
 from models.common.decoder.plant import replaced
+from models.common.decoder.swap import attach
 from models.common.parallel.joins import Gathered, Summed, VocabularyEmbedding
 
 Join = Callable[..., Tensor]
@@ -150,7 +151,7 @@ def _last_alone(model: Any) -> tuple[str, ...]:
     join = model.get_submodule(path)
     if not isinstance(join, Summed):
         return ()
-    join.forward = _sum(lambda x: x)(join)
+    attach(join, "forward", _sum(lambda x: x)(join))
     return (path,)
 
 

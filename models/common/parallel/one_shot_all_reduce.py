@@ -68,7 +68,7 @@ class Inbox:
 
         rank, world = dist.get_rank(), dist.get_world_size()
         words = symmetric_memory.empty((1, 2, world, capacity), dtype=torch.int64, device=device).zero_()
-        handle = symmetric_memory.rendezvous(words, dist.group.WORLD)
+        handle = symmetric_memory.rendezvous(words, dist.distributed_c10d._get_default_group())
         begin = words.data_ptr() - handle.buffer_ptrs[rank]
         addresses = torch.tensor([pointer + begin for pointer in handle.buffer_ptrs], device=device)
         state = torch.zeros(1, 2, dtype=torch.int32, device=device)

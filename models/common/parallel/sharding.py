@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,7 +18,9 @@ from torch import nn
 
 from harness.errors import ConfigError, UnevenShares
 from harness.spec.optimization import Optimization, Receipt, Target
-from harness.spec.shard import Shard
+from harness.spec.shard import Shard, sharded
+from models.common.decoder.frame import Decoder
+from models.common.decoder.swap import attach
 from models.common.parallel.joins import Gathered, Summed, SummedProduct, VocabularyEmbedding
 from models.common.parallel.mutations import RANK_MUTANTS
 
@@ -52,7 +55,8 @@ class SharedPieces(Pieces):
         return range(owner, owner + 1)
 
 
-Join = Callable[[nn.Module], nn.Module]
+Join = Callable[[Any], nn.Module]
+Model = TypeVar("Model", bound=Decoder)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ class Plan:
         return next((place for pattern, place in self.table.items() if fnmatchcase(path, pattern)), None)
 
 
+def size(model: nn.Module, name: str, dim: int) -> int:
+    """Of dimension `dim` of the parameter of that name."""
+    return model.get_parameter(name).shape[dim]
+
+
 def column(pieces: Pieces) -> Placement:
     """Some output channels of a linear layer on each rank, its bias with them."""
     return Placement(pieces, {"weight": (0, 1), "bias": (0, 1)})
@@ -134,13 +143,11 @@ def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
         place = plan.placement(path)
         used |= {pattern for pattern, each in plan.table.items() if each is place}
         if id(parameter) not in made:
-            cut = place is not None and leaf in place.cuts
-            shard = (
-                place.shard(leaf, parameter.shape, target.rank, target.world) if cut else Shard.whole(parameter.shape)
-            )
+            shard = Shard.whole(parameter.shape)
+            if place is not None and leaf in place.cuts:
+                shard = place.shard(leaf, parameter.shape, target.rank, target.world)
             kept = torch.empty(shard.kept_shape(), dtype=parameter.dtype, device=target.device)
-            made[id(parameter)] = nn.Parameter(kept, requires_grad=False)
-            made[id(parameter)].shard = shard
+            made[id(parameter)] = sharded(nn.Parameter(kept, requires_grad=False), shard)
         module = model.get_submodule(path)
         setattr(module, leaf, made[id(parameter)])
         if isinstance(module, nn.Linear) and leaf == "weight":
@@ -174,19 +181,20 @@ def connect(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     return tuple(path for path, _ in placed)
 
 
-def tensor_parallel(plan: Callable[[nn.Module], Plan]) -> Optimization:
+def tensor_parallel(plan: Callable[[Model], Plan]) -> Optimization:
     """`plan` reads its numbers off the whole model. First on a menu: what packs weights must find them cut."""
 
-    def shard(model: nn.Module, target: Target) -> None:
-        model.plan = plan(model)
-        narrow(model, model.plan, target)
-        kv_heads = len(model.plan.kv_heads.mine(target.rank, target.world))
+    def shard(model: Model, target: Target) -> None:
+        whole = plan(model)
+        attach(model, "plan", whole)
+        narrow(model, whole, target)
+        kv_heads = len(whole.kv_heads.mine(target.rank, target.world))
         model.caches = replace(model.caches, kv_heads=kv_heads, device=target.device)
         model.cache_factory = model.caches.growing
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    def apply(model: Model, target: Target) -> Receipt:
         note = f"rank {target.rank} of {target.world}, {dist.get_backend()}"
-        return Receipt("tensor_parallel", connect(model, model.plan), (note,))
+        return Receipt("tensor_parallel", connect(model, vars(model)["plan"]), (note,))
 
     return Optimization(
         name="tensor_parallel",

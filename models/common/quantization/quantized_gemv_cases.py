@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpMenu
 from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, items
@@ -61,7 +61,7 @@ def _weights(
     yield "empty row", empty
 
 
-def _menu(scheme: Scheme) -> Callable[[torch.dtype, torch.device, torch.Generator], Iterator[OpCase]]:
+def _menu(scheme: Scheme) -> OpMenu:
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         draw = (dtype, device, generator)
         for m, k, n in SIZES:

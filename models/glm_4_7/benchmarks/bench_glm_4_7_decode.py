@@ -25,7 +25,9 @@ def reference() -> torch.nn.Module:
 
 
 def made(reference: torch.nn.Module, stack: tuple[str, ...]) -> torch.nn.Module:
-    return builder.candidate(SPEC, builder.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)[0]
+    return builder.candidate(
+        builder.BuildConfig(SPEC, builder.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference
+    )[0]
 
 
 @pytest.mark.parametrize("stack", STACKS, ids="+".join)

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from models.common.fused import Workspaces
 from models.common.moe.router_loops import needs
 from models.glm_4_7.kernels import sigmoid_router
+from models.glm_4_7.router import Router
 
 
 class SigmoidRouter(nn.Module):
     """As the router it is made from, in one kernel up to `rows` tokens; more take its own matrix product."""
 
-    def __init__(self, eager: nn.Module, rows: int, workspaces: Workspaces) -> None:
+    def __init__(self, eager: Router, rows: int, workspaces: Workspaces) -> None:
         super().__init__()
         self.eager, self.rows, self.workspaces = eager, rows, workspaces
 

@@ -4,6 +4,7 @@ corrected scores that lie further apart than the rounding of either side."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
             some = apart(2, equal[0::2].contiguous(), level[0::2], chosen // 2, generator)
             yield OpCase("ties: pairs of equal experts", {**inputs, "x": some, "weight": equal, "correction": level})
     weight, correction = _bank(6, 64, dtype, device, generator)
-    case = {"weight": weight, "correction": correction, "chosen": 1, "scale": SCALE}
+    case: dict[str, Any] = {"weight": weight, "correction": correction, "chosen": 1, "scale": SCALE}
     for name, draw in DRAWN.items():
         yield OpCase(name, {**case, "x": apart(3, weight, correction, 1, generator, draw)})
     case["x"] = apart(3, weight, correction, 1, generator)

@@ -33,7 +33,7 @@ def agrees(directory: Path) -> bool:
     builder.check_weights(SPEC, directory)
     source = builder.Source.of(SPEC, "full", seed=0, weights=str(directory))
     hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = builder.candidate(SPEC, source, hf, (), Target(CPU, torch.bfloat16, "none"))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     return torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 

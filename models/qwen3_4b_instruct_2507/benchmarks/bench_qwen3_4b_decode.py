@@ -25,7 +25,10 @@ def reference() -> torch.nn.Module:
 
 def step(reference: torch.nn.Module, stack: tuple[str, ...]) -> Callable[[], Tensor]:
     return repeated(
-        builder.candidate(SPEC, builder.Source.of(SPEC, "tiny", 0, None), reference, stack, TARGET)[0], DEVICE
+        builder.candidate(
+            builder.BuildConfig(SPEC, builder.Source.of(SPEC, "tiny", 0, None), stack, TARGET), reference
+        )[0],
+        DEVICE,
     )
 
 
@@ -38,8 +41,8 @@ def test_decode_step(judged, reference: torch.nn.Module, stack: tuple[str, ...])
 @torch.no_grad()
 def test_packed_projections(judged, reference: torch.nn.Module) -> None:
     source = builder.Source.of(SPEC, "tiny", 0, None)
-    packed, _ = builder.candidate(SPEC, source, reference, ("linear",), TARGET)
-    split, _ = builder.candidate(SPEC, source, reference, (), TARGET)
+    packed, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), TARGET), reference)
+    split, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), TARGET), reference)
     x = torch.randn(64, 1, 320, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
     def run(model: torch.nn.Module) -> Callable[[], Tensor]:

@@ -23,7 +23,7 @@ def target(dtype: torch.dtype) -> Target:
 @torch.no_grad()
 def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     hf = builder.reference(SPEC, SOURCE, dtype, CPU)
-    ours, receipts = builder.candidate(SPEC, SOURCE, hf, (), target(dtype))
+    ours, receipts = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
     assert receipts == ()
     assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
@@ -31,7 +31,7 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     assert tuple(r.optimization for r in proof.receipts) == stack
@@ -39,7 +39,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 
 def test_keep_returns_the_last_tokens_logits_alone() -> None:
     hf = builder.reference(SPEC, SOURCE, torch.float32, CPU)
-    ours, _ = builder.candidate(SPEC, SOURCE, hf, (), target(torch.float32))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), hf)
     tokens = torch.arange(10).view(1, 10)
     everything = ours(tokens, ours.new_cache(1, 10))
     last = ours(tokens, ours.new_cache(1, 10), keep=2)

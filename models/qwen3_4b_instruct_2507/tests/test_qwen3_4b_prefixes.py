@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.build import builder, inputs
-from harness.parity.levels.generation import Generated, generate
+from harness.parity.levels.generation import Generated, ReferenceText, generate
 from harness.parity.paths.prefix_cache import check_prefixes
 from harness.parity.reference.reference_model import Plain
 from harness.spec.optimization import Target
@@ -29,11 +29,11 @@ def judged() -> Callable[[], list[str]]:
         generated: Generated = generate(plain, prompt, 16)
         (wide, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
         stack = ("kv_cache", "prefix_caching", "linear")
-        model, _ = builder.candidate(SPEC, SOURCE, hf, stack, Target(CPU, torch.bfloat16, "none"))
+        model, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, Target(CPU, torch.bfloat16, "none")), hf)
 
     @torch.no_grad()
     def run() -> list[str]:
-        checks = check_prefixes(model, generated, wide, theirs, generated.logits)
+        checks = check_prefixes(model, ReferenceText(generated, wide, theirs, generated.logits))
         return [f"{c.subject}: {c.rule} {c.where}" for c in checks if not c.passed]
 
     return run

@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     source = builder.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
     hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = builder.candidate(SPEC, source, hf, ("linear",), Target(CPU, torch.bfloat16, "none"))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1
     assert torch.allclose(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)), atol=0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,7 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     weight = values.normal((6, 64), dtype, device, generator, scale=2 * 64**-0.5)
     for name, draw in DRAWN.items():
         yield OpCase(name, {"x": apart(3, weight, 1, generator, draw), "weight": weight, "chosen": 1})
-    case = {"x": apart(3, weight, 1, generator), "weight": weight, "chosen": 1}
+    case: dict[str, Any] = {"x": apart(3, weight, 1, generator), "weight": weight, "chosen": 1}
     yield from items(case, ("x",), generator, "expanded")
     yield OpCase("constant", {**case, **all_alike(case["x"], weight, generator), "chosen": 3})
 

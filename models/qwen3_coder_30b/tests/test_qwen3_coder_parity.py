@@ -24,14 +24,14 @@ def target(dtype: torch.dtype) -> Target:
 @torch.no_grad()
 def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     hf = builder.reference(SPEC, SOURCE, dtype, CPU)
-    ours, _ = builder.candidate(SPEC, SOURCE, hf, (), target(dtype))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
     assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
 
 
 def test_the_experts_are_held_once() -> None:
     hf = builder.reference(SPEC, SOURCE, torch.bfloat16, CPU)
-    ours, _ = builder.candidate(SPEC, SOURCE, hf, (), target(torch.bfloat16))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(torch.bfloat16)), hf)
     theirs = hf.model.layers[1].mlp.experts
     assert ours.layers[1].mlp.experts.gate_up_proj.data_ptr() == theirs.gate_up_proj.data_ptr()
     assert ours.layers[1].mlp.experts.down_proj.data_ptr() == theirs.down_proj.data_ptr()
@@ -39,7 +39,7 @@ def test_the_experts_are_held_once() -> None:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     judged = {check.name for check in proof.parity.checks}

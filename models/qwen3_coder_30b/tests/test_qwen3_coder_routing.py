@@ -62,7 +62,9 @@ def broken(fault: Callable[[Any], None]) -> Divergence:
         return model
 
     spec = replace(SPEC, build=planted)
-    proof = prove(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none"), Extent(2, 16, 8), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none")), Extent(2, 16, 8), lambda _, __: None
+    )
     assert not proof.parity.passed
     assert proof.parity.first_divergence is not None
     return proof.parity.first_divergence

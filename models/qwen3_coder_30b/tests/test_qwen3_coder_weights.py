@@ -32,7 +32,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     assert "model.layers.1.mlp.experts.15.gate_proj.weight" in load_file(checkpoint / "model.safetensors")
     source = builder.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
     hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
-    ours, _ = builder.candidate(SPEC, source, hf, (), Target(CPU, torch.bfloat16, "none"))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     assert torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
 

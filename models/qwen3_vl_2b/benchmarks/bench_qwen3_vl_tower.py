@@ -28,7 +28,7 @@ def reference() -> torch.nn.Module:
 
 
 def model(reference: torch.nn.Module, stack: tuple[str, ...]) -> Any:
-    return builder.candidate(SPEC, SOURCE, reference, stack, TARGET)[0]
+    return builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, TARGET), reference)[0]
 
 
 @pytest.mark.parametrize("images", [[1], [3] * 8], ids=["one image", "24 images"])

@@ -34,7 +34,7 @@ def target(dtype: torch.dtype) -> Target:
 
 def pair(dtype: torch.dtype, stack: tuple[str, ...] = ()) -> tuple[Any, Any]:
     hf = builder.reference(SPEC, SOURCE, dtype, CPU)
-    return hf, builder.candidate(SPEC, SOURCE, hf, stack, target(dtype))[0]
+    return hf, builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, target(dtype)), hf)[0]
 
 
 def prompt(tokens: int, images: list[int], dtype: torch.dtype = torch.float32) -> ModelInputs:
@@ -90,7 +90,7 @@ def choose(logits: Tensor, reserved: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(SPEC, SOURCE, stack, target(torch.bfloat16), Extent(2, 24), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     subjects = {check.subject for check in proof.parity.checks}
@@ -98,7 +98,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 
 
 def test_a_prompt_that_ends_just_behind_an_image_is_decoded_from_there() -> None:
-    proof = prove(SPEC, SOURCE, (), target(torch.float16), Extent(2, 16, 8), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, (), target(torch.float16)), Extent(2, 16, 8), lambda _, __: None)
     assert proof.parity.failures() == ()
     names = [check.name for check in proof.parity.checks if check.name.endswith("one by one")]
     assert names == ["2 x 3 tokens, one by one"]
@@ -156,7 +156,9 @@ FAULTS: dict[Callable[[Any], None], str] = {
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_planted_fault_is_refused_at_its_place(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
-    proof = prove(SPEC, SOURCE, (), target(torch.float32), Extent(1, 24, new_tokens=2), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=2), lambda _, __: None
+    )
     failed = [check.subject for check in proof.parity.failures()]
     assert FAULTS[fault] in failed
     assert not proof.parity.passed
@@ -171,7 +173,9 @@ def test_offsets_that_are_ignored_are_refused(monkeypatch: pytest.MonkeyPatch) -
         return replace(slots, offsets=torch.zeros_like(slots.offsets))
 
     monkeypatch.setattr(KVCache, "claim", claim)
-    proof = prove(SPEC, SOURCE, (), target(torch.float32), Extent(1, 24, new_tokens=4), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=4), lambda _, __: None
+    )
     failed = {check.name for check in proof.parity.failures() if check.subject == "logits float32"}
     assert failed == {"2 x 4 tokens, one by one"}
     assert {check.level for check in proof.parity.failures()} >= {"generation"}

@@ -90,7 +90,9 @@ def test_frequencies_turn_by_interleaved_axes(hf: torch.nn.Module) -> None:
 def model(hf: torch.nn.Module) -> Qwen3VL:
     from harness.spec.optimization import Target
 
-    return builder.candidate(SPEC, SOURCE, hf, ("kv_cache",), Target(CPU, torch.float32, "none"))[0]
+    return builder.candidate(builder.BuildConfig(SPEC, SOURCE, ("kv_cache",), Target(CPU, torch.float32, "none")), hf)[
+        0
+    ]
 
 
 @pytest.mark.parametrize(

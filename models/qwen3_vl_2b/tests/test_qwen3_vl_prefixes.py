@@ -48,7 +48,7 @@ def test_the_size_of_an_image_is_part_of_it() -> None:
 
 def failures(rows: int = 2) -> set[str]:
     stack = ("kv_cache", "prefix_caching")
-    proof = prove(SPEC, SOURCE, stack, TARGET, Extent(rows, 40, new_tokens=8), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, TARGET), Extent(rows, 40, new_tokens=8), lambda _, __: None)
     return {check.subject for check in proof.parity.failures()}
 
 

@@ -37,7 +37,7 @@ def images(grids: tuple[Grid, ...]) -> ModelInputs:
 
 def towers(dtype: torch.dtype) -> tuple[Plain, Any]:
     hf = builder.reference(SPEC, SOURCE, dtype, CPU)
-    ours, _ = builder.candidate(SPEC, SOURCE, hf, (), Target(CPU, dtype, "none"))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), Target(CPU, dtype, "none")), hf)
     return Plain(hf, None, SPEC.decoder, SPEC.vision), ours
 
 

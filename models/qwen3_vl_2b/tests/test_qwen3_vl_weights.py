@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     source = builder.Source.of(SPEC, "full", seed=0, weights=str(checkpoint))
     hf = builder.reference(SPEC, source, torch.float32, CPU)
-    ours, _ = builder.candidate(SPEC, source, hf, ("linear",), Target(CPU, torch.float32, "none"))
+    ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.float32, "none")), hf)
     shown = inputs.draw(SPEC, source.config, 40, [2, 1, 0], 0, "weights")
     theirs = Plain(hf, None, SPEC.decoder, SPEC.vision).logits(shown)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Stage
+from models.common.attention.eager import ATTENDING
 from models.common.attention.mutations import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
 from models.common.cache.mutations import CACHE_MUTANTS
 from models.common.decoder.residual_mutations import RESIDUAL_MUTANTS
@@ -42,5 +43,6 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    attending=ATTENDING,
     mutants=(*HEAD_MUTANTS, *CACHE_MUTANTS, *RESIDUAL_MUTANTS, *GATED_MUTANTS),
 )

@@ -1,5 +1,6 @@
 """The arms compute the same model, can go back, and say why they are absent."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,13 @@ def arms() -> dict[str, Arm]:
     source = builder.Source.of(SPEC, "tiny", 0, None)
     hf = builder.reference(SPEC, source, torch.float32, CPU)
     stack = ("kv_cache", "prefix_caching", "linear")
-    ours, _ = builder.candidate(SPEC, source, hf, stack, Target(CPU, torch.float32, "none"))
+    config = builder.BuildConfig(SPEC, source, stack, Target(CPU, torch.float32, "none"))
+    ours = builder.candidate(config, hf).model
     return {
         "reference": PEERS["reference"](hf),
         "hf_static": PEERS["hf_static"](hf),
         "candidate": Candidate(ours, "candidate", "ours"),
-        "eager": Sibling(EAGER, SPEC, source, hf, stack, Target(CPU, torch.float32, "none")),
+        "eager": Sibling(EAGER, config, hf),
         "prefix hit": PrefixHit(ours, "candidate", "ours", shared=8),
     }
 
@@ -59,7 +61,8 @@ def test_every_prefill_of_a_prefix_hit_finds_as_much_as_the_first(arms: dict[str
     found = []
     for _ in range(3):
         arm.prefill(INPUTS)
-        found.append(arm.matched)
+        assert arm.opened is not None
+        found.append(arm.opened.matched)
     assert found == [8, 8, 8]
 
 
@@ -79,12 +82,12 @@ def test_a_build_of_ours_shares_the_references_weights_and_is_absent_where_it_is
     assert {tensor.data_ptr() for tensor in eager.model.parameters()} == held
     for name, stack in ((EAGER, ()), (ONE_DEVICE, eager.stack)):
         with pytest.raises(ArmAbsent, match="it is the candidate itself"):
-            Sibling(name, eager.spec, eager.source, hf, stack, eager.target).open(Shape(INPUTS, 1))
+            Sibling(name, replace(eager.config, stack=stack), hf).open(Shape(INPUTS, 1))
 
 
 def test_one_device_is_absent_where_the_candidate_may_have_seen_a_prompt_before(arms: dict[str, Arm]) -> None:
     eager, hf, stack = arms["eager"], arms["reference"].model, ("tensor_parallel", "kv_cache")
-    seen = Sibling(ONE_DEVICE, eager.spec, eager.source, hf, stack, eager.target, shared=3)
+    seen = Sibling(ONE_DEVICE, replace(eager.config, stack=stack), hf, shared=3)
     with pytest.raises(ArmAbsent, match="may have seen before"):
         seen.open(Shape(INPUTS, decode_steps=1))
 

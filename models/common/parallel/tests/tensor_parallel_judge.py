@@ -31,7 +31,7 @@ def logits(
     """Of a prompt, a decode step, and the prompt once more without and with a prefix to find; and the shapes of what is
     held: the first layer's parameters, the last layer's, and its keys."""
     hf = builder.reference(spec, replace(source, directory=None), target.dtype, target.device)
-    model, _ = builder.candidate(spec, source, hf, stack, target)
+    model, _ = builder.candidate(builder.BuildConfig(spec, source, stack, target), hf)
     prompt = inputs.draw(spec, source.config, 20, [2, 1], 0, "ranks")
     cache = inputs.prepared(model, prompt, 24)
     parts = [model(prompt.tokens, cache), model.decode(prompt.tokens[:, :1], cache).unsqueeze(1)]
