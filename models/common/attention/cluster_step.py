@@ -45,5 +45,5 @@ class ClusterAttention(Attention):
 
 def cluster(model: nn.Module, rows: int, keys: int) -> tuple[str, ...]:
     """Every Attention of `model` through the kernel, which is compiled now. Returns the paths replaced."""
-    library("cluster_attention")
+    library(cluster_attention.SOURCE)
     return swap(model, Attention, lambda m: ClusterAttention(m, rows, keys))

@@ -32,7 +32,7 @@ def one_shot_all_reduce(words: int) -> Optimization:
     limit = f"parts of up to {words * WORD_BYTES // 1024} KiB"
 
     def apply(model: nn.Module, target: Target) -> Receipt:
-        library("one_shot_all_reduce")
+        library(kernel.SOURCE)
         inbox = Inbox.joined(words, target.device)
         touched = swap(model, AllReduce, lambda m: OneShotAllReduce(m, inbox))
         return Receipt(
