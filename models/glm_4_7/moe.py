@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.decoder.swap import swap
-from models.common.fused import Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.linear.eager import linear
 from models.common.mlp.eager import SplitGateUp, SwiGLU
 from models.common.moe.eager import Experts, MoE

@@ -8,8 +8,8 @@ from torch import nn
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention.eager import NormRotateWrite
 from models.common.decoder.swap import swap
-from models.common.fused import FusedNormRotateWrite
 from models.common.rotary.eager import RotaryTable
+from models.common.rotary.fused import FusedNormRotateWrite
 from models.common.rotary.norm_rotate_write_cases import NORM_ROTATE_WRITE
 from models.glm_4_7.config import Geometry
 

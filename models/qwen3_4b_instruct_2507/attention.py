@@ -8,9 +8,10 @@ from torch import nn
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention.decode_attention_cases import DECODE_ATTENTION
 from models.common.attention.eager import Attend, Attention, NormRotateWrite
+from models.common.attention.fused import FlashAttend
 from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
 from models.common.decoder.swap import swap
-from models.common.fused import FlashAttend, Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.linear.eager import SplitQKV, linear
 from models.common.norms.eager import RMSNorm
 from models.qwen3_4b_instruct_2507.config import Geometry

@@ -6,10 +6,11 @@ from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.decoder.swap import swap
-from models.common.fused import FusedAddRMSNorm, FusedGate
 from models.common.mlp.eager import Gate
+from models.common.mlp.fused import FusedGate
 from models.common.mlp.swiglu import SWIGLU
 from models.common.norms.eager import AddRMSNorm
+from models.common.norms.fused import FusedAddRMSNorm
 from models.common.norms.rms_norm import ADD_NORM, NORM
 
 

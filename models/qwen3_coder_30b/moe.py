@@ -7,7 +7,7 @@ from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.decoder.swap import swap
-from models.common.fused import Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.moe.eager import Experts, MoE
 from models.common.moe.moe_cases import MOE
 from models.common.moe.sparse import SparseExperts

@@ -6,13 +6,15 @@ from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.decoder.swap import swap
-from models.common.fused import FusedAddRMSNorm, FusedGate
 from models.common.mlp.eager import Gate
+from models.common.mlp.fused import FusedGate
 from models.common.mlp.swiglu import SWIGLU
-from models.common.norms.eager import AddLayerNorm, AddRMSNorm
+from models.common.norms.eager import AddRMSNorm
+from models.common.norms.fused import FusedAddRMSNorm
 from models.common.norms.rms_norm import ADD_NORM, NORM
 from models.qwen3_vl_2b.fused_tower import FusedAddLayerNorm
 from models.qwen3_vl_2b.kernels.layer_norm import ADD_LAYER_NORM, LAYER_NORM
+from models.qwen3_vl_2b.tower_layers import AddLayerNorm
 
 
 def fuse(model: nn.Module, target: Target) -> Receipt:

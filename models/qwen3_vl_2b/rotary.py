@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention.eager import NormRotateWrite
 from models.common.decoder.swap import swap
-from models.common.fused import FusedNormRotateWrite
-from models.common.rotary.eager import RotaryTable, RotatePair
+from models.common.rotary.eager import RotaryTable
+from models.common.rotary.fused import FusedNormRotateWrite
 from models.common.rotary.norm_rotate_write_cases import NORM_ROTATE_WRITE
 from models.qwen3_vl_2b.config import TextGeometry
 from models.qwen3_vl_2b.fused_tower import FusedRotatePair
 from models.qwen3_vl_2b.kernels.rotate_pair import ROTATE_PAIR
+from models.qwen3_vl_2b.tower_layers import RotatePair
 
 
 class AxisRotary(RotaryTable):

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from models.common.attention.eager import Attend, NormRotateWrite
+from models.common.attention.fused import FlashAttend
 from models.common.cache.kv_cache import GrowingCache, KVCache, PagedCache
-from models.common.fused import FlashAttend, FusedAddRMSNorm, FusedGate, FusedNormRotateWrite, Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.mlp.eager import Gate
+from models.common.mlp.fused import FusedGate
 from models.common.norms.eager import AddRMSNorm, RMSNorm
+from models.common.norms.fused import FusedAddRMSNorm
 from models.common.rotary.eager import RotaryTable
+from models.common.rotary.fused import FusedNormRotateWrite
 
 CPU, DTYPE = torch.device("cpu"), torch.float32
 BATCH, HEADS, KV_HEADS, SIZE, CAPACITY = 2, 4, 2, 128, 48

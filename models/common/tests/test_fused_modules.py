@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from models.common.attention.eager import NormRotateWrite
-from models.common.fused import FusedAddRMSNorm, FusedRotateWrite, Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.norms.eager import AddRMSNorm, RMSNorm
+from models.common.norms.fused import FusedAddRMSNorm
+from models.common.rotary.fused import FusedRotateWrite
 
 CPU = torch.device("cpu")
 NOISE = 2e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.common.fused import Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.moe.router_loops import needs
 from models.glm_4_7.kernels import sigmoid_router
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.common.fused import Workspaces
+from models.common.kernels.workspace import Workspaces
 from models.common.moe.router_loops import needs
 from models.qwen3_coder_30b.kernels import softmax_router
 

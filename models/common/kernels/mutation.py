@@ -1,4 +1,4 @@
-"""How a mechanism declares a fault of its own in a line (see `harness.spec.mutant.Mutant`)."""
+"""Declare a fault of a kernel in a line (see `harness.spec.mutant.Mutant`)."""
 
 from __future__ import annotations
 
