@@ -1,10 +1,7 @@
-"""Run by the tests in a process with Triton's interpreter: fused modules beside the eager ones they are made from, on
-the same inputs and on caches of every layout. Prints JSON: the largest error of each comparison in units of the largest
-value."""
+"""Fused rotation, cache write and attention beside the eager ones, call after call, on caches of every layout."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,12 +12,10 @@ from models.common.attention.eager import Attend, NormRotateWrite
 from models.common.attention.fused import FlashAttend
 from models.common.cache.kv_cache import GrowingCache, KVCache, PagedCache
 from models.common.kernels.workspace import Workspaces
-from models.common.mlp.eager import Gate
-from models.common.mlp.fused import FusedGate
-from models.common.norms.eager import AddRMSNorm, RMSNorm
-from models.common.norms.fused import FusedAddRMSNorm
+from models.common.norms.eager import RMSNorm
 from models.common.rotary.eager import RotaryTable
 from models.common.rotary.fused import FusedNormRotateWrite
+from models.tests.module_judge import error
 
 CPU, DTYPE = torch.device("cpu"), torch.float32
 BATCH, HEADS, KV_HEADS, SIZE, CAPACITY = 2, 4, 2, 128, 48
@@ -62,10 +57,6 @@ def packed(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def error(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
 def attention(width: int, layouts: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     """The layouts with and without padding, call after call, and the keys left in the cache at the end."""
     rotary, attend = NormRotateWrite(norm(RMSNorm, SIZE), norm(RMSNorm, SIZE)), Attend(SIZE**-0.5)
@@ -87,28 +78,7 @@ def attention(width: int, layouts: tuple[str, ...]) -> Iterator[tuple[str, float
             yield f"{name} values", error(caches[0].layers[0].values, caches[1].layers[0].values)
 
 
-def elementwise() -> Iterator[tuple[str, float]]:
-    eager = norm(AddRMSNorm, 320)
-    fused = FusedAddRMSNorm(eager)
-    delta, residual = torch.randn(2, 5, 320), torch.randn(2, 5, 320)
-    last = (slice(None), slice(-2, None))
-    for name, inputs in {
-        "norm": (delta, residual),
-        "first norm": (None, residual),
-        "norm of the last tokens": (delta[last], residual[last]),
-    }.items():
-        for part, ours, theirs in zip(("normed", "residual"), fused(*inputs), eager(*inputs), strict=True):
-            yield f"{name} {part}", error(ours, theirs)
-    gate, up = torch.randn(2, 5, 2 * 96).split(96, dim=-1)
-    yield "gate", error(FusedGate()(gate, up), Gate()(gate, up))
-
-
-@torch.no_grad()
-def main() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    print(json.dumps(dict([*elementwise(), *attention(SIZE, LAYOUTS), *attention(SIZE // 2, LAYOUTS[-1:])])))
-
-
-if __name__ == "__main__":
-    main()
+def comparisons() -> Iterator[tuple[str, float]]:
+    """Every layout with whole heads rotated, and pages with half of each head."""
+    yield from attention(SIZE, LAYOUTS)
+    yield from attention(SIZE // 2, LAYOUTS[-1:])
