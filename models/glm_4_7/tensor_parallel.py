@@ -5,48 +5,23 @@ from __future__ import annotations
 
 from models.common.decoder.frame import Decoder
 from models.common.parallel.optimization import one_shot_all_reduce
-from models.common.parallel.sharding import (
-    Pieces,
-    Plan,
-    SharedPieces,
-    column,
-    experts,
-    gathered,
-    row,
-    tensor_parallel,
-    vocabulary,
-)
-
-WORDS = 1 << 16
-"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
+from models.common.parallel.plans import decoder_plan, expert_bank, gated_block
+from models.common.parallel.sharding import Pieces, Plan, tensor_parallel
 
 
 def plan(model: Decoder) -> Plan:
-    """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
-    head_dim, dense, sparse = model.caches.head_dim, model.layers[0].mlp, model.layers[-1].mlp
-    heads = Pieces("query heads", model.layers[0].attention.qkv.q_proj.out_features // head_dim)
-    kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
+    dense, sparse = model.layers[0].mlp, model.layers[-1].mlp
     channels = Pieces("feed-forward channels", dense.down_proj.in_features)
     routed = Pieces("channels of an expert", sparse.routed.experts.down_proj.shape[-1])
     shared = Pieces("channels of the shared expert", sparse.shared.down_proj.in_features)
-    entries = Pieces("vocabulary entries", model.lm_head.out_features)
-    return Plan(
-        kv_heads,
-        {
-            "embed": vocabulary(entries),
-            "layers.*.attention.qkv.q_proj": column(heads),
-            "layers.*.attention.qkv.k_proj": column(kv_heads),
-            "layers.*.attention.qkv.v_proj": column(kv_heads),
-            "layers.*.attention.o_proj": row(heads),
-            "layers.*.mlp.gate_up.*": column(channels),
-            "layers.*.mlp.down_proj": row(channels),
-            "layers.*.mlp.routed.experts": experts(routed),
-            "layers.*.mlp.shared.gate_up.*": column(shared),
-            "layers.*.mlp.shared.down_proj": row(shared),
-            "lm_head": gathered(entries),
-        },
+    return decoder_plan(
+        model,
+        gated_block("mlp", channels),
+        expert_bank("mlp.routed.experts", routed),
+        gated_block("mlp.shared", shared),
     )
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(words=1 << 16)
+"""Of 4 bytes: a step of 25 rows of 5120 channels sums as many at once, a long prompt many more."""

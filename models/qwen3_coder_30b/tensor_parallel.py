@@ -4,42 +4,15 @@ from __future__ import annotations
 
 from models.common.decoder.frame import Decoder
 from models.common.parallel.optimization import one_shot_all_reduce
-from models.common.parallel.sharding import (
-    Pieces,
-    Plan,
-    SharedPieces,
-    column,
-    experts,
-    gathered,
-    row,
-    tensor_parallel,
-    vocabulary,
-)
-
-WORDS = 1 << 16
-"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
+from models.common.parallel.plans import decoder_plan, expert_bank
+from models.common.parallel.sharding import Pieces, Plan, tensor_parallel
 
 
 def plan(model: Decoder) -> Plan:
-    """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
-    layer, head_dim = model.layers[0], model.caches.head_dim
-    heads = Pieces("query heads", layer.attention.qkv.q_proj.out_features // head_dim)
-    kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
-    channels = Pieces("channels of an expert", layer.mlp.experts.down_proj.shape[2])
-    entries = Pieces("vocabulary entries", model.lm_head.out_features)
-    return Plan(
-        kv_heads,
-        {
-            "embed": vocabulary(entries),
-            "layers.*.attention.qkv.q_proj": column(heads),
-            "layers.*.attention.qkv.k_proj": column(kv_heads),
-            "layers.*.attention.qkv.v_proj": column(kv_heads),
-            "layers.*.attention.o_proj": row(heads),
-            "layers.*.mlp.experts": experts(channels),
-            "lm_head": gathered(entries),
-        },
-    )
+    experts = model.layers[0].mlp.experts
+    return decoder_plan(model, expert_bank("mlp.experts", Pieces("channels of an expert", experts.down_proj.shape[2])))
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(words=1 << 16)
+"""Of 4 bytes: a step of 64 rows of 2048 channels sums as many at once, a long prompt many more."""

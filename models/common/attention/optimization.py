@@ -1,0 +1,53 @@
+"""Attention through kernels: prefill and split-key decode over pages, and decode steps in one CUDA launch."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.attention.cluster_attention_cases import CLUSTER_ATTENTION
+from models.common.attention.cluster_step import cluster
+from models.common.attention.decode_attention_cases import DECODE_ATTENTION
+from models.common.attention.eager import Attend
+from models.common.attention.fused import FlashAttend
+from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
+from models.common.decoder.extension import NOTHING, Extension, swap_all
+from models.common.kernels.workspace import Workspaces
+
+
+def flash_attention(more: Extension = NOTHING) -> Optimization:
+    """Swap every Attend for the prefill and decode kernels, and what `more` names for its own."""
+
+    def apply(model: nn.Module, target: Target) -> Receipt:
+        workspaces = Workspaces()
+        return Receipt("attention", swap_all(model, {Attend: lambda m: FlashAttend(m, workspaces)}, more.swaps))
+
+    return Optimization(
+        name="attention",
+        summary=more.describe("flash prefill and split-key decode attention over pages"),
+        numerics="reordered",
+        apply=apply,
+        kernels=(PREFILL_ATTENTION, DECODE_ATTENTION, *more.kernels),
+        needs=("triton",),
+    )
+
+
+def cluster_attention(rows: int, keys: int) -> Optimization:
+    """Take a thread block cluster for each key-value head where a step has up to `rows` sequences, whose cache holds up
+    to `keys` tokens: more sequences fill the device without clusters, and more keys are read faster by more blocks than
+    a cluster has."""
+
+    def apply(model: nn.Module, target: Target) -> Receipt:
+        """QK-norm, rotation, cache write and attention of one new token in one launch."""
+        note = f"one launch for {rows} sequence of up to {keys} tokens"
+        return Receipt("cuda_kernels", cluster(model, rows, keys), (note,))
+
+    return Optimization(
+        name="cuda_kernels",
+        summary="decode attention from projections to heads' outputs in one CUDA launch",
+        numerics="reordered",
+        apply=apply,
+        kernels=(CLUSTER_ATTENTION,),
+        conflicts=("compile",),
+        needs=("clusters", "cuda", "nvcc"),
+    )
