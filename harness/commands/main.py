@@ -21,6 +21,7 @@ COMMANDS = {
     "merge": "the shards of a plan as one run, with proof that nothing is missing or twice",
     "replay": "run a saved failure again",
     "calibrate": "do right answers stay clear of the gate's limits on this machine",
+    "tune": "find the fastest launch shapes of a model's decode steps on this GPU",
     "timers": "does our kernel timer read what other timers read",
 }
 

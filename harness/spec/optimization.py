@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
+from harness.spec.tuning import Tuning
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,9 @@ class Optimization:
     """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
     mutants: tuple[Mutant, ...] = ()
     """Faults of a model that only this optimization can have."""
+    tunings: Callable[[nn.Module, torch.dtype], Iterator[Tuning]] | None = None
+    """For launches that can be cut otherwise: takes the eager build on the meta device, which is its to change, and
+    tells what its decode steps launch, the largest share of a step first."""
 
 
 @dataclass(frozen=True)

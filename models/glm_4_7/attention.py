@@ -3,11 +3,14 @@ each head rotated, grouped queries."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from models.common.attention.build import normed_attention
 from models.common.attention.eager import Attention
 from models.common.attention.optimization import flash_attention
+from models.common.kernels.launch_shapes import launch_shapes
 from models.common.linear.eager import SplitQKV, linear
 from models.glm_4_7.config import Geometry
 
@@ -18,5 +21,5 @@ def attention(g: Geometry, dtype: torch.dtype, device: torch.device) -> Attentio
     return normed_attention(SplitQKV(q, k, v, g.head_dim), linear(q_size, g.hidden, False, dtype, device), g.eps)
 
 
-ATTENTION = flash_attention()
+ATTENTION = flash_attention(launch_shapes(Path(__file__).with_name("kernels")))
 """12 query heads to a key-value head fill 16 rows of a tile."""

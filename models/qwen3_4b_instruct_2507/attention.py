@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from models.common.attention.optimization import flash_attention
+from pathlib import Path
 
-ATTENTION = flash_attention()
+from models.common.attention.optimization import flash_attention
+from models.common.kernels.launch_shapes import launch_shapes
+
+ATTENTION = flash_attention(launch_shapes(Path(__file__).with_name("kernels")))

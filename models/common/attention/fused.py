@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from models.common.attention import decode_attention, prefill_attention
 from models.common.attention.eager import Attend
+from models.common.attention.tuned_shapes import Shapes, default_shapes
 from models.common.cache.kv_cache import LayerCache, Slots
 from models.common.kernels.workspace import Workspaces
 
@@ -13,9 +14,9 @@ from models.common.kernels.workspace import Workspaces
 class FlashAttend(nn.Module):
     """As Attend: split keys for one query token, online softmax over blocks for more."""
 
-    def __init__(self, eager: Attend, workspaces: Workspaces) -> None:
+    def __init__(self, eager: Attend, workspaces: Workspaces, shapes: Shapes = default_shapes) -> None:
         super().__init__()
-        self.scale, self.workspaces = eager.scale, workspaces
+        self.scale, self.workspaces, self.shapes = eager.scale, workspaces, shapes
 
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         inputs = (q, cache.keys, cache.values, slots.table, slots.starts, slots.lengths, self.scale)
@@ -23,6 +24,6 @@ class FlashAttend(nn.Module):
             return prefill_attention.launch(*inputs)["out"]
         batch, _, heads, size = q.shape
         _, kv_heads, page_tokens, _ = cache.keys.shape
-        shape = decode_attention.default_shape(batch, kv_heads, page_tokens, slots.bound, q.element_size())
+        shape = self.shapes(batch, heads, kv_heads, page_tokens, slots.bound, q.element_size())
         needed = decode_attention.needs(batch, heads, size, shape.splits)
         return decode_attention.decode_attention(*inputs, shape, self.workspaces.get(needed, q.device))["out"]

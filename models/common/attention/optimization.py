@@ -11,16 +11,21 @@ from models.common.attention.decode_attention_cases import DECODE_ATTENTION
 from models.common.attention.eager import Attend
 from models.common.attention.fused import FlashAttend
 from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
+from models.common.attention.tuned_shapes import KERNEL, attention_shapes
+from models.common.attention.tuning import attention_tunings
 from models.common.decoder.extension import NOTHING, Extension, swap_all
+from models.common.kernels.launch_shapes import LaunchShapes
 from models.common.kernels.workspace import Workspaces
 
 
-def flash_attention(more: Extension = NOTHING) -> Optimization:
-    """Swap every Attend for the prefill and decode kernels, and what `more` names for its own."""
+def flash_attention(tuned: LaunchShapes, more: Extension = NOTHING) -> Optimization:
+    """Swap every Attend for the prefill and decode kernels, launched as `tuned` says, and what `more` names."""
 
     def apply(model: nn.Module, target: Target) -> Receipt:
-        workspaces = Workspaces()
-        return Receipt("attention", swap_all(model, {Attend: lambda m: FlashAttend(m, workspaces)}, more.swaps))
+        workspaces, shapes = Workspaces(), attention_shapes(tuned, target)
+        swaps = {Attend: lambda m: FlashAttend(m, workspaces, shapes)}
+        notes = (tuned.note(target.device),) if KERNEL in tuned.kernels and target.kernels == "compiled" else ()
+        return Receipt("attention", swap_all(model, swaps, more.swaps), notes)
 
     return Optimization(
         name="attention",
@@ -29,6 +34,7 @@ def flash_attention(more: Extension = NOTHING) -> Optimization:
         apply=apply,
         kernels=(PREFILL_ATTENTION, DECODE_ATTENTION, *more.kernels),
         needs=("triton",),
+        tunings=attention_tunings,
     )
 
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.errors import ConfigError
+from harness.spec.tuning import Launch
 
 Sizes = Mapping[str, int | tuple[int, int]]
 """Name of a size -> the one, or the least and the most, that a class covers."""
-Launch = Mapping[str, int | bool]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class LaunchShapes:
         return f"launch shapes tuned on {self.device}{carried}"
 
 
+@cache
 def launch_shapes(kernels: Path) -> LaunchShapes:
     """Read `launch_shapes.json` in a model's directory of kernels. Raises ConfigError, naming the file, where it is
     missing or holds something else."""

@@ -10,6 +10,7 @@ from models.common.kernels.launch_shapes import LaunchShapes
 from models.common.linear.eager import pack_neighbors
 from models.common.linear.skinny import stream
 from models.common.linear.tuned_shapes import product_shapes
+from models.common.linear.tuning import product_tunings
 
 
 def packed_linear(rows: int, packed: str, kernels: tuple[Kernel, ...], tuned: LaunchShapes) -> Optimization:
@@ -32,4 +33,5 @@ def packed_linear(rows: int, packed: str, kernels: tuple[Kernel, ...], tuned: La
         numerics="reordered",
         apply=apply,
         kernels=kernels,
+        tunings=lambda model, dtype: product_tunings(model, dtype, rows),
     )
