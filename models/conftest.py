@@ -41,6 +41,16 @@ def judge_kernels() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def judge_full() -> Callable[..., Any]:
+    """`(model, mode)`: what holding `full` against Hugging Face with its kernels found; see `full_parity_judge`."""
+
+    def run(model: str, mode: str) -> Any:
+        return run_judge(ROOT / "models/tests/full_parity_judge.py", model, mode, interpret=mode == "interpret")
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def judge_modules() -> Callable[..., dict[str, float]]:
     """`("module:NAME", ...)`: what functions yield in a process with Triton's interpreter, comparison -> error."""
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from harness.records.record import Record
 from harness.spec.kernel import Kernel
 
-KERNELS = "models/common/kernels"
-SHARED = "models/common/tests"
+COMMON = "models/common"
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,25 @@ class Component:
 
 
 KERNEL_TESTS = {
-    "test_layer_kernels.py": (
-        "rms_norm", "add_rms_norm", "swiglu", "norm_rotate_write", "rotate_write", "prefill_attention",
+    "models/common/norms/tests/test_norms.py": ("rms_norm", "add_rms_norm"),
+    "models/common/mlp/tests/test_swiglu.py": ("swiglu",),
+    "models/common/rotary/tests/test_rotary.py": ("norm_rotate_write", "rotate_write"),
+    "models/common/attention/tests/test_prefill_attention.py": ("prefill_attention",),
+    "models/common/attention/tests/test_decode_attention.py": ("decode_attention",),
+    "models/common/attention/tests/test_cluster_attention.py": ("cluster_attention",),
+    "models/common/linear/tests/test_gemv.py": ("gemv", "gemv_swiglu"),
+    "models/common/quantization/tests/test_quantized_kernels.py": ("gemv_int8", "gemv_fp8", "gemv_int4"),
+    "models/common/moe/tests/test_moe_kernels.py": (
+        "moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine",
     ),
-    "test_decode_kernels.py": ("gemv", "gemv_swiglu", "decode_attention"),
-    "test_quantized_kernels.py": ("gemv_int8", "gemv_fp8", "gemv_int4"),
-    "test_router_kernels.py": ("sigmoid_router", "softmax_router"),
-    "test_moe_kernels.py": ("moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine"),
-    "test_tower_kernels.py": ("layer_norm", "add_layer_norm", "rotate_pair", "segment_attention"),
-    "test_cluster_attention.py": ("cluster_attention",),
-    "test_one_shot_all_reduce.py": ("one_shot_all_reduce",),
+    "models/common/parallel/tests/test_one_shot_all_reduce.py": ("one_shot_all_reduce",),
+    "models/glm_4_7/tests/test_glm_4_7_sigmoid_router.py": ("sigmoid_router",),
+    "models/qwen3_coder_30b/tests/test_qwen3_coder_softmax_router.py": ("softmax_router",),
+    "models/qwen3_vl_2b/tests/test_tower_kernels.py": (
+        "layer_norm", "add_layer_norm", "rotate_pair", "segment_attention",
+    ),
 }  # fmt: skip
-"""A test file of the kernels -> those that it judges."""
+"""A test file, from the root -> the kernels that it judges."""
 
 
 def is_cuda(kernel: Kernel) -> bool:
@@ -59,12 +65,12 @@ COMPONENTS = (
     Component(
         "attention",
         ("{model}/attention.py",),
-        (f"{SHARED}/test_eager_twins.py", f"{SHARED}/test_fused_modules.py"),
+        (f"{COMMON}/attention/tests/test_attention.py",),
         optimizations=("attention",),
     ),
     Component(
         "kernels, Triton",
-        (KERNELS,),
+        (COMMON,),
         shows=lambda record: record.parity and "op" in record.parity.levels(),
         counts=lambda kernel: not is_cuda(kernel),
     ),
@@ -72,30 +78,35 @@ COMPONENTS = (
     Component(
         "tensor parallelism",
         ("{model}/tensor_parallel.py",),
-        ("{model}/tests/test_*_tensor_parallel.py", f"{SHARED}/test_sharding.py"),
+        ("{model}/tests/test_*_tensor_parallel.py", f"{COMMON}/parallel/tests/test_sharding.py"),
         optimizations=("tensor_parallel", "one_shot_all_reduce"),
     ),
     Component(
-        "KV cache", ("{model}/kv_cache.py",), (PARITY, f"{SHARED}/test_kv_cache.py"), optimizations=("kv_cache",)
+        "KV cache",
+        ("{model}/kv_cache.py",),
+        (PARITY, f"{COMMON}/cache/tests/test_kv_cache.py"),
+        optimizations=("kv_cache",),
     ),
     Component(
         "rotary",
         ("{model}/rotary.py",),
-        (f"{SHARED}/test_eager_twins.py",),
+        (f"{COMMON}/rotary/tests/test_rotary.py",),
         own="{model}/tests/test_*_positions.py",
         optimizations=("rotary",),
     ),
     Component(
         "fused layers",
         ("{model}/fused_layers.py",),
-        (f"{SHARED}/test_fused_modules.py",),
+        (f"{COMMON}/norms/tests/test_norms.py",),
         optimizations=("fused_layers",),
     ),
-    Component("linear", ("{model}/linear.py",), (PARITY, f"{SHARED}/test_skinny.py"), optimizations=("linear",)),
+    Component(
+        "linear", ("{model}/linear.py",), (PARITY, f"{COMMON}/linear/tests/test_skinny.py"), optimizations=("linear",)
+    ),
     Component(
         "linear, fewer bits",
         ("{model}/linear.py",),
-        ("{model}/tests/test_*_quantized.py", f"{SHARED}/test_quantized_linear.py"),
+        ("{model}/tests/test_*_quantized.py", f"{COMMON}/quantization/tests/test_quantized_linear.py"),
         optimizations=("linear_int8", "linear_fp8", "linear_int4"),
     ),
     Component(
@@ -111,14 +122,14 @@ COMPONENTS = (
         (
             "{model}/tests/test_*_tower.py",
             "{model}/tests/test_*_positions.py",
-            f"{KERNELS}/tests/test_tower_kernels.py",
+            "{model}/tests/test_tower_kernels.py",
         ),
         part="vision",
     ),
     Component(
         "prefix caching",
         ("{model}/prefix_cache.py",),
-        (PARITY, f"{SHARED}/test_prefixes.py", f"{SHARED}/test_prefix_tree.py"),
+        (PARITY, f"{COMMON}/cache/tests/test_prefixes.py", f"{COMMON}/cache/tests/test_prefix_tree.py"),
         own="{model}/tests/test_*_prefixes.py",
         optimizations=("prefix_caching",),
     ),

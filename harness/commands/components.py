@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build import registry
-from harness.commands.component_rows import COMPONENTS, KERNEL_TESTS, KERNELS, Component
+from harness.commands.component_rows import COMPONENTS, KERNEL_TESTS, Component
 from harness.errors import HarnessError
 from harness.records.record import Record
 from harness.records.run_file import read_file
@@ -107,7 +107,7 @@ def _judges(kernels: Sequence[str], spec: ModelSpec) -> list[str]:
     unknown = set(kernels) - {name for names in KERNEL_TESTS.values() for name in names}
     if unknown:
         raise HarnessError(f"{spec.name}: no file in KERNEL_TESTS judges {min(unknown)}, and the table would lie")
-    return [f"{KERNELS}/tests/{file}" for file, names in KERNEL_TESTS.items() if set(names) & set(kernels)]
+    return [file for file, names in KERNEL_TESTS.items() if set(names) & set(kernels)]
 
 
 def _records(component: Component, spec: ModelSpec, evidence: Sequence[Evidence]) -> str:

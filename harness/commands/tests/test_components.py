@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -52,11 +51,10 @@ def test_every_model_has_every_component(evidence: tuple[Evidence, ...]) -> None
     }
 
 
-@pytest.mark.parametrize("file", [file for file in KERNEL_TESTS if file.endswith("_kernels.py")])
-def test_a_test_of_kernels_judges_those_that_the_table_says(file: str) -> None:
-    subject = file.removeprefix("test_").removesuffix("_kernels.py")
-    judge = importlib.import_module(f"models.common.kernels.tests.{subject}_judge")
-    assert {kernel.name for kernel in judge.KERNELS} == set(KERNEL_TESTS[file])
+@pytest.mark.parametrize("file", KERNEL_TESTS)
+def test_a_test_of_kernels_names_those_that_the_table_says(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert [name for name in KERNEL_TESTS[file] if name not in text] == []
 
 
 def test_a_row_cites_what_this_model_does_otherwise_and_the_tests_of_its_own_kernels() -> None:
@@ -64,7 +62,7 @@ def test_a_row_cites_what_this_model_does_otherwise_and_the_tests_of_its_own_ker
     cells = {spec.name: cell for spec, cell in zip(SPECS, made["rotary"], strict=True)}
     assert {name for name, cell in cells.items() if "test_qwen3_vl_positions.py" in cell} == {"qwen3_vl_2b"}
     assert {name for name, cell in cells.items() if "test_tower_kernels.py" in cell} == {"qwen3_vl_2b"}
-    assert all("test_eager_twins.py" in cell and "test_layer_kernels.py" in cell for cell in cells.values())
+    assert all(cell.count("test_rotary.py") == 1 for cell in cells.values())
 
 
 def test_a_kernel_that_no_test_judges_is_refused() -> None:
