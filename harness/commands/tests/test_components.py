@@ -90,7 +90,7 @@ def test_a_row_of_several_optimizations_names_those_without_a_record(evidence: t
 
 
 def project(root: Path) -> Path:
-    for folder in ("harness/tests", "models"):
+    for folder in ("harness", "models"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
