@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.spec.kernel import Kernel, OpCase
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Launch = Mapping[str, int | bool]
-"""The numbers of one launch, by the names that the kernel's launch shape gives them."""
+Launch = Mapping[str, Any]
+"""The whole numbers and booleans of one launch, by the names that the kernel's launch shape gives them."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.common.decoder.reference import causal_lm_reference
 
 
-def glm4_moe() -> type:
+def glm4_moe() -> Any:
     """transformers' own GLM-4 MoE: SDPA attention, and its grouped experts, pinned so that generation keeps them."""
     from transformers import Glm4MoeConfig
 

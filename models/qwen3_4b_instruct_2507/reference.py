@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.common.decoder.reference import causal_lm_reference
 
 
-def qwen3() -> type:
+def qwen3() -> Any:
     """transformers' own Qwen3."""
     from transformers import Qwen3Config
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.common.decoder.reference import causal_lm_reference
 
 
-def qwen3_moe() -> type:
+def qwen3_moe() -> Any:
     """transformers' own Qwen3-MoE: SDPA attention, and its grouped experts, pinned so that generation keeps them."""
     from transformers import Qwen3MoeConfig
 

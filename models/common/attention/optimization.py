@@ -13,7 +13,7 @@ from models.common.attention.fused import FlashAttend
 from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
 from models.common.attention.tuned_shapes import KERNEL, attention_shapes
 from models.common.attention.tuning import attention_tunings
-from models.common.decoder.extension import NOTHING, Extension, swap_all
+from models.common.decoder.extension import NOTHING, Extension, Swaps, swap_all
 from models.common.kernels.launch_shapes import LaunchShapes
 from models.common.kernels.workspace import Workspaces
 
@@ -23,7 +23,7 @@ def flash_attention(tuned: LaunchShapes, more: Extension = NOTHING) -> Optimizat
 
     def apply(model: nn.Module, target: Target) -> Receipt:
         workspaces, shapes = Workspaces(), attention_shapes(tuned, target)
-        swaps = {Attend: lambda m: FlashAttend(m, workspaces, shapes)}
+        swaps: Swaps = {Attend: lambda m: FlashAttend(m, workspaces, shapes)}
         notes = (tuned.note(target.device),) if KERNEL in tuned.kernels and target.kernels == "compiled" else ()
         return Receipt("attention", swap_all(model, swaps, more.swaps), notes)
 

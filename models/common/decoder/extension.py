@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from harness.spec.kernel import Kernel
 from models.common.decoder.swap import swap
 
-Swaps = Mapping[type[nn.Module], Callable[[nn.Module], nn.Module]]
+Swaps = Mapping[type[Any], Callable[[Any], nn.Module]]
 """The type of a module -> what makes its replacement from it."""
 
 

@@ -14,7 +14,7 @@ from harness.spec.config import HFConfig
 Reference = Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
 
 
-def causal_lm_reference(config_class: Callable[[], type], **options: Any) -> Reference:
+def causal_lm_reference(config_class: Callable[[], Any], **options: Any) -> Reference:
     """Return what builds a Hugging Face model of the class that `config_class` imports when it is asked for: importing
     transformers takes seconds. As `causal_lm`."""
 

@@ -26,6 +26,6 @@ class FusedRouter(nn.Module):
         if x.shape[0] > self.rows:
             ids, weights = self.eager(x)
             return ids, weights
-        experts = self.eager.weight.shape[0]
+        experts = self.eager.get_parameter("weight").shape[0]
         done = self.route(x, self.eager, self.workspaces.get(needs(x.shape[0], experts), x.device))
         return done["ids"], done["weights"]

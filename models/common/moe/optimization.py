@@ -6,7 +6,7 @@ from torch import nn
 
 from harness.spec.kernel import Kernel
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.decoder.extension import swap_all
+from models.common.decoder.extension import Swaps, swap_all
 from models.common.kernels.workspace import Workspaces
 from models.common.moe.eager import Experts
 from models.common.moe.fused_router import FusedRouter, Route
@@ -23,7 +23,7 @@ def streamed_experts(
 
     def apply(model: nn.Module, target: Target) -> Receipt:
         workspaces = Workspaces()
-        swaps = {
+        swaps: Swaps = {
             router: lambda m: FusedRouter(m, route, tile_max_tokens, workspaces),
             Experts: lambda m: SparseExperts(m, vector_max_tokens, tile_max_tokens),
         }

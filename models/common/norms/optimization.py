@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.decoder.extension import NOTHING, Extension, swap_all
+from models.common.decoder.extension import NOTHING, Extension, Swaps, swap_all
 from models.common.mlp.eager import Gate
 from models.common.mlp.fused import FusedGate
 from models.common.mlp.swiglu import SWIGLU
@@ -18,7 +18,7 @@ def fused_layers(more: Extension = NOTHING) -> Optimization:
     """Swap every norm that adds first and every gate, inside experts too, and what `more` names."""
 
     def apply(model: nn.Module, target: Target) -> Receipt:
-        swaps = {AddRMSNorm: FusedAddRMSNorm, Gate: lambda _: FusedGate()}
+        swaps: Swaps = {AddRMSNorm: FusedAddRMSNorm, Gate: lambda _: FusedGate()}
         return Receipt("fused_layers", swap_all(model, swaps, more.swaps))
 
     return Optimization(
