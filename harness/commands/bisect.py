@@ -56,15 +56,15 @@ def bisect(
     ):
         effect = bisect_step.ends(looks, phase)
     print(f"{last[:12]}  {bisect_step.told(effect)}: the bad end", file=err, flush=True)
-    asked = ["--bisect-step", phase, "--effect", f"{effect.speedup:.6f}", "--rounds", str(rounds)]
+    asked = [f"bisect_step={phase}", f"effect={effect.speedup:.6f}", f"rounds={rounds}"]
     with (
         TemporaryDirectory(prefix="inference-pio-") as folder,
         compare_live.work_tree(repository, last, Path(folder) / "tree") as tree,
     ):
-        python = [sys.executable, "-P", "-m", "harness", "compare", "--live", *asked, "--repository", str(tree)]
+        python = [sys.executable, "-P", "-m", "harness", "compare", f"live={first},HEAD", *asked, f"repository={tree}"]
         _git_bisect(tree, ["start", last, first], err)
         if commit_of(tree, "HEAD") != last:
-            _git_bisect(tree, ["run", *python, first, "HEAD", "--", *overrides], err)
+            _git_bisect(tree, ["run", *python, *overrides], err)
         return Found(commit_of(tree, "refs/bisect/bad"), effect)
 
 

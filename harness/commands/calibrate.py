@@ -1,14 +1,13 @@
-"""`python -m harness calibrate --model NAME`: do right answers stay clear of the gate's limits on this machine?
+"""`python -m harness calibrate +model=NAME`: do right answers stay clear of the gate's limits on this machine?
 
-The plain model is judged against itself with another attention backend, over seeds; with --kernels so is every kernel
-against its twin, on shapes and values that each seed draws. Exit code 0: for every rule 99.9 % of right answers leave
-it the room that it needs: 0.7 of the limit, or less room for the two rules that have a criterion of their own in the
-half types (harness.records.calibration.NEAR_ONE says why); no kernel is refused in the half types, and at most one
+The plain model is judged against itself with another attention backend, over seeds; with kernels=true so is every
+kernel against its twin, on shapes and values that each seed draws. Exit code 0: for every rule 99.9 % of right answers
+leave it the room that it needs: 0.7 of the limit, or less room for the two rules that have a criterion of their own in
+the half types (harness.records.calibration.NEAR_ONE says why); no kernel is refused in the half types, and at most one
 check in a thousand in float32. 1: some rule is nearer than that. 2: a mistake in what was asked."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from harness.commands.options import RECORDS, Asked, Option, Usage, flag, one_of, whole
 from harness.errors import UserError
 from harness.machine.installation import CHECKOUT
 from harness.records.calibration import Calibration
@@ -27,32 +27,40 @@ if TYPE_CHECKING:
     from harness.spec.model import ModelSpec
 
 
-def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness calibrate", description=__doc__)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--size", default="tiny")
-    parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="by default a GPU where there is one")
-    parser.add_argument("--dtypes", default="float32,bfloat16,float16")
-    parser.add_argument("--kernels", action="store_true", help="judge the kernels too; interpreted without a GPU")
-    parser.add_argument("--workers", type=int, default=24, help="at most so many processes judge kernels, one a core")
-    parser.add_argument("--out", type=Path, default=Path("benchmark_results/calibration"))
-    options = parser.parse_args(arguments)
-    try:
-        made = _calibrate(options, arguments)
-        path = _write(made, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+KNOWN = ("float32", "bfloat16", "float16")
+USAGE = Usage(
+    "calibrate",
+    __doc__,
+    (
+        Option("model", "which one"),
+        Option("size", "of the model", "tiny"),
+        Option("seeds", "how many draws", 30, whole),
+        Option("batch", "sequences", 2, whole),
+        Option("tokens", "of each", 32, whole),
+        Option("hardware", "cpu or cuda; by default a GPU where there is one", None, one_of("cpu", "cuda")),
+        Option("dtypes", "with commas between", ",".join(KNOWN)),
+        Option("kernels", "judge the kernels too; interpreted without a GPU", False, flag),
+        Option("workers", "at most so many processes judge kernels, one a core", 24, whole),
+        Option("out", "folder to write into", RECORDS / "calibration", Path),
+    ),
+    words=range(1),
+)
+help_text = USAGE.help
+
+
+def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    asked = USAGE.read(arguments)
+    if asked["model"] is None:
+        raise UserError("calibrate: no model was named: add +model=NAME")
+    made = _calibrate(asked, arguments)
+    path = _write(made, asked["out"])
     _print(made, path, out)
     return 0 if made.holds else 1
 
 
-def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration:
-    kind = _kind(options)
-    if kind == "cpu" and options.kernels:
+def _calibrate(asked: Asked, arguments: Sequence[str]) -> Calibration:
+    kind = _kind(asked)
+    if kind == "cpu" and asked["kernels"]:
         # Triton reads it when it is imported, which the specs of the models do.
         os.environ["TRITON_INTERPRET"] = "1"
     import torch
@@ -63,33 +71,29 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
     from harness.parity.reference.attention_backends import exact_convolutions
     from harness.parity.worker_pool import side_by_side
 
-    known = ("float32", "bfloat16", "float16")
-    dtypes = options.dtypes.split(",")
-    if any(name not in known for name in dtypes):
-        raise UserError(f"--dtypes must be among {', '.join(known)}")
-    for name in ("seeds", "batch", "tokens", "workers"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} must be positive")
+    dtypes = asked["dtypes"].split(",")
+    if any(name not in KNOWN for name in dtypes):
+        raise UserError(f"calibrate: dtypes must be among {', '.join(KNOWN)}")
     exact_convolutions()
-    spec = registry.load(options.model)
-    seeds = tuple(range(options.seeds))
+    spec = registry.load(asked["model"])
+    seeds = tuple(range(asked["seeds"]))
     checks = {
         name: [
             check
             for seed in seeds
             for check in right_answers(
-                spec, options.size, seed, getattr(torch, name), torch.device(kind), options.batch, options.tokens
+                spec, asked["size"], seed, getattr(torch, name), torch.device(kind), asked["batch"], asked["tokens"]
             )
         ]
         for name in dtypes
     }
-    shares = _shares(spec, kind, dtypes, seeds) if options.kernels else []
-    found = dict(side_by_side(judged, shares, options.workers))
+    shares = _shares(spec, kind, dtypes, seeds) if asked["kernels"] else []
+    found = dict(side_by_side(judged, shares, asked["workers"]))
     command = ["python", "-m", "harness", "calibrate", *arguments]
     return Calibration(
         environment=environment.capture(CHECKOUT, command),
         model=spec.name,
-        size=options.size,
+        size=asked["size"],
         device=kind,
         seeds=seeds,
         rules=quantiles(checks),
@@ -97,13 +101,13 @@ def _calibrate(options: argparse.Namespace, arguments: list[str]) -> Calibration
     )
 
 
-def _kind(options: argparse.Namespace) -> Kind:
+def _kind(asked: Asked) -> Kind:
     from harness.machine import hardware
 
     here = hardware.probe().kind
-    if options.device == "cuda" and here == "cpu":
-        raise UserError("--device cuda: there is no GPU here")
-    chosen: Kind = options.device or here
+    if asked["hardware"] == "cuda" and here == "cpu":
+        raise UserError("hardware=cuda: there is no GPU here")
+    chosen: Kind = asked["hardware"] or here
     return chosen
 
 
@@ -163,7 +167,3 @@ def _print(made: Calibration, path: Path, out: TextIO) -> None:
         print(f"{dtype}: kernels refused in {made.kernel_alarms(dtype):.4%} of their checks", file=out)
     state = "every limit holds" if made.holds else "a limit is too near"
     print(f"{state}: 99.9 % of right answers must stay below the room of their rule\nstored: {path}", file=out)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

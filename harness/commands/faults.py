@@ -10,18 +10,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TextIO
 
 from harness.commands import run
+from harness.commands.options import Usage
 from harness.commands.services import services
 
+help_text = Usage("faults", __doc__).help
 
-def main(arguments: Sequence[str]) -> int:
+
+def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
     asked = [*arguments]
     if asked and not any(word.lstrip("+").startswith("timing=") for word in asked):
         asked.append("timing=off")
     command = ("python", "-m", "harness", "faults", *arguments)
-    return run.main(asked, lambda: replace(services(command), mutants=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return run.main(asked, out, err, lambda: replace(services(command), mutants=True))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TextIO
 
-from harness.commands.services import services
-from harness.errors import UnknownName, UserError
+from harness.commands.answers import answered
+from harness.commands.options import HELP
+from harness.errors import UnknownName
 
 COMMANDS = {
     "run": "prove and time cases: +model=X ... (the word may be left out)",
@@ -24,21 +25,33 @@ COMMANDS = {
     "tune": "find the fastest launch shapes of a model's decode steps on this GPU",
     "timers": "does our kernel timer read what other timers read",
 }
+"""Each is a module of this package with `help_text(words)` and `main(arguments, out, err)`, imported when it is asked
+for."""
 
 
-def main(argv: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
-    """Run one command. Exit code 2: a mistake in what was asked, told in one line on `err`."""
-    name, rest = (argv[0], argv[1:]) if argv and _is_word(argv[0]) else ("run", argv)
-    try:
-        if name not in COMMANDS:
-            raise UnknownName("command", name, COMMANDS)
-    except UserError as error:
-        print(f"error: {error}", file=err)
-        return 2
-    command = import_module(f"harness.commands.{name}")
-    if name == "run":
-        return int(command.main(rest, services, out, err))
-    return int(command.main(list(rest)))
+def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    """Run one command, by default that of this process, and give its exit code. 2: a mistake in what was asked, told in
+    one line on `err`."""
+    asked = sys.argv[1:] if arguments is None else arguments
+    return answered(lambda: _run(asked, out, err), err)
+
+
+def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
+    named = bool(arguments) and _is_word(arguments[0])
+    name, rest = (arguments[0], arguments[1:]) if named else ("run", arguments)
+    if name not in COMMANDS:
+        raise UnknownName("command", name, COMMANDS)
+    command = import_module(f"harness.commands.{name.replace('-', '_')}")
+    if any(word in HELP for word in rest):
+        told = command.help_text(rest)
+        print(told if named else _help(told), file=out)
+        return 0
+    return int(command.main(rest, out, err))
+
+
+def _help(of_run: str) -> str:
+    listed = "\n".join(f"  {name:<14}{about}" for name, about in COMMANDS.items())
+    return f"{of_run}\n\ncommands (python -m harness COMMAND --help):\n{listed}"
 
 
 def _is_word(argument: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import hashlib
 import sys
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.analysis.outcome import Outcome
-from harness.errors import HarnessError, RecordError, UserError
+from harness.commands.options import RECORDS, Option, Usage
+from harness.errors import RecordError, UserError
 from harness.records import run_line
 from harness.records.case import Case, Plan
 from harness.records.record import INCONCLUSIVE, Record
@@ -133,18 +133,23 @@ def _rank(record: Record) -> int:
     return {"lost": 2, "killed": 1}.get(record.status, 0)
 
 
-def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
-    """0: complete, right and not slower. 1: refused, or a case is lost. 2: files that cannot be united."""
-    parser = argparse.ArgumentParser(prog="python -m harness merge", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="run files, or folders that hold them")
-    parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the merged run")
-    chosen = parser.parse_args(arguments)
+USAGE = Usage(
+    "merge",
+    """python -m harness merge RUN ... [out=FOLDER]
+
+The shards of a plan as one run, with proof that nothing is missing or twice. RUN is a run file or a folder that holds
+some. Exit code 0: complete, right and not slower. 1: refused, or a case is lost. 2: files that cannot be united.""",
+    (Option("out", "folder of the merged run", RECORDS, Path),),
+    words=range(1, 100_000),
+)
+help_text = USAGE.help
+
+
+def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    asked = USAGE.read(arguments)
     gc.disable()  # records have no cycles, and looking for some among thousands takes longer than reading them
     try:
-        return _merged(chosen.runs, chosen.out, out)
-    except HarnessError as error:
-        print(f"error: {' '.join(str(error).split())}", file=err)
-        return 2
+        return _merged([Path(word) for word in asked.words], asked["out"], out)
     finally:
         gc.enable()
 
@@ -152,12 +157,14 @@ def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: 
 def _merged(runs: Sequence[Path], folder: Path, out: TextIO) -> int:
     """The exit code of the merged run, which is written and printed."""
     from harness.analysis.compare.arms import arms
+    from harness.build import registry
     from harness.report import console
 
     merged = merge([read_file(path) for path in run_files(runs)])
     path = write(merged, folder)
     outcome = Outcome(merged.records, {record.key: arms(record) for record in merged.records if record.series})
-    console.print_outcome(outcome, path, (), out)
+    names = registry.stack_names({record.case.model for record in merged.records})
+    console.print_outcome(outcome, path, (), out, names)
     return outcome.exit_code
 
 
@@ -168,7 +175,3 @@ def run_files(paths: Sequence[Path]) -> list[Path]:
         inside = [file for pattern in ("*.jsonl", "*.jsonl.partial") for file in sorted(path.rglob(pattern))]
         found += inside if path.is_dir() else [path]
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

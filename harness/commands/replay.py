@@ -5,28 +5,26 @@ Exit code 0: it passes now. 1: it still fails. 2: the file cannot be run here.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
+from harness.commands.options import Usage
 from harness.errors import UserError
 from harness.records.checks import Divergence
 
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness replay", description=__doc__)
-    parser.add_argument("file", type=Path)
-    options = parser.parse_args(arguments)
-    try:
-        return _replay(options.file)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+USAGE = Usage("replay", __doc__, words=range(1, 2))
+help_text = USAGE.help
 
 
-def _replay(file: Path) -> int:
+def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    return _replay(Path(USAGE.read(arguments).words[0]), out)
+
+
+def _replay(file: Path, out: TextIO) -> int:
     import torch
 
     from harness.build import registry
@@ -40,14 +38,11 @@ def _replay(file: Path) -> int:
         # Triton decides when it is imported whether it interprets.
         again = [sys.executable, "-m", "harness", "replay", str(file)]
         return subprocess.run(again, env={**os.environ, "TRITON_INTERPRET": "1"}, check=False).returncode
-    print(f"saved:  {Divergence.of(asked.check).sentence()}")
+    print(f"saved:  {Divergence.of(asked.check).sentence()}", file=out)
+    spec = registry.load(asked.model).made_with(asked.parameters)
     with torch.no_grad():
-        failures = [check for check in saved.run(registry.load(asked.model)) if not check.passed]
+        failures = [check for check in saved.run(spec) if not check.passed]
     for check in failures:
-        print(f"now:    {Divergence.of(check).sentence()}")
-    print("still fails" if failures else "passes now")
+        print(f"now:    {Divergence.of(check).sentence()}", file=out)
+    print("still fails" if failures else "passes now", file=out)
     return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

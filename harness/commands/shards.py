@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections import Counter
@@ -11,7 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TextIO
 
-from harness.errors import HarnessError, UnknownName, UserError
+from harness.commands.options import Option, Usage
+from harness.errors import UnknownName, UserError
 from harness.machine.installation import WORK
 from harness.planning import cost, shard_plans
 from harness.planning.sharding import Group, imbalance
@@ -22,34 +22,46 @@ if TYPE_CHECKING:
 TESTS = WORK / "test_shards" / "tests.json"
 
 
-def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
-    """0: shown or proven. 1: a test ran in no shard or in two. 2: a mistake in what was asked."""
-    parser = argparse.ArgumentParser(prog="python -m harness shards", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    plan = commands.add_parser("plan", help="the balance of the plan of each kind of machine (test_shards/plans.yaml)")
-    plan.add_argument("kinds", nargs="*", help="kinds of machines; all of them where none is named")
-    plan.add_argument("--plans", type=Path, default=shard_plans.PLANS, help="another file of plans")
-    show = commands.add_parser("show", help="the cases of each shard of a sweep, and the balance")
-    show.add_argument("count", type=int, help="how many shards")
-    show.add_argument("overrides", nargs="+", help="the sweep, as after `python -m harness -m`")
-    learn = commands.add_parser("learn", help="take the durations of finished runs, for later plans to balance by")
-    learn.add_argument("runs", type=Path, nargs="+", help="run files, or folders that hold them")
-    learn.add_argument("--durations", type=Path, help="the file to bring up to date (test_shards/durations.json)")
-    verify = commands.add_parser("verify", help="every collected test ran in exactly one shard")
-    verify.add_argument("collected", type=Path, help="node ids, one a line, as of `pytest --collect-only -q`")
-    verify.add_argument("executed", type=Path, nargs="+", help="node ids that a shard ran, one file a shard")
-    chosen = parser.parse_args(arguments)
-    try:
-        if chosen.command == "plan":
-            return _plan(chosen.kinds, shard_plans.read(chosen.plans), out)
-        if chosen.command == "show":
-            return _show(chosen.count, chosen.overrides, out)
-        if chosen.command == "learn":
-            return _learn(chosen.runs, chosen.durations, out)
-        return _verify(_node_ids(chosen.collected), [_node_ids(path) for path in chosen.executed], out)
-    except HarnessError as error:
-        print(f"error: {' '.join(str(error).split())}", file=err)
-        return 2
+USAGE = Usage(
+    "shards",
+    """python -m harness shards plan [KIND ...] [plans=FILE]       the balance of each kind of machine's plan
+python -m harness shards show COUNT +model=X ...            the cases of each shard of a sweep, and the balance
+python -m harness shards learn RUN ... [durations=FILE]     take the durations of finished runs, to balance by
+python -m harness shards verify COLLECTED EXECUTED ...      every collected test ran in exactly one shard
+
+RUN is a run file or a folder that holds some. COLLECTED and EXECUTED list node ids, one a line.
+Exit code 0: shown or proven. 1: a test ran in no shard or in two. 2: a mistake in what was asked.""",
+    (
+        Option("plans", "another file of plans", shard_plans.PLANS, Path),
+        Option("durations", "the file to bring up to date (test_shards/durations.json)", None, Path),
+    ),
+    overrides=True,
+    words=range(1, 100_000),
+)
+help_text = USAGE.help
+FORMS = ("plan", "show", "learn", "verify")
+
+
+def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    asked = USAGE.read(arguments)
+    form, *words = asked.words
+    if form not in FORMS:
+        raise UnknownName("form of shards", form, FORMS)
+    if asked.overrides and form != "show":
+        raise UserError(f"shards {form} takes no {asked.overrides[0]}: it is about no sweep")
+    if form == "plan":
+        return _plan(words, shard_plans.read(asked["plans"]), out)
+    if form == "show":
+        if len(words) != 1 or not words[0].isdecimal() or not asked.overrides:
+            raise UserError("shards show COUNT +model=X ...: how many shards, and of which sweep")
+        return _show(int(words[0]), asked.overrides, out)
+    if form == "learn":
+        if not words:
+            raise UserError("shards learn RUN ...: the runs to learn from")
+        return _learn([Path(word) for word in words], asked["durations"], out)
+    if len(words) < 2:
+        raise UserError("shards verify COLLECTED EXECUTED ...: the list of all tests, and one of each shard")
+    return _verify(_node_ids(Path(words[0])), [_node_ids(Path(word)) for word in words[1:]], out)
 
 
 def _whole(overrides: Sequence[str]) -> Planned:
@@ -87,11 +99,13 @@ def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
         raise UserError(f"{count} shards: there must be one at least")
     whole = _whole(overrides)
     groups = session.groups(whole, count)
-    labels = {case.key: case.label() for case in whole.plan.cases}
+    labels = {case.key: whole.names.label(case.label()) for case in whole.plan.cases}
     for index, group in enumerate(groups, start=1):
         print(f"shard {index}/{count}: {len(group.keys)} cases, about {group.load_s:.0f} s", file=out)
         for key in group.keys:
             print(f"  {key} {whole.costs_s[key]:6.0f} s  {labels[key]}", file=out)
+    for named in whole.names.legend(case.label() for case in whole.plan.cases):
+        print(named.sentence(), file=out)
     print(f"plan {whole.plan.hash}: longest shard over the mean {imbalance(groups):.3f}", file=out)
     return 0
 
@@ -141,7 +155,3 @@ def _balance_of_tests(shards: Sequence[Sequence[str]], seconds: Mapping[str, flo
     groups = [Group(tuple(tests), sum(seconds.get(test, usual) for test in tests)) for tests in shards]
     known = sum(test in seconds for tests in shards for test in tests)
     return f"{known} of recorded duration, longest shard over the mean {imbalance(groups):.3f}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

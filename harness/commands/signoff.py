@@ -1,11 +1,4 @@
-"""`python -m harness signoff +model=NAME hardware=NAME [policy=NAME] [waiver=FILE]`: may this optimization ship?
-
-The grammar is that of `python -m harness`: model, size, optimization, hardware and workload name the case, `out` the
-folder of records, `reports` where the document goes. `--verify FILE [out=RECORDS] [waiver=FILE]` reads the records, the
-policy and the waivers again, asks git for the commit, decides again, and compares every byte. Exit code 0: signed (or
-verified). 1: refused, with what is missing and the command that would supply it (or not what it says). 2: a mistake in
-what was asked.
-"""
+"""`python -m harness signoff +model=X hardware=NAME`: may this optimization ship?"""
 
 from __future__ import annotations
 
@@ -18,6 +11,7 @@ from typing import TextIO
 
 from harness.analysis.history import accepted
 from harness.build import registry
+from harness.commands.options import RECORDS, Asked, Option, Usage
 from harness.errors import RecordError, UnknownName, UserError
 from harness.machine.environment import holds
 from harness.machine.hardware import probe
@@ -28,61 +22,74 @@ from harness.planning.plan import expand
 from harness.planning.settings import Settings
 from harness.records.case import Case
 from harness.records.gate_evidence import read
-from harness.signoff import document, policy
+from harness.signoff import document, policy, verification
 from harness.signoff.decision import Decision, decide
 from harness.signoff.evidence import Evidence, gather
 from harness.signoff.policy import Waiver
 
+USAGE = Usage(
+    "signoff",
+    """python -m harness signoff +model=X hardware=NAME [policy=NAME] [waiver=FILE] ...
+python -m harness signoff verify=signoff.json [out=RECORDS] [waiver=FILE] ...
+
+May this optimization ship? The grammar is that of `python -m harness`: model, size, optimization, hardware and workload
+name the case. `verify` reads the records, the policy and the waivers again, asks git for the commit, decides again, and
+compares the decision with that of the file. A page beside it that renders another document is refused, too.
+
+Exit code 0: signed, or verified. 1: refused, with what is missing and the command that would supply it, or not what the
+document says. 2: a mistake in what was asked.""",
+    (
+        Option("policy", "of conf/policy", "default"),
+        Option("waiver", "a file that answers for what is not met; may be given again", (), Path, repeats=True),
+        Option("verify", "the signoff.json of a document", None, Path),
+        Option("out", "folder of records", RECORDS, Path),
+        Option("reports", "where the document goes", Path("reports"), Path),
+    ),
+    overrides=True,
+)
+help_text = USAGE.help
+
 
 def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    asked = USAGE.read(arguments)
     try:
-        if not arguments or "--help" in arguments:
-            print(__doc__, file=out)
-            return 0 if arguments else 2
-        if arguments[0] == "--verify":
-            return _verify(arguments[1:], out)
-        return _decide(arguments, out)
+        return _verify(asked, out) if asked["verify"] else _decide(asked, out)
     except RecordError as error:
         print(f"refused: {error}", file=err)
         return 1
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=err)
-        return 2
 
 
-def _decide(arguments: Sequence[str], out: TextIO) -> int:
-    overrides, own = _own(arguments, ("policy", "waiver"))
-    jobs = compose.jobs(overrides, multirun=False)
-    rules = policy.policy(own["policy"][-1] if own["policy"] else "default")
-    waivers = [policy.waiver(Path(path)) for path in own["waiver"]]
+def _decide(asked: Asked, out: TextIO) -> int:
+    jobs = compose.jobs(asked.overrides, multirun=False)
+    rules = policy.policy(asked["policy"])
+    waivers = [policy.waiver(path) for path in asked["waiver"]]
     (case,) = _cases(jobs)
-    asked = jobs[0]
     now = datetime.now(UTC).replace(microsecond=0)
-    decision = decide(_evidence(case, Path(asked.out), now), rules, waivers, now)
-    written = document.write(decision, Path(asked.reports) / f"signoff-{now:%Y%m%dT%H%M%S}-{decision.case.key}")
+    decision = decide(_evidence(case, asked["out"], now), rules, waivers, now)
+    written = document.write(decision, asked["reports"] / f"signoff-{now:%Y%m%dT%H%M%S}-{decision.case.key}")
     _print(decision, written, out)
     return 0 if decision.signed else 1
 
 
-def _verify(arguments: Sequence[str], out: TextIO) -> int:
-    overrides, own = _own(arguments, ("out", "waiver"))
-    if len(overrides) != 1:
-        raise UserError("--verify takes one file: the signoff.json of a document")
-    path = Path(overrides[0])
-    records = Path(own["out"][-1] if own["out"] else "benchmark_results")
-    asked = document.question(path)
-    _backed(asked, path, [policy.waiver(Path(given)) for given in own["waiver"]])
-    evidence = _evidence(asked.case, records, asked.decided_at)
+def _verify(asked: Asked, out: TextIO) -> int:
+    if asked.overrides:
+        raise UserError(f"signoff verify=FILE reads the case from the file: it takes no {asked.overrides[0]}")
+    path, records = asked["verify"], asked["out"]
+    question = document.question(path)
+    _backed(question, path, [policy.waiver(given) for given in asked["waiver"]])
+    evidence = _evidence(question.case, records, question.decided_at)
     if evidence.newest and evidence.commit_held is None:
         print(f"{WORK.resolve().name} is no git checkout: whether the commit exists was not asked", file=out)
-    decision = decide(evidence, asked.policy, asked.waivers, asked.decided_at)
-    wrong = document.differences(decision, path.parent)
-    for name in wrong:
-        print(f"refused: {path.parent / name} is not what the records under {records} and its policy give", file=out)
-    if not wrong:
+    decision = decide(evidence, question.policy, question.waivers, question.decided_at)
+    found = verification.verify(decision, path)
+    for sentence in found.refusals:
+        print(f"refused: {sentence}", file=out)
+    for sentence in found.notes:
+        print(f"note: {sentence}", file=out)
+    if not found.refusals:
         word = "signed" if decision.signed else "refused"
         print(f"verified: {word}, by {len(decision.records)} record(s) under {records}", file=out)
-    return 1 if wrong else 0
+    return 1 if found.refusals else 0
 
 
 def _backed(asked: document.Question, path: Path, given: Sequence[Waiver]) -> None:
@@ -102,19 +109,6 @@ def _evidence(case: Case, records: Path, until: datetime) -> Evidence:
     found = gather(case, read(records), accepted.read(records), until)
     environment = found.newest.record.environment if found.newest else None
     return replace(found, commit_held=holds(WORK, environment.commit)) if environment else found
-
-
-def _own(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """What is not Hydra's, by name, apart from what is."""
-    own: dict[str, list[str]] = {name: [] for name in names}
-    rest = []
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        if equals and name in own:
-            own[name].append(value)
-        else:
-            rest.append(word)
-    return rest, own
 
 
 def _cases(jobs: Sequence[Settings]) -> tuple[Case, ...]:
@@ -139,7 +133,3 @@ def _print(decision: Decision, written: Sequence[Path], out: TextIO) -> None:
     for path in written:
         print(f"document: {path}", file=out)
     print(f"{'signed' if decision.signed else 'refused'}: {decision.case.label()}", file=out)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`python -m harness timers --model NAME`: does our kernel timer read what other timers read?
+"""`python -m harness timers +model=NAME`: does our kernel timer read what other timers read?
 
 Five kernels of the model's menu on this GPU, by our timer, by triton.testing.do_bench and, where its package is
 installed, by NVBench. Exit code 0: every difference is within 2 % or explained by a bound measured here. 1: one is not.
@@ -7,54 +7,60 @@ installed, by NVBench. Exit code 0: every difference is within 2 % or explained 
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from harness.commands.options import RECORDS, Asked, Option, Usage, one_of, seed
 from harness.errors import UserError
 from harness.machine.installation import CHECKOUT
 from harness.timing.cross_check import CrossCheck, compare_timers
 
 DTYPES = ("bfloat16", "float16", "float32")
+USAGE = Usage(
+    "timers",
+    __doc__,
+    (
+        Option("model", "whose kernels"),
+        Option("dtype", ", ".join(DTYPES), "bfloat16", one_of(*DTYPES)),
+        Option("seed", "of the inputs", 0, seed),
+        Option("out", "folder to write into", RECORDS / "cross_check", Path),
+    ),
+    words=range(1),
+)
+help_text = USAGE.help
 
 
-def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
-    parser = argparse.ArgumentParser(prog="python -m harness timers", description=__doc__)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmark_results/cross_check"))
-    options = parser.parse_args(arguments)
-    try:
-        made = _measure(options, arguments)
-        path = _write(made, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    asked = USAGE.read(arguments)
+    if asked["model"] is None:
+        raise UserError("timers: no model was named: add +model=NAME")
+    made = _measure(asked, arguments)
+    path = _write(made, asked["out"])
     tell(made, out)
     print(f"stored: {path}", file=out)
     return 0 if made.holds else 1
 
 
-def _measure(options: argparse.Namespace, arguments: list[str]) -> CrossCheck:
+def _measure(asked: Asked, arguments: Sequence[str]) -> CrossCheck:
     import torch
 
     from harness.build import registry
     from harness.machine import environment
 
-    spec = registry.load(options.model)
+    spec = registry.load(asked["model"])
     if not torch.cuda.is_available():
         raise UserError("there is no GPU here: interpreted kernels have no speed to compare")
     kernels = {kernel.name: kernel for name in spec.menu.names() for kernel in spec.menu[name].kernels}
-    dtype, device = getattr(torch, options.dtype), torch.device("cuda", 0)
-    bounds, agreements = compare_timers(kernels.values(), dtype, device, options.seed)
+    dtype, device = getattr(torch, asked["dtype"]), torch.device("cuda", 0)
+    bounds, agreements = compare_timers(kernels.values(), dtype, device, asked["seed"])
     return CrossCheck(
         environment=environment.capture(CHECKOUT, ["python", "-m", "harness", "timers", *arguments]),
         model=spec.name,
-        dtype=options.dtype,
-        seed=options.seed,
+        dtype=asked["dtype"],
+        seed=asked["seed"],
         bounds=bounds,
         agreements=agreements,
     )
@@ -84,7 +90,3 @@ def tell(made: CrossCheck, out: TextIO) -> None:
     print(
         "every timer agrees or differs for a known reason" if made.holds else "timers differ without a reason", file=out
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,8 @@
-"""`python -m harness tune +model=X [kernels=NAME,...] [size=full] [dtype=bfloat16] [out=FILE]`: find the fastest launch
-shapes of a model's decode steps on this GPU.
+"""`python -m harness tune +model=NAME`: find the fastest launch shapes of a model's decode steps on this GPU.
 
-Every candidate is checked against the kernel's twin, then timed with cold caches. `out`, by default
-`launch_shapes.json` in the working folder, is what `models/X/kernels/launch_shapes.json` is to hold; the times of all
-candidates stand in a record in `benchmark_results/tune/`. Exit code 2: a mistake in what was asked, or no GPU.
+Every candidate is checked against the kernel's twin, then timed with cold caches. What `out` holds afterwards is what
+`models/NAME/kernels/launch_shapes.json` is to hold; the times of all candidates stand in the record that it names. Exit
+code 2: a mistake in what was asked, or no GPU.
 """
 
 from __future__ import annotations
@@ -15,48 +14,46 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.build.registry import names
+from harness.commands.options import RECORDS, Asked, Option, Usage, one_of
 from harness.errors import UnknownName, UserError
 from harness.machine.installation import CHECKOUT
 
-OPTIONS = {"model": "", "kernels": "", "size": "full", "dtype": "bfloat16", "out": "launch_shapes.json"}
 DTYPES = ("bfloat16", "float16", "float32")
-RECORDS = Path("benchmark_results/tune")
+
+
+def several(text: str) -> tuple[str, ...]:
+    """Read names with commas between them."""
+    return tuple(filter(None, text.split(",")))
+
+
+USAGE = Usage(
+    "tune",
+    __doc__,
+    (
+        Option("model", "whose decode steps"),
+        Option("kernels", "names with commas between them; all of them", (), several),
+        Option("size", "the config whose sizes are measured", "full"),
+        Option("dtype", ", ".join(DTYPES), "bfloat16", one_of(*DTYPES)),
+        Option("out", "file for the shapes that were chosen", Path("launch_shapes.json"), Path),
+        Option("records", "folder for the times of all candidates", RECORDS / "tune", Path),
+    ),
+    words=range(1),
+)
+help_text = USAGE.help
 
 
 def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
     """Measure, and write two files."""
-    if {"-h", "--help"} & {*arguments}:
-        print(__doc__, file=out)
-        return 0
-    try:
-        _tune(options(arguments), arguments, out)
-    except UserError as error:
-        print(f"error: {error}", file=err)
-        return 2
+    asked = USAGE.read(arguments)
+    if asked["model"] is None:
+        raise UserError("tune: no model was named: add +model=NAME")
+    if asked["model"] not in names():
+        raise UnknownName("model", asked["model"], names())
+    _tune(asked, arguments, out)
     return 0
 
 
-def options(arguments: Sequence[str]) -> dict[str, str]:
-    """Read `name=value` words. Raises UserError for a word that is none, UnknownName for a name or a value that is not
-    there."""
-    given = dict(OPTIONS)
-    for argument in arguments:
-        name, equals, value = argument.removeprefix("+").partition("=")
-        if not equals:
-            raise UserError(f"'{argument}' is no option: write NAME=VALUE, of {', '.join(OPTIONS)}")
-        if name not in OPTIONS:
-            raise UnknownName("option", name, OPTIONS)
-        given[name] = value
-    if not given["model"]:
-        raise UserError("which model? Say +model=NAME")
-    if given["model"] not in names():
-        raise UnknownName("model", given["model"], names())
-    if given["dtype"] not in DTYPES:
-        raise UnknownName("dtype", given["dtype"], DTYPES)
-    return given
-
-
-def _tune(given: dict[str, str], arguments: Sequence[str], out: TextIO) -> None:
+def _tune(asked: Asked, arguments: Sequence[str], out: TextIO) -> None:
     import torch
 
     if not torch.cuda.is_available():
@@ -65,18 +62,18 @@ def _tune(given: dict[str, str], arguments: Sequence[str], out: TextIO) -> None:
     from harness.tune.choice import launch_file, record_file, told
     from harness.tune.sweep import Wanted, sweep
 
-    kernels = tuple(filter(None, given["kernels"].split(",")))
-    wanted = Wanted(given["model"], given["size"], given["dtype"], kernels)
+    model = asked["model"]
+    wanted = Wanted(model, asked["size"], asked["dtype"], asked["kernels"])
     tunings = wanted.tunings()
-    target, record = Path(given["out"]), RECORDS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{given['model']}.json"
+    record = asked["records"] / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{model}.json"
     machine = environment.capture(CHECKOUT, ["python", "-m", "harness", "tune", *arguments])
     classes = []
     for tuning, rows in zip(tunings, sweep(wanted), strict=True):
         print(f"{tuning.label()}: {told(rows)}", file=out, flush=True)
         classes.append(rows)
-        _write(record, record_file(classes, machine, given["model"]))
-        _write(target, launch_file(classes, machine, str(record)))
-    print(f"stored: {target}, chosen by {record}", file=out)
+        _write(record, record_file(classes, machine, model))
+        _write(asked["out"], launch_file(classes, machine, str(record)))
+    print(f"stored: {asked['out']}, chosen by {record}", file=out)
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,5 +14,5 @@ def plan(model: Decoder) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(words=1 << 16)
-"""Of 4 bytes: a step of 64 rows of 2048 channels sums as many at once, a long prompt many more."""
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(default_kib=256)
+"""A step of 32 rows of 2048 channels sums as much in float32, a long prompt many more."""

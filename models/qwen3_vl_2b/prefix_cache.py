@@ -50,5 +50,5 @@ def _digests(pixels: Tensor, grids: tuple[tuple[Grid, ...], ...]) -> list[list[s
     ]
 
 
-PREFIX_CACHING = prefix_caching(symbols, page_tokens=64, pool_tokens=32768, mutants=IMAGE_PREFIX_MUTANTS)
+PREFIX_CACHING = prefix_caching(symbols, default_tokens=64, pool_tokens=32768, mutants=IMAGE_PREFIX_MUTANTS)
 """The pool is 3.5 GiB at the full size, reserved when the first prefix is opened."""

@@ -15,5 +15,5 @@ def plan(model: Qwen3VL) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(words=1 << 16)
-"""Of 4 bytes: a step of 64 rows sums as many at once; the tower sums nothing."""
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(default_kib=256)
+"""A step of 32 rows of 2048 channels sums as much in float32; the tower sums nothing."""

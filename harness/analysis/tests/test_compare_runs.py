@@ -9,11 +9,12 @@ import pytest
 
 from harness.analysis.compare import markdown
 from harness.analysis.compare.runs import Change, Comparison, compare_runs, difference
-from harness.commands.compare import main
+from harness.commands.main import main
 from harness.records.case import Plan
 from harness.records.checks import Check, Parity
 from harness.records.record import Failure, Record, Series
 from harness.records.run_file import RunWriter, run_path
+from harness.records.stack_name import StackNames
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 PROCESSES, BLOCKS = 5, 20
@@ -188,6 +189,13 @@ def test_markdown_stays_under_its_limit_and_counts_what_it_leaves_out(make_recor
     assert text.splitlines()[2] == "5000 slower."
 
 
+def test_markdown_names_a_stack_shortly_and_tells_its_members_below(make_record):
+    names = StackNames({"toy": ("rotary",)})
+    text = markdown.render(compared(make_record(), make_record(candidate_ms=2.1, seed=1)), "a", "b", names=names)
+    assert "| toy/tiny full on cpu smoke | decode |" in text
+    assert text.endswith("- full of toy is rotary\n")
+
+
 def test_markdown_cannot_be_broken_by_an_exception(make_record):
     text = markdown.render(compared(make_record(), make_record("crashed")), "<b>|", "`head`")
     assert "crashed: a \\| b &lt;script&gt;" in text
@@ -214,7 +222,7 @@ def repository(tmp_path, make_record, case, environment):
 
 def run_main(*arguments):
     out, err = io.StringIO(), io.StringIO()
-    return main([*map(str, arguments)], out, err), out.getvalue(), err.getvalue()
+    return main(["compare", *map(str, arguments)], out, err), out.getvalue(), err.getvalue()
 
 
 def test_the_command_takes_commits_names_files_and_folders(repository):
@@ -222,7 +230,7 @@ def test_the_command_takes_commits_names_files_and_folders(repository):
     results = folder / "results"
     files = [results / "cpu" / f"20250101-{commit[:8]}-a.jsonl" for commit in (base, head)]
     for pair in ((base, head), (base[:10], head[:10]), [file.stem for file in files], files):
-        code, out, _ = run_main(*pair, "--results", results)
+        code, out, _ = run_main(*pair, f"out={results}")
         assert code == 1
         assert "1 slower." in out
     assert run_main(results, results)[0] == 0
@@ -230,14 +238,14 @@ def test_the_command_takes_commits_names_files_and_folders(repository):
 
 def test_the_command_writes_what_it_prints(repository):
     folder, (base, head) = repository
-    code, out, _ = run_main(head, base, "--results", folder / "results", "--markdown", folder / "comment.md")
+    code, out, _ = run_main(head, base, f"out={folder / 'results'}", f"markdown={folder / 'comment.md'}")
     assert code == 0
     assert "**faster**" in (folder / "comment.md").read_text() == out
 
 
 def test_what_is_no_run_is_one_line_and_exit_code_two(repository):
     folder, (base, _) = repository
-    code, _, err = run_main(base, "nothing", "--results", folder / "results")
+    code, _, err = run_main(base, "nothing", f"out={folder / 'results'}")
     assert code == 2
     assert err.startswith("error: no file, folder, run or commit 'nothing' under ")
     assert err.count("\n") == 1

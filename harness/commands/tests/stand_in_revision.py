@@ -48,7 +48,7 @@ def main(words):
         print("error: no such model", file=sys.stderr)
         return 2
     number = Path("number")
-    if "waits" in words or (number.exists() and f"waits={number.read_text()}" in words):
+    if "+waits=all" in words or (number.exists() and f"+waits={number.read_text()}" in words):
         Path(os.environ["STAND_IN_PID"]).write_text(str(os.getpid()))
         time.sleep(120)
     if path := os.environ.get("STAND_IN_WORDS"):

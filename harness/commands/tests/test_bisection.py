@@ -17,7 +17,7 @@ import pytest
 from harness.analysis.compare.estimate import of_pairs
 from harness.analysis.compare.runs import Apart, Change, Comparison
 from harness.commands import bisect, bisect_step, compare_live
-from harness.commands.compare import main
+from harness.commands.main import main
 from harness.commands.tests import stand_in_revision
 from harness.errors import UserError
 from harness.records.checks import Check, Parity
@@ -205,7 +205,7 @@ def simulated(monkeypatch):
         return {record.key: record}
 
     def command(words):
-        if "bug" in words:
+        if "+bug=1" in words:
             raise ZeroDivisionError("a bug")
         return measure
 
@@ -218,13 +218,14 @@ def run(repository, simulated):
 
     def run(*arguments, after=("+model=toy",)):
         out, err = io.StringIO(), io.StringIO()
-        words = ["--repository", str(repository), *arguments, "--", *after]
+        words = ["compare", f"repository={repository}", *arguments, *after]
         return main(words, out, err), out.getvalue(), err.getvalue()
 
     return run
 
 
-STEP = ("--live", "--bisect-step", "decode", "--effect", "0.952381")
+STEP = ("bisect_step=decode", "effect=0.952381")
+ENDS = "live=good,bad"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ STEP = ("--live", "--bisect-step", "decode", "--effect", "0.952381")
     ],
 )
 def test_a_step_answers_in_one_line_and_with_the_exit_code_that_git_knows(run, repository, commit, code, end):
-    found, out, err = run(*STEP, "good", commit)
+    found, out, err = run(*STEP, f"live=good,{commit}")
     hash_ = subprocess.run(["git", "rev-parse", commit], cwd=repository, capture_output=True, text=True).stdout
     assert (found, err) == (code, "")
     assert out.startswith(f"{hash_[:12]}  ")
@@ -254,26 +255,30 @@ def test_a_step_answers_in_one_line_and_with_the_exit_code_that_git_knows(run, r
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--live", "--bisect-step", "decode"), "a step of a bisection is --live --bisect-step PHASE --effect X"),
-        (("--bisect-step", "decode", "--effect", "0.95"), "a step of a bisection is --live"),
-        ((*STEP[:-1], "1.05"), "--effect 1.05: the bad end's speed over the good one's lies between 0 and 1"),
-        ((*STEP, "--markdown", "a.md"), "writes no --markdown"),
-        ((*STEP, "--rounds", "7"), "7 rounds: a 99 % interval needs 8"),
+        ((ENDS, "bisect_step=decode"), "a step of a bisection is compare live=GOOD,COMMIT bisect_step=PHASE effect=X"),
+        (("bisect_step=decode", "effect=0.95"), "a step of a bisection is compare live=GOOD,COMMIT"),
+        (
+            (ENDS, *STEP[:-1], "effect=1.05"),
+            "effect=1.05: the bad end's speed over the good one's lies between",
+        ),
+        ((ENDS, *STEP, "markdown=a.md"), "writes no markdown=FILE"),
+        ((ENDS, *STEP, "rounds=7"), "7 rounds: a 99 % interval needs 8"),
+        ((ENDS, "bisect_step=idle", "effect=0.95"), "bisect_step=idle: must be one of prefill, decode"),
     ],
 )
 def test_a_mistake_in_a_step_ends_the_bisection(run, arguments, message):
-    code, out, err = run(*arguments, "good", "bad")
+    code, out, err = run(*arguments)
     assert (code, out) == (bisect.ABORT, "")
     assert message in err
 
 
 def test_an_effect_without_a_step_is_a_mistake(run):
-    assert run("--live", "--effect", "0.95", "good", "bad")[0] == 2
+    assert run(ENDS, "effect=0.95")[0] == 2
 
 
 def test_a_bug_in_a_step_blames_no_commit(run):
     with pytest.raises(SystemExit) as ended:
-        run(*STEP, "good", "bad", after=("+model=toy", "bug"))
+        run(*STEP, ENDS, after=("+model=toy", "+bug=1"))
     assert ended.value.code == bisect.ABORT
 
 

@@ -10,25 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands import calibrate
+from harness.commands.main import main
 from harness.records.calibration import Calibration
 
-ASKED = ("--model", "qwen3_4b_instruct_2507", "--device", "cpu", "--seeds", "1", "--dtypes", "float16")
+ASKED = ("+model=qwen3_4b_instruct_2507", "hardware=cpu", "seeds=1", "dtypes=float16")
 
 
 def test_kernels_are_judged_in_processes_beside_each_other_and_kept(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "harness",
-        "calibrate",
-        *ASKED,
-        "--kernels",
-        "--workers",
-        "2",
-        "--out",
-        str(tmp_path),
-    ]
+    asked = [*ASKED, "kernels=true", "workers=2", f"out={tmp_path}"]
+    command = [sys.executable, "-m", "harness", "calibrate", *asked]
     root = Path(__file__).parents[3]
     made = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=300, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -43,21 +33,38 @@ def test_kernels_are_judged_in_processes_beside_each_other_and_kept(tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("--seeds", "0"), "--seeds must be positive"),
-        (("--dtypes", "float8"), "--dtypes must be among float32, bfloat16, float16"),
-        (("--workers", "0"), "--workers must be positive"),
-        (("--tokens", "0"), "--tokens must be positive"),
+        ("seeds=0", "seeds is given 2 times"),
+        ("dtypes=float8", "dtypes is given 2 times"),
+        ("workers=0", "workers=0: must be a whole number of at least 1"),
+        ("tokens=0", "tokens=0: must be a whole number of at least 1"),
+        ("--tokens=8", "'--tokens=8' is written tokens=VALUE"),
+        ("token=8", "unknown option of calibrate 'token': did you mean 'tokens'?"),
     ],
 )
-def test_what_cannot_be_is_refused(
-    change: tuple[str, str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert calibrate.main([*ASKED, *change, "--out", str(tmp_path)], io.StringIO()) == 2
-    assert says in capsys.readouterr().err
+def test_what_cannot_be_is_refused(change: str, says: str, tmp_path: Path) -> None:
+    err = io.StringIO()
+    assert main(["calibrate", *ASKED, change, f"out={tmp_path}"], io.StringIO(), err) == 2
+    assert says in err.getvalue()
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["hardware=cpu"], "no model was named"),
+        (["+model=qwen3_4b_instruct_2507", "hardware=cpu", "dtypes=float8"], "dtypes must be among float32"),
+        (["+model=qwen3_4b_instruct_2507", "seeds=0"], "seeds=0: must be a whole number of at least 1"),
+    ],
+)
+def test_what_is_asked_alone_is_refused(asked: list[str], says: str, tmp_path: Path) -> None:
+    err = io.StringIO()
+    assert main(["calibrate", *asked, f"out={tmp_path}"], io.StringIO(), err) == 2
+    assert says in err.getvalue()
+
+
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU here")
-def test_a_gpu_that_is_not_here_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert calibrate.main([*ASKED, "--device", "cuda", "--out", str(tmp_path)], io.StringIO()) == 2
-    assert "there is no GPU here" in capsys.readouterr().err
+def test_a_gpu_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    err = io.StringIO()
+    asked = ["calibrate", "+model=qwen3_4b_instruct_2507", "hardware=cuda", f"out={tmp_path}"]
+    assert main(asked, io.StringIO(), err) == 2
+    assert "there is no GPU here" in err.getvalue()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands import bisect, compare_live
-from harness.commands.compare import main
+from harness.commands.main import main
 
 STAND_IN = Path(__file__).with_name("stand_in_revision.py")
 ROUNDS = 8
@@ -32,7 +32,7 @@ def repository(tmp_path_factory):
 def _repository(folder, **phases_ms):
     package = folder / "harness"
     package.mkdir()
-    (package / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[1])!r})\n")
+    (package / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[2])!r})\n")
     shutil.copy(STAND_IN, package / "__main__.py")
     git = ("git", "-c", "user.name=n", "-c", "user.email=e")
     subprocess.run([*git, "init", "-q"], cwd=folder, check=True)
@@ -49,9 +49,9 @@ def _repository(folder, **phases_ms):
     return folder, commits
 
 
-def run_main(folder, *arguments, overrides=("+model=toy",)):
+def run_main(folder, base, head, *options, overrides=("+model=toy",), rounds=ROUNDS):
     out, err = io.StringIO(), io.StringIO()
-    words = ["--live", "--repository", str(folder), "--rounds", str(ROUNDS), *arguments, "--", *overrides]
+    words = ["compare", f"live={base},{head}", f"repository={folder}", f"rounds={rounds}", *options, *overrides]
     return main(words, out, err), out.getvalue(), err.getvalue()
 
 
@@ -86,7 +86,7 @@ def test_the_command_exits_zero_on_equal_speed(repository):
 def test_a_tree_is_proven_once_and_then_timed_where_it_knows_how(knows, tmp_path, monkeypatch):
     tree, told = tmp_path / "tree", tmp_path / "words"
     (tree / "harness").mkdir(parents=True)
-    (tree / "harness" / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[1])!r})\n")
+    (tree / "harness" / "__init__.py").write_text(f"__path__.append({str(STAND_IN.parents[2])!r})\n")
     shutil.copy(STAND_IN, tree / "harness" / "__main__.py")
     (tree / "harness" / "decode_ms").write_text("2.0")
     (tree / "conf").mkdir()
@@ -110,7 +110,7 @@ class Terminal(io.StringIO):
 def test_on_a_terminal_one_line_says_what_is_done(repository):
     folder, commits = repository
     err = Terminal()
-    words = ["--live", "--repository", str(folder), "--rounds", str(ROUNDS), commits[0], commits[1], "--", "+model=toy"]
+    words = ["compare", f"live={commits[0]},{commits[1]}", f"repository={folder}", f"rounds={ROUNDS}", "+model=toy"]
     assert main(words, io.StringIO(), err) == 0
     assert "round 2 of 8" in err.getvalue()
 
@@ -158,20 +158,21 @@ def test_one_commit_between_the_ends_is_found_by_comparing_the_ends(repository):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "overrides", "message"),
+    ("head", "overrides", "rounds", "message"),
     [
-        (("nothing", "HEAD"), ("+model=toy",), "'nothing' is no revision"),
-        (("HEAD", "HEAD"), ("+model=other",), "python -m harness +model=other in base: error: no such model"),
-        (("HEAD", "HEAD"), (), "--live measures what follows `--`"),
-        (("HEAD", "HEAD", "--rounds", "7"), ("+model=toy",), "7 rounds: a 99 % interval needs 8"),
+        ("nothing", ("+model=toy",), ROUNDS, "'nothing' is no revision"),
+        ("HEAD", ("+model=other",), ROUNDS, "python -m harness +model=other in base: error: no such model"),
+        ("HEAD", (), ROUNDS, "live=BASE,HEAD measures a case: add +model=NAME"),
+        ("HEAD", ("+model=toy",), 7, "7 rounds: a 99 % interval needs 8"),
+        ("a,b", ("+model=toy",), ROUNDS, "'a,b' is no revision"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_two(repository, arguments, overrides, message):
-    code, _, err = run_main(repository[0], *arguments, overrides=overrides)
+def test_a_mistake_is_one_line_and_exit_code_two(repository, head, overrides, rounds, message):
+    code, _, err = run_main(repository[0], "HEAD", head, overrides=overrides, rounds=rounds)
     assert code == 2
     assert message in err
-    step = ("--bisect-step", "decode", "--effect", "0.95")
-    assert run_main(repository[0], *arguments, *step, overrides=overrides)[0] == bisect.ABORT
+    step = ("bisect_step=decode", "effect=0.95")
+    assert run_main(repository[0], "HEAD", head, *step, overrides=overrides, rounds=rounds)[0] == bisect.ABORT
 
 
 @pytest.fixture
@@ -200,20 +201,20 @@ def interrupt(repository, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_removes_the_work_trees_and_ends_what_measured(repository, interrupt, number):
     folder, commits = repository
-    words = ["-m", "harness", "compare", "--live", "--repository", str(folder), commits[0], "HEAD"]
-    code, err = interrupt([*words, "--", "+model=toy", "waits"], number)
+    words = ["-m", "harness", "compare", f"live={commits[0]},HEAD", f"repository={folder}"]
+    code, err = interrupt([*words, "+model=toy", "+waits=all"], number)
     assert code == 128 + number
     assert err.splitlines()[1].startswith("round 1 of 10: ")
     assert err.splitlines()[-1].startswith(f"interrupted by {number.name}: nothing was compared")
     assert len(work_trees(folder)) == 1
 
 
-@pytest.mark.parametrize("waits", ["waits", "waits=2"])
+@pytest.mark.parametrize("waits", ["+waits=all", "+waits=2"])
 def test_a_signal_removes_the_work_trees_of_a_bisection_and_of_its_steps(repository, interrupt, waits):
     """While its ends are measured, and in a step, which measures the commit in the middle."""
     folder, commits = repository
     code = (
-        "import sys; from pathlib import Path; from harness.analysis.compare import bisect; "
+        "import sys; from pathlib import Path; from harness.commands import bisect; "
         "from harness.analysis.compare.interruption import Interrupted, interruptible\n"
         "try:\n    with interruptible():\n"
         f"        bisect.bisect(Path({str(folder)!r}), {commits[0]!r}, 'HEAD', 'decode', ['+model=toy', {waits!r}], "

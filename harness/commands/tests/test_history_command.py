@@ -10,12 +10,14 @@ import pytest
 from harness.analysis.compare.estimate import of_pairs
 from harness.analysis.history import nightly_series
 from harness.commands import history as command
+from harness.commands.answers import answered
 from harness.commands.bisect import Found
 from harness.records import store
 from harness.records.case import Plan
 from harness.records.checks import Check, Parity
 from harness.records.record import Record, Series
 from harness.records.run_file import RunWriter, read_file, run_path
+from harness.records.stack_name import StackNames
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 NIGHTS, SLOW_FROM = 34, 30
@@ -31,8 +33,9 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, weights=None, **changes):
-        case, day = make_case(weights=weights), FIRST + timedelta(number)
+    def night(number, candidate_ms, weights=None, hardware="cpu", parameters=None, **changes):
+        case = make_case(weights=weights, hardware=hardware, parameters=parameters or {})
+        day = FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
         series = tuple(
@@ -52,7 +55,7 @@ def night(tmp_path, make_case, environment):
             parity=RIGHT,
             series=series,
         )
-        with RunWriter(run_path(tmp_path, "cpu", run), run, plan) as writer:
+        with RunWriter(run_path(tmp_path, hardware, run), run, plan) as writer:
             writer.append(record)
         return case
 
@@ -71,13 +74,13 @@ def slowed(night):
 def run(tmp_path):
     def run(*arguments, today=TODAY):
         out, err = io.StringIO(), io.StringIO()
-        words = ["--results", str(tmp_path), *map(str, arguments)]
-        return command.main(words, out, err, today), out.getvalue(), err.getvalue()
+        words = [f"out={tmp_path}", *map(str, arguments)]
+        return answered(lambda: command.main(words, out, err, today), err), out.getvalue(), err.getvalue()
 
     return run
 
 
-ACCEPT = ("--owner", "the kernel team", "--reason", "exact rounding", "--expires", TODAY + timedelta(30))
+ACCEPT = ("owner=the kernel team", "reason=exact rounding", f"expires={TODAY + timedelta(30)}")
 
 
 def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
@@ -86,12 +89,27 @@ def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
     assert out.startswith("SLOWER  toy/tiny rotary cpu smoke, decode")
     assert f"commits {commit_of(SLOW_FROM - 1)[:12]}..{commit_of(SLOW_FROM)[:12]}" in out
     assert f"since {FIRST + timedelta(SLOW_FROM)}T02:00" in out
-    assert f"python -m harness history --bisect {slowed}" in out
+    assert f"python -m harness history bisect={slowed}" in out
     assert out.endswith("1 series: 1 slower\n")
 
 
+def test_an_alarm_names_a_stack_shortly_and_tells_its_members_below(slowed, run, monkeypatch):
+    monkeypatch.setattr(command.registry, "stack_names", lambda models: StackNames({"toy": ("rotary",)}))
+    lines = run()[1].splitlines()
+    assert lines[0].startswith("SLOWER  toy/tiny full on cpu smoke, decode")
+    assert lines[-2:] == ["`full` of toy is rotary", "1 series: 1 slower"]
+
+
+def test_series_on_gpus_come_before_those_on_a_cpu(night, run):
+    for number in range(3):
+        night(number, 2.0)
+        night(number, 2.0, hardware="h200")
+    told = [line for line in run()[1].splitlines() if line.startswith("INSUFFICIENT HISTORY")]
+    assert ["rotary h200" in line for line in told] == [True, False]
+
+
 def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):
-    assert run("--accept", slowed, *ACCEPT)[0] == 0
+    assert run(f"accept={slowed}", *ACCEPT)[0] == 0
     assert run()[0] == 3
     for number in range(NIGHTS, NIGHTS + 8):
         night(number, 2.12)
@@ -102,7 +120,7 @@ def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):
 
 
 def test_an_acceptance_is_made_once_and_an_edited_one_is_refused(slowed, run, tmp_path):
-    run("--accept", slowed, *ACCEPT)
+    run(f"accept={slowed}", *ACCEPT)
     (path,) = (tmp_path / "accepted").iterdir()
     path.write_text(path.read_text().replace("exact rounding", "no reason"))
     code, _, err = run()
@@ -113,13 +131,13 @@ def test_an_acceptance_is_made_once_and_an_edited_one_is_refused(slowed, run, tm
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "needs --owner --reason --expires"),
-        (("--owner", "  ", "--reason", "good", "--expires", "2031-01-01"), "at least 3 characters"),
-        (("--owner", "me and you", "--reason", "good", "--expires", "2029-01-01"), "would accept nothing"),
+        ((), "needs owner= reason= expires="),
+        (("owner=  ", "reason=good", "expires=2031-01-01"), "at least 3 characters"),
+        (("owner=me and you", "reason=good", "expires=2029-01-01"), "would accept nothing"),
     ],
 )
 def test_an_acceptance_without_owner_reason_or_future_is_refused(slowed, run, tmp_path, words, message):
-    code, _, err = run("--accept", slowed, *words)
+    code, _, err = run(f"accept={slowed}", *words)
     assert code == 2
     assert message in err
     assert not (tmp_path / "accepted").exists()
@@ -128,7 +146,7 @@ def test_an_acceptance_without_owner_reason_or_future_is_refused(slowed, run, tm
 def test_bisect_is_asked_with_the_last_good_and_first_bad_commit(slowed, run, monkeypatch):
     asked, effect = [], of_pairs([math.log(0.95)] * 10, 0.01)
     monkeypatch.setattr(command, "bisect", lambda *words: asked.append(words) or Found("f" * 40, effect))
-    code, out, _ = run("--bisect", slowed, "--rounds", 8, "--", "arm=reference")
+    code, out, _ = run(f"bisect={slowed}", "rounds=8", "arm=reference")
     assert code == 0
     speed = "0.950x of good (0.950 to 0.950), 10 rounds"
     assert out == f"{'f' * 40} made toy/tiny rotary cpu smoke, decode slower: {speed}\n"
@@ -144,6 +162,14 @@ def test_a_history_of_a_checkpoint_is_bisected_with_the_checkpoint(night, tmp_pa
         night(number, 2.0, weights="checkpoints/a")
     (series,) = nightly_series.series(store.load(tmp_path, **nightly_series.WHERE))
     assert "weights=checkpoints/a" in series.ask
+
+
+def test_a_history_of_a_parameter_is_bisected_with_its_value(night, tmp_path):
+    for number in range(9):
+        night(number, 2.0, parameters={"rotary.rows": 8})
+    (series,) = nightly_series.series(store.load(tmp_path, **nightly_series.WHERE))
+    assert series.label == "toy/tiny rotary(rows=8) cpu smoke"
+    assert series.ask[2:4] == ("optimization=[rotary]", "optimization.rotary.rows=8")
 
 
 def test_a_steady_history_exits_zero(night, run):
@@ -191,15 +217,15 @@ def test_a_new_driver_starts_a_new_history(night, run):
 def test_what_is_steady_has_nothing_to_bisect(night, run):
     for number in range(20):
         case = night(number, 2.0)
-    code, _, err = run("--bisect", f"{case.key}:decode")
+    code, _, err = run(f"bisect={case.key}:decode")
     assert code == 2
     assert "is steady: there is no step" in err
-    assert "no series 'x:decode'" in run("--bisect", "x:decode")[2]
+    assert "no series 'x:decode'" in run("bisect=x:decode")[2]
 
 
 def test_the_trend_dates_the_change_with_its_commits(slowed, run):
     pytest.importorskip("ruptures", reason="the trend is an optional extra: pip install 'inference-pio[history]'")
-    _, out, _ = run("--trend")
+    _, out, _ = run("trend=true")
     levels = [line.split() for line in out.splitlines()[1:]]
     assert [float(level[0].rstrip("x")) for level in levels] == [
         pytest.approx(2.0, abs=0.01),
@@ -211,6 +237,6 @@ def test_the_trend_dates_the_change_with_its_commits(slowed, run):
 
 def test_the_trend_without_its_extra_says_what_to_install(slowed, run, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ruptures", None)
-    code, _, err = run("--trend")
+    code, _, err = run("trend=true")
     assert code == 2
     assert "pip install 'inference-pio[history]'" in err

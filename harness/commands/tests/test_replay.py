@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.build import builder, registry
-from harness.commands import replay
+from harness.commands.main import main
 from harness.execution import worker
 from harness.faults.models import pristine
 from harness.parity.diagnosis.capture import capture
@@ -103,9 +104,10 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     last = source.config["num_hidden_layers"] - 1
     assert bench.divergence is not None
     assert bench.divergence.layer == last
-    saved = capture(wrong, source, "tiny", (), CPU, EXTENT, Parity(checks=checks))
+    saved = capture(wrong, source, "tiny", (), CPU, EXTENT, Parity(checks=checks), {"linear.rows": 8})
     assert saved is not None
     again = Reproducer.load(saved.save(tmp_path / "case"))
+    assert again.asked.parameters == {"linear.rows": 8}
     assert [check.subject for check in again.run(wrong) if not check.passed] == [f"layer {last}"]
     assert all(check.passed for check in again.run(right))
 
@@ -123,10 +125,11 @@ def test_a_build_that_runs_free_shows_the_layer_from_which_it_errs() -> None:
     assert "behind layer" in Parity(checks=(), drift=drift).refusal()
 
 
-def test_the_command_says_whether_it_still_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_whether_it_still_fails(tmp_path: Path) -> None:
     test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path)
-    assert replay.main([str(tmp_path / "case.json")]) == 0
-    assert "passes now" in capsys.readouterr().out
+    out, err = io.StringIO(), io.StringIO()
+    assert main(["replay", str(tmp_path / "case.json")], out, err) == 0
+    assert "passes now" in out.getvalue()
     (tmp_path / "case.safetensors").write_bytes(b"cut")
-    assert replay.main([str(tmp_path / "case.json")]) == 2
-    assert "no reproducer that can be run" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "case.json")], out, err) == 2
+    assert "no reproducer that can be run" in err.getvalue()

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from harness.commands import shards
+from harness.commands.main import main
 from harness.planning import cost
 from harness.records.case import Plan
 from harness.records.checks import Check, Parity
@@ -18,7 +19,7 @@ RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", erro
 
 def ask(*argv):
     out, err = io.StringIO(), io.StringIO()
-    code = shards.main([str(item) for item in argv], out, err)
+    code = main(["shards", *map(str, argv)], out, err)
     return code, out.getvalue() + err.getvalue()
 
 
@@ -72,7 +73,7 @@ def test_the_balance_of_a_sweep_is_shown_with_every_case_once():
 def test_the_plan_of_a_kind_of_machine_is_told_with_the_command_that_runs_it(tmp_path):
     path = tmp_path / "plans.yaml"
     path.write_text("desk: {shards: 3, sweep: ['+model=glob(qwen3_4b*)', 'optimization=none,rotary', hardware=cpu]}")
-    code, said = ask("plan", "--plans", path)
+    code, said = ask("plan", f"plans={path}")
     assert code == 0, said
     assert "desk: 2 cases in 3 shards" in said
     assert "python -m harness -m '+model=glob(qwen3_4b*)' optimization=none,rotary hardware=cpu shard=I/3" in said
@@ -90,7 +91,7 @@ def test_the_plan_of_a_kind_of_machine_is_told_with_the_command_that_runs_it(tmp
 def test_a_plan_that_says_nothing_sound_is_refused_by_its_field(tmp_path, text, kind, message):
     path = tmp_path / "plans.yaml"
     path.write_text(text)
-    code, said = ask("plan", kind, "--plans", path)
+    code, said = ask("plan", kind, f"plans={path}")
     assert code == 2
     assert message in said
 
@@ -116,11 +117,11 @@ def test_durations_are_the_median_of_what_finished_and_others_stay(finished, tmp
     label = finished("r-1", (0, 10.0, "passed"), (1, 30.0, "passed"), (2, 14.0, "passed"), (3, 1.0, "lost"))
     path = tmp_path / "durations.json"
     path.write_text('{"another case": 7.5}')
-    code, said = ask("learn", tmp_path / "runs", "--durations", path)
+    code, said = ask("learn", tmp_path / "runs", f"durations={path}")
     assert code == 0
     assert "1 of 2 durations learned from 4 records" in said
     assert json.loads(path.read_text()) == {"another case": 7.5, label: 14.0}
-    assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", "--durations", path)[1]
+    assert "0 of 2 durations learned" in ask("learn", tmp_path / "runs", f"durations={path}")[1]
     (run,) = tmp_path.rglob("*.jsonl")
     assert cost.estimate_s(read_file(run).plan.cases[0], cost.read_durations(path)) == 14.0
 
@@ -131,7 +132,7 @@ def test_a_record_of_a_shard_and_of_its_merge_is_learned_from_once(finished, tmp
     (shard,) = tmp_path.rglob("r-1.jsonl")
     shutil.copy(shard, shard.with_name("r-1-in-a-merge.jsonl"))
     path = tmp_path / "durations.json"
-    assert "learned from 3 records" in ask("learn", tmp_path / "runs", "--durations", path)[1]
+    assert "learned from 3 records" in ask("learn", tmp_path / "runs", f"durations={path}")[1]
     assert json.loads(path.read_text()) == {label: 20.0}
 
 

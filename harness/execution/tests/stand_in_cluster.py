@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT))
 import stand_in_command  # noqa: E402
 
 from harness.commands import run  # noqa: E402
+from harness.commands.answers import answered  # noqa: E402
 from harness.execution.session import World  # noqa: E402
 from harness.machine.environment import capture  # noqa: E402
 
@@ -19,4 +20,4 @@ def world() -> World:
 
 
 if __name__ == "__main__":
-    sys.exit(run.main(sys.argv[1:], world))
+    sys.exit(answered(lambda: run.main(sys.argv[1:], services=world), sys.stderr))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from harness.commands import run
+from harness.commands.answers import answered
 from harness.conftest import GIB, FakeMachine, FakeModel, optimization
 from harness.execution.session import World
 from harness.records.record import Environment
@@ -40,4 +41,4 @@ def world() -> World:
 
 
 if __name__ == "__main__":
-    sys.exit(run.main(sys.argv[1:], world))
+    sys.exit(answered(lambda: run.main(sys.argv[1:], services=world), sys.stderr))

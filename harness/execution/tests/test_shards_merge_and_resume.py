@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands import merge
+from harness.commands.main import main
 from harness.errors import RecordError
 from harness.records.run_file import RunWriter, read_file
 
@@ -61,7 +62,7 @@ def runs(folder, pattern="*.jsonl"):
 
 def merged(*paths, out):
     said, complained = io.StringIO(), io.StringIO()
-    code = merge.main([*map(str, paths), "--out", str(out)], said, complained)
+    code = main(["merge", *map(str, paths), f"out={out}"], said, complained)
     return code, said.getvalue() + complained.getvalue()
 
 

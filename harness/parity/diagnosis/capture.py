@@ -22,6 +22,7 @@ from harness.records.proof_size import Extent
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
+from harness.spec.parameter import Values
 
 MOST_BYTES = 64 << 20
 """Tensors of one reproducer; rows of a layer's input past it are left out, other inputs past it are not saved."""
@@ -36,15 +37,17 @@ def capture(
     target: Target,
     extent: Extent,
     parity: Parity,
+    parameters: Values | None = None,
 ) -> Reproducer | None:
     """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
-    None when the inputs are too large to save, or do not fail again by themselves."""
+    None when the inputs are too large to save, or do not fail again by themselves. `spec` is made with `parameters`."""
     about = {
         "model": spec.name,
         "size": size,
         "seed": source.seed,
         "weights": str(source.directory) if source.directory else None,
         "stack": tuple(stack),
+        "parameters": dict(parameters or {}),
         "device": target.device.type,
         "kernels": target.kernels,
     }

@@ -109,7 +109,7 @@ def test_bench_a_merge(benchmark, tmp_path, shards):
 
     def merged(folder):
         said = io.StringIO()
-        return merge.main([str(folder), "--out", str(tmp_path / f"{folder.name}-merged")], said, said), said.getvalue()
+        return merge.main([str(folder), f"out={tmp_path / f'{folder.name}-merged'}"], said, said), said.getvalue()
 
     def every():
         return {cases: on_one_core(merged, folder) for cases, folder in folders.items()}

@@ -99,7 +99,7 @@ def build(
             for at in range(1, len(timed))
             if timed[at].fingerprint != timed[at - 1].fingerprint
         ),
-        bisect=f"python -m harness history --bisect {finding.series.name}"
+        bisect=f"python -m harness history bisect={finding.series.name}"
         if finding and finding.standing == "slower"
         else "",
     )

@@ -7,7 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from harness.build import registry
-from harness.commands.signoff import main
+from harness.commands.main import main
 from harness.planning import compose
 from harness.planning.hardware_target import Cluster
 from harness.planning.plan import expand
@@ -121,7 +121,7 @@ def stored(folder, records):
 def asked(tmp_path, *more):
     out = io.StringIO()
     err = io.StringIO()
-    code = main([*ASKED, f"out={tmp_path / 'records'}", f"reports={tmp_path / 'reports'}", *more], out, err)
+    code = main(["signoff", *ASKED, f"out={tmp_path / 'records'}", f"reports={tmp_path / 'reports'}", *more], out, err)
     return code, out.getvalue() + err.getvalue()
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from harness.analysis.history import accepted
-from harness.commands.signoff import main
+from harness.commands.main import main
 from harness.records.record import Failure, Provenance
 from harness.signoff.tests.made import (
     FAST,
@@ -33,7 +33,7 @@ def test_a_case_with_all_its_evidence_is_signed_and_verified(tmp_path, case, env
     assert code == 0, said
     out = io.StringIO()
     path = document(tmp_path) / "signoff.json"
-    assert main(["--verify", str(path), f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
+    assert main(["signoff", f"verify={path}", f"out={tmp_path / 'records'}"], out) == 0, out.getvalue()
     assert "verified: signed, by 12 record(s)" in out.getvalue()
 
 
@@ -68,6 +68,14 @@ def test_ranks_that_hold_the_model_together_need_faults_of_their_own(tmp_path, e
     assert code == int(missing), said
     assert ("none was planted in ranks" in (document(tmp_path) / "signoff.md").read_text()) == missing
     assert not missing or "'optimization=[tensor_parallel]'" in said
+
+
+def test_evidence_at_another_value_of_a_parameter_signs_nothing(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment), *history(case, environment)])
+    told = "optimization.linear.rows=8"
+    code, said = asked(tmp_path, told)
+    assert code == 1
+    assert f"'{case.asked()[0]}' {told} hardware=cpu" in said
 
 
 def test_too_short_a_history_refuses(tmp_path, case, environment):
@@ -106,7 +114,7 @@ def test_a_step_down_refuses_until_it_is_accepted_and_again_when_that_expires(tm
     assert code == 0, said
     assert "decode is steady over 13 runs" in history_said(tmp_path / "then")
     assert "accepted by kernels, until" in history_said(tmp_path / "then")
-    verify = ["--verify", str(next((tmp_path / "then").rglob("signoff.json"))), f"out={records}"]
+    verify = ["signoff", f"verify={next((tmp_path / 'then').rglob('signoff.json'))}", f"out={records}"]
     assert main(verify, io.StringIO()) == 0
     shutil.rmtree(records / accepted.FOLDER)
     for phase in ("prefill", "decode"):
@@ -178,12 +186,12 @@ def test_hostile_words_in_a_record_stay_words(tmp_path, case, environment):
         (["policy=lax"], "unknown policy 'lax'"),
         (["hardware=auto"], "name the cluster's hardware"),
         (["waiver=/nowhere.yaml"], "cannot be read"),
-        (["--verify"], "takes one file"),
+        (["verify=signoff.json"], "takes no +model="),
+        (["--verify"], "'--verify' is written verify=VALUE"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(tmp_path, words, says):
     out, err = io.StringIO(), io.StringIO()
-    arguments = words if words[0] == "--verify" else ["+model=qwen3_4b_instruct_2507", "hardware=h200", *words]
-    assert main(arguments, out, err) == 2
+    assert main(["signoff", "+model=qwen3_4b_instruct_2507", "hardware=h200", *words], out, err) == 2
     assert says in err.getvalue()
     assert err.getvalue().count("\n") == 1

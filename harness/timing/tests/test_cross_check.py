@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from harness.commands import timers
+from harness.commands.main import main
 from harness.errors import HarnessError, UserError
 from harness.records.record import Environment
 from harness.spec.kernel import Cost, Kernel, OpCase
@@ -123,12 +124,13 @@ def test_the_costliest_kernels_are_taken_at_their_largest_shape_and_those_that_w
     ]  # fmt: skip
 
 
-def test_off_a_gpu_nothing_is_compared(tmp_path, capsys):
+def test_off_a_gpu_nothing_is_compared(tmp_path):
     with pytest.raises(UserError, match="nothing to compare"):
         compare_timers([kernel("k", (1,))], torch.float32, CPU, 0)
     if not torch.cuda.is_available():
-        assert timers.main(["--model", MODEL, "--out", str(tmp_path)]) == 2
-        assert "there is no GPU here" in capsys.readouterr().err
+        err = io.StringIO()
+        assert main(["timers", f"+model={MODEL}", f"out={tmp_path}"], io.StringIO(), err) == 2
+        assert "there is no GPU here" in err.getvalue()
         assert not list(tmp_path.iterdir())
 
 
@@ -136,7 +138,7 @@ def test_off_a_gpu_nothing_is_compared(tmp_path, capsys):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: interpreted kernels have no speed")
 def test_our_timer_agrees_with_the_others_on_a_gpu(tmp_path):
     out = io.StringIO()
-    code = timers.main(["--model", MODEL, "--out", str(tmp_path)], out)
+    code = main(["timers", f"+model={MODEL}", f"out={tmp_path}"], out)
     (path,) = tmp_path.iterdir()
     found = CrossCheck.model_validate_json(path.read_text())
     assert code == 0, out.getvalue()

@@ -14,9 +14,9 @@ from models.common.kernels.workspace import Workspaces
 class FlashAttend(nn.Module):
     """As Attend: split keys for one query token, online softmax over blocks for more."""
 
-    def __init__(self, eager: Attend, workspaces: Workspaces, shapes: Shapes = default_shapes) -> None:
+    def __init__(self, eager: Attend, workspaces: Workspaces, shapes: Shapes | None = None) -> None:
         super().__init__()
-        self.scale, self.workspaces, self.shapes = eager.scale, workspaces, shapes
+        self.scale, self.workspaces, self.shapes = eager.scale, workspaces, shapes or default_shapes()
 
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         inputs = (q, cache.keys, cache.values, slots.table, slots.starts, slots.lengths, self.scale)

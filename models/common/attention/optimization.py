@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.parameter import Parameter
 from models.common.attention.cluster_attention_cases import CLUSTER_ATTENTION
-from models.common.attention.cluster_step import cluster
+from models.common.attention.cluster_step import cluster, step_limits
+from models.common.attention.decode_attention import MAX_SPLITS
 from models.common.attention.decode_attention_cases import DECODE_ATTENTION
 from models.common.attention.eager import Attend
 from models.common.attention.fused import FlashAttend
@@ -17,12 +19,19 @@ from models.common.decoder.extension import NOTHING, Extension, Swaps, swap_all
 from models.common.kernels.launch_shapes import LaunchShapes
 from models.common.kernels.workspace import Workspaces
 
+SPLITS = Parameter(
+    "max_splits",
+    MAX_SPLITS,
+    range(1, MAX_SPLITS + 1),
+    "Most programs that share one row's keys for one key-value head in a decode step.",
+)
+
 
 def flash_attention(tuned: LaunchShapes, more: Extension = NOTHING) -> Optimization:
     """Swap every Attend for the prefill and decode kernels, launched as `tuned` says, and what `more` names."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
-        workspaces, shapes = Workspaces(), attention_shapes(tuned, target)
+    def apply(model: nn.Module, target: Target, max_splits: int = MAX_SPLITS) -> Receipt:
+        workspaces, shapes = Workspaces(), attention_shapes(tuned, target, max_splits)
         swaps: Swaps = {Attend: lambda m: FlashAttend(m, workspaces, shapes)}
         notes = (tuned.note(target.device),) if KERNEL in tuned.kernels and target.kernels == "compiled" else ()
         return Receipt("attention", swap_all(model, swaps, more.swaps), notes)
@@ -34,6 +43,7 @@ def flash_attention(tuned: LaunchShapes, more: Extension = NOTHING) -> Optimizat
         apply=apply,
         kernels=(PREFILL_ATTENTION, DECODE_ATTENTION, *more.kernels),
         needs=("triton",),
+        parameters=(SPLITS,),
         tunings=attention_tunings,
     )
 
@@ -43,9 +53,11 @@ def cluster_attention(rows: int, keys: int) -> Optimization:
     to `keys` tokens: more sequences fill the device without clusters, and more keys are read faster by more blocks than
     a cluster has."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    limits = step_limits(rows, keys)
+
+    def apply(model: nn.Module, target: Target, rows: int = rows, keys: int = keys) -> Receipt:
         """QK-norm, rotation, cache write and attention of one new token in one launch."""
-        note = f"one launch for {rows} sequence of up to {keys} tokens"
+        note = f"one launch for up to {rows} rows of up to {keys} tokens"
         return Receipt("cuda_kernels", cluster(model, rows, keys), (note,))
 
     return Optimization(
@@ -56,4 +68,5 @@ def cluster_attention(rows: int, keys: int) -> Optimization:
         kernels=(CLUSTER_ATTENTION,),
         conflicts=("compile",),
         needs=("clusters", "cuda", "nvcc"),
+        parameters=limits,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from harness.spec.optimization import Target
-from models.common.attention.decode_attention import AttentionShape, default_shape
+from models.common.attention.decode_attention import MAX_SPLITS, AttentionShape, default_shape
 from models.common.kernels.launch_shapes import LaunchShapes
 
 KERNEL = "decode_attention"
@@ -22,23 +23,31 @@ def attention_sizes(
     return {**sizes, "element_bytes": element_size}
 
 
-def default_shapes(
-    batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int
-) -> AttentionShape:
+def default_shapes(max_splits: int = MAX_SPLITS) -> Shapes:
     """As `decode_attention.default_shape`, which needs no number of query heads."""
-    return default_shape(batch, kv_heads, page_tokens, capacity, element_size)
+
+    def shape(
+        batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int
+    ) -> AttentionShape:
+        return default_shape(batch, kv_heads, page_tokens, capacity, element_size, max_splits)
+
+    return shape
 
 
-def attention_shapes(tuned: LaunchShapes, target: Target) -> Shapes:
-    """Return what cuts decode attention on the target."""
+def attention_shapes(tuned: LaunchShapes, target: Target, max_splits: int = MAX_SPLITS) -> Shapes:
+    """Return what cuts decode attention on the target, with at most `max_splits` programs to a row's keys."""
+    default = default_shapes(max_splits)
     if target.kernels != "compiled" or not tuned.fit(target.device):
-        return default_shapes
+        return default
 
     def shape(
         batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int
     ) -> AttentionShape:
         sizes = (batch, heads, kv_heads, page_tokens, capacity, element_size)
         found = tuned.find(KERNEL, attention_sizes(*sizes))
-        return AttentionShape(**found) if found else default_shapes(*sizes)
+        if not found:
+            return default(*sizes)
+        made = AttentionShape(**found)
+        return replace(made, splits=min(made.splits, max_splits))
 
     return shape

@@ -5,6 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.parameter import Parameter
+
+PAGE_SIZES = (16, 32, 64, 128, 256)
+"""Tokens. A matrix product takes 16 keys at least, and a block of keys lies in one page."""
 
 
 def static() -> Optimization:
@@ -23,17 +27,18 @@ def static() -> Optimization:
     )
 
 
-def paged(page_tokens: int) -> Optimization:
-    """Pages of `page_tokens` from one pool."""
+def paged(default_tokens: int) -> Optimization:
+    """Pages from one pool, of `default_tokens` where nothing else is asked for."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    def apply(model: nn.Module, target: Target, page_tokens: int = default_tokens) -> Receipt:
         model.cache_factory = model.caches.paged(page_tokens)
-        return Receipt("kv_cache_paged", ("cache_factory",))
+        return Receipt("kv_cache_paged", ("cache_factory",), (f"pages of {page_tokens} tokens",))
 
     return Optimization(
         name="kv_cache_paged",
-        summary=f"key-value cache in pages of {page_tokens} tokens from one pool",
+        summary="key-value cache in pages of one size from one pool",
         numerics="exact",
         apply=apply,
         conflicts=("kv_cache",),
+        parameters=(Parameter("page_tokens", default_tokens, PAGE_SIZES, "Tokens in a page of the cache."),),
     )

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from harness.errors import SharedSlots
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.parameter import Parameter
 from models.common.cache.kv_cache import CacheShape, KVCache, LayerCache
+from models.common.cache.optimization import PAGE_SIZES
 from models.common.cache.prefix_tree import Lease, PrefixTree, Symbol
 
 PADDING = "padding"
@@ -131,14 +133,15 @@ def token_symbols(tokens: Tensor) -> list[list[Symbol]]:
 
 
 def prefix_caching(
-    symbols: Callable[..., list[list[Symbol]]], page_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
+    symbols: Callable[..., list[list[Symbol]]], default_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
 ) -> Optimization:
-    """Give the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are."""
+    """Give the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are. Its
+    blocks hold `default_tokens` where nothing else is asked for."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
-        pages = min(pool_tokens, model.max_positions) // page_tokens
-        model.prefixes = Prefixes(model.caches, pages, page_tokens, symbols)
-        return Receipt("prefix_caching", ("prefixes",))
+    def apply(model: nn.Module, target: Target, block_tokens: int = default_tokens) -> Receipt:
+        pages = min(pool_tokens, model.max_positions) // block_tokens
+        model.prefixes = Prefixes(model.caches, pages, block_tokens, symbols)
+        return Receipt("prefix_caching", ("prefixes",), (f"{pages} blocks of {block_tokens} tokens",))
 
     return Optimization(
         name="prefix_caching",
@@ -147,4 +150,12 @@ def prefix_caching(
         numerics="reordered",
         apply=apply,
         mutants=mutants,
+        parameters=(
+            Parameter(
+                "block_tokens",
+                default_tokens,
+                PAGE_SIZES,
+                "Tokens in a block of the prefix pool.",
+            ),
+        ),
     )

@@ -8,7 +8,7 @@ from harness.spec.kernel import Kernel
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.kernels.launch_shapes import LaunchShapes
 from models.common.linear.eager import pack_neighbors
-from models.common.linear.skinny import stream
+from models.common.linear.skinny import max_rows, stream
 from models.common.linear.tuned_shapes import product_shapes
 from models.common.linear.tuning import product_tunings
 
@@ -17,7 +17,7 @@ def packed_linear(rows: int, packed: str, kernels: tuple[Kernel, ...], tuned: La
     """Pack the neighbors that `packed` names in words. Where Triton runs, every gated block, packed projection and
     linear layer goes through `kernels` up to `rows` activation rows, launched as `tuned` says."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    def apply(model: nn.Module, target: Target, rows: int = rows) -> Receipt:
         touched = pack_neighbors(model)
         if target.kernels == "none":
             return Receipt("linear", touched, (f"packed {packed}; no Triton in this process, so no decode kernels",))
@@ -33,5 +33,6 @@ def packed_linear(rows: int, packed: str, kernels: tuple[Kernel, ...], tuned: La
         numerics="reordered",
         apply=apply,
         kernels=kernels,
+        parameters=(max_rows(rows),),
         tunings=lambda model, dtype: product_tunings(model, dtype, rows),
     )

@@ -11,7 +11,7 @@ from models.common.kernels.workspace import Workspaces
 from models.common.moe.eager import Experts
 from models.common.moe.fused_router import FusedRouter, Route
 from models.common.moe.moe_cases import MOE
-from models.common.moe.sparse import SparseExperts
+from models.common.moe.sparse import SparseExperts, token_limits
 
 
 def streamed_experts(
@@ -21,7 +21,14 @@ def streamed_experts(
     weights once. Up to `vector_max_tokens` tokens stream their own experts' rows; up to `tile_max_tokens` an expert
     looks for its own tokens, and the router's kernel serves as many."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    limits = token_limits(vector_max_tokens, tile_max_tokens)
+
+    def apply(
+        model: nn.Module,
+        target: Target,
+        vector_max_tokens: int = vector_max_tokens,
+        tile_max_tokens: int = tile_max_tokens,
+    ) -> Receipt:
         workspaces = Workspaces()
         swaps: Swaps = {
             router: lambda m: FusedRouter(m, route, tile_max_tokens, workspaces),
@@ -37,4 +44,5 @@ def streamed_experts(
         apply=apply,
         kernels=(kernel, *MOE),
         needs=("triton",),
+        parameters=limits,
     )
