@@ -40,6 +40,27 @@ def judge_kernels() -> Callable[..., Any]:
     return run
 
 
+@pytest.fixture(scope="session")
+def judge_full() -> Callable[..., Any]:
+    """`(model, mode)`: what holding `full` against Hugging Face with its kernels found; see `full_parity_judge`."""
+
+    def run(model: str, mode: str) -> Any:
+        return run_judge(ROOT / "models/tests/full_parity_judge.py", model, mode, interpret=mode == "interpret")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def judge_modules() -> Callable[..., dict[str, float]]:
+    """`("module:NAME", ...)`: what functions yield in a process with Triton's interpreter, comparison -> error."""
+
+    def run(*places: str) -> dict[str, float]:
+        found: dict[str, float] = run_judge(ROOT / "models/tests/module_judge.py", *places, interpret=True)
+        return found
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def ranks(judge: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
     """What worlds of 1, 2 and 4 real processes make of the model whose SPEC the test's module names: world -> `random`

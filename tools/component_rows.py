@@ -32,10 +32,12 @@ class Component:
 
 
 KERNEL_TESTS = {
-    f"{SHARED}/test_layer_kernels.py": (
-        "rms_norm", "add_rms_norm", "swiglu", "norm_rotate_write", "rotate_write", "prefill_attention",
-    ),
-    f"{SHARED}/test_decode_kernels.py": ("gemv", "gemv_swiglu", "decode_attention"),
+    f"{SHARED}/test_norms.py": ("rms_norm", "add_rms_norm"),
+    f"{SHARED}/test_swiglu.py": ("swiglu",),
+    f"{SHARED}/test_rotary.py": ("norm_rotate_write", "rotate_write"),
+    f"{SHARED}/test_prefill_attention.py": ("prefill_attention",),
+    f"{SHARED}/test_decode_attention.py": ("decode_attention",),
+    f"{SHARED}/test_gemv.py": ("gemv", "gemv_swiglu"),
     f"{SHARED}/test_quantized_kernels.py": ("gemv_int8", "gemv_fp8", "gemv_int4"),
     "{model}/tests/test_*_router.py": ("sigmoid_router", "softmax_router"),
     f"{SHARED}/test_moe_kernels.py": ("moe_gate_up", "moe_down", "moe_tiles_gate_up", "moe_tiles_down", "moe_combine"),
@@ -58,7 +60,7 @@ COMPONENTS = (
     Component(
         "attention",
         ("{model}/attention.py",),
-        (f"{SHARED}/test_eager_twins.py", f"{SHARED}/test_fused_modules.py"),
+        (f"{SHARED}/test_attention.py",),
         optimizations=("attention",),
     ),
     Component(
@@ -80,14 +82,14 @@ COMPONENTS = (
     Component(
         "rotary",
         ("{model}/rotary.py",),
-        (f"{SHARED}/test_eager_twins.py",),
+        (f"{SHARED}/test_rotary.py",),
         own="{model}/tests/test_*_positions.py",
         optimizations=("rotary",),
     ),
     Component(
         "fused layers",
         ("{model}/fused_layers.py",),
-        (f"{SHARED}/test_fused_modules.py",),
+        (f"{SHARED}/test_norms.py",),
         optimizations=("fused_layers",),
     ),
     Component("linear", ("{model}/linear.py",), (PARITY, f"{SHARED}/test_skinny.py"), optimizations=("linear",)),

@@ -22,6 +22,7 @@ COMMANDS = {
     "merge": "the shards of a plan as one run, with proof that nothing is missing or twice",
     "replay": "run a saved failure again",
     "calibrate": "do right answers stay clear of the gate's limits on this machine",
+    "tune": "find the fastest launch shapes of a model's decode steps on this GPU",
     "timers": "does our kernel timer read what other timers read",
 }
 """Each is a module of this package with `help_text(words)` and `main(arguments, out, err)`, imported when it is asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,10 +11,11 @@ from harness.errors import UnknownName
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
 from harness.spec.parameter import Parameter, Value, Values, find, own_values
+from harness.spec.tuning import Tuning
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 Numerics = Literal["exact", "reordered", "near_lossless", "four_bit"]
@@ -110,6 +111,9 @@ class Optimization:
     """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
     mutants: tuple[Mutant, ...] = ()
     """Faults of a model that only this optimization can have."""
+    tunings: Callable[[nn.Module, torch.dtype], Iterator[Tuning]] | None = None
+    """For launches that can be cut otherwise: takes the eager build on the meta device, which is its to change, and
+    tells what its decode steps launch, the largest share of a step first."""
     parameters: tuple[Parameter, ...] = ()
     """What `apply` can be told; a run sets one as `optimization.NAME.PARAMETER=VALUE`."""
 

@@ -1,1 +1,1 @@
-"""Measure launch shapes with the clock that verdicts use."""
+"""Find the fastest launch shapes of a model's decode steps, with the clock that verdicts use."""

@@ -6,23 +6,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.decoder.swap import swap
-from models.common.fused import Workspaces
-from models.common.linear.eager import linear
-from models.common.mlp.eager import SplitGateUp, SwiGLU
+from models.common.kernels.workspace import Workspace
+from models.common.linear.eager import gated_block
 from models.common.moe.eager import Experts, MoE
-from models.common.moe.moe_cases import MOE
-from models.common.moe.sparse import SparseExperts, token_limits
+from models.common.moe.optimization import streamed_experts
 from models.glm_4_7.config import Geometry
-from models.glm_4_7.kernels.fused_router import SigmoidRouter
+from models.glm_4_7.kernels import sigmoid_router
 from models.glm_4_7.kernels.sigmoid_router_cases import SIGMOID_ROUTER
 from models.glm_4_7.router import Router
-
-FEW = 4
-"""Tokens that stream their own experts' rows."""
-DOZENS = 64
-"""Tokens up to which an expert looks for its own; the router's kernel serves as many."""
 
 
 class SharedMoE(nn.Module):
@@ -37,39 +28,20 @@ class SharedMoE(nn.Module):
         return self.routed(x) + self.shared(x)
 
 
-def mlp(hidden: int, size: int, dtype: torch.dtype, device: torch.device) -> SwiGLU:
-    return SwiGLU(
-        SplitGateUp(linear(hidden, size, False, dtype, device), linear(hidden, size, False, dtype, device)),
-        linear(size, hidden, False, dtype, device),
-    )
-
-
 def moe(g: Geometry, dtype: torch.dtype, device: torch.device) -> SharedMoE:
     return SharedMoE(
         MoE(
             Router(g.experts, g.chosen, g.routed_scale, g.hidden, dtype, device),
             Experts(g.experts, g.hidden, g.expert_size, dtype, device),
         ),
-        mlp(g.hidden, g.shared_size, dtype, device),
+        gated_block(g.hidden, g.shared_size, dtype, device),
     )
 
 
-def stream(model: nn.Module, target: Target, vector_max_tokens: int = FEW, tile_max_tokens: int = DOZENS) -> Receipt:
-    """The router in one kernel, the chosen experts through kernels that read only their weights, once. The shared
-    expert is a block of its own, which `linear` streams."""
-    workspaces = Workspaces()
-    touched = swap(model, Router, lambda m: SigmoidRouter(m, tile_max_tokens, workspaces))
-    touched += swap(model, Experts, lambda m: SparseExperts(m, vector_max_tokens, tile_max_tokens))
-    note = f"vectors up to {vector_max_tokens} tokens, tiles up to {tile_max_tokens}, sorted beyond"
-    return Receipt("experts", touched, (note,))
+def route(x: Tensor, router: Router, workspace: Workspace) -> dict[str, Tensor]:
+    """As the router, in one kernel."""
+    return sigmoid_router.route(x, router.weight, router.correction, router.chosen, router.scale, workspace)
 
 
-EXPERTS = Optimization(
-    name="experts",
-    summary="router in one kernel; experts streamed, tiled or grouped by the number of tokens",
-    numerics="reordered",
-    apply=stream,
-    kernels=(SIGMOID_ROUTER, *MOE),
-    needs=("triton",),
-    parameters=token_limits(FEW, DOZENS),
-)
+EXPERTS = streamed_experts(Router, route, SIGMOID_ROUTER, vector_max_tokens=4, tile_max_tokens=64)
+"""The shared expert is a block of its own, which `linear` streams."""

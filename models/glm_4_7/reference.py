@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
-
-from harness.spec.config import HFConfig
-from models.common.decoder.reference import causal_lm
+from models.common.decoder.reference import causal_lm_reference
 
 
-def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:
+def glm4_moe() -> Any:
     """transformers' own GLM-4 MoE: SDPA attention, and its grouped experts, pinned so that generation keeps them."""
     from transformers import Glm4MoeConfig
 
-    return causal_lm(Glm4MoeConfig, config, dtype, device, weights, experts_implementation="grouped_mm")
+    return Glm4MoeConfig
+
+
+reference = causal_lm_reference(glm4_moe, experts_implementation="grouped_mm")

@@ -8,6 +8,7 @@ from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
 from models.common.decoder.frame import call_positions
 from models.common.decoder.mutations import DENSE_MUTANTS
+from models.common.decoder.stages import GATED_STAGE, attention_stages
 from models.common.moe.mutations import expert_mutants
 from models.glm_4_7.config import SIZES
 from models.glm_4_7.model import build
@@ -18,17 +19,8 @@ from models.glm_4_7.weights import merge, perturb, rename
 from models.glm_4_7.work import work
 
 STAGES = (
-    Stage("input_norm", "RMSNorm", "input_norm[0]", "input_layernorm"),
-    Stage("query", "q projection", "attention.qkv[0]", "self_attn.q_proj"),
-    Stage("key", "k projection", "attention.qkv[1]", "self_attn.k_proj"),
-    Stage("value", "v projection", "attention.qkv[2]", "self_attn.v_proj"),
-    Stage("query_rotated", "QK-norm and rotary", "@query", "@query"),
-    Stage("key_cached", "QK-norm and rotary, cache write", "@keys", "@keys"),
-    Stage("value_cached", "cache write", "@values", "@values"),
-    Stage("attention", "attention", "attention.o_proj:input", "self_attn.o_proj:input"),
-    Stage("output", "o projection", "attention.o_proj", "self_attn.o_proj"),
-    Stage("post_norm", "residual add and RMSNorm", "post_norm[0]", "post_attention_layernorm"),
-    Stage("gated", "gate, up and SwiGLU", "mlp.down_proj:input", "mlp.down_proj:input"),
+    *attention_stages(),
+    GATED_STAGE,
     Stage("shared_gated", "gate, up and SwiGLU", "mlp.shared.down_proj:input", "mlp.shared_experts.down_proj:input"),
     Stage("shared", "shared expert", "mlp.shared", "mlp.shared_experts"),
     Stage("down", "down projection", "mlp.down_proj", "mlp.down_proj"),

@@ -7,40 +7,23 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 
 from harness.spec.config import HFConfig
+from models.common.decoder.weights import GATED_RENAMES, LAYER_RENAMES, perturbing, renaming
 from models.common.moe.expert_weights import merged
 from models.glm_4_7.config import geometry
 
-RENAMES = (
+rename = renaming(
     ("model.", ""),
-    ("embed_tokens.", "embed."),
-    ("self_attn.q_norm", "attention.rotary.q_norm"),
-    ("self_attn.k_norm", "attention.rotary.k_norm"),
-    ("self_attn.o_proj", "attention.o_proj"),
-    ("self_attn.", "attention.qkv."),
+    *LAYER_RENAMES,
     ("mlp.gate.e_score_correction_bias", "mlp.routed.router.correction"),
     ("mlp.gate.", "mlp.routed.router."),
     ("mlp.experts.", "mlp.routed.experts."),
     ("mlp.shared_experts.", "mlp.shared."),
-    ("mlp.gate_proj", "mlp.gate_up.gate_proj"),
-    ("mlp.up_proj", "mlp.gate_up.up_proj"),
+    *GATED_RENAMES,
     ("mlp.shared.gate_proj", "mlp.shared.gate_up.gate_proj"),
     ("mlp.shared.up_proj", "mlp.shared.gate_up.up_proj"),
-    ("input_layernorm", "input_norm"),
-    ("post_attention_layernorm", "post_norm"),
 )
-PERTURBED = ("norm", "bias")
-
-
-def rename(name: str) -> str:
-    for old, new in RENAMES:
-        name = name.replace(old, new)
-    return name
-
-
-def perturb(name: str) -> float:
-    """Norm weights start at 1 in Hugging Face, biases and the router's correction at 0; noise makes a missing one
-    visible."""
-    return 0.1 if any(part in name for part in PERTURBED) else 0.0
+perturb = perturbing({"norm": 0.1, "bias": 0.1})
+"""Biases, and the router's correction among them."""
 
 
 def merge(config: HFConfig, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

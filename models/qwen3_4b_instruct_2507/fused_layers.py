@@ -1,30 +1,7 @@
-"""Which neighbors fuse, and the eager pair each replaces."""
+"""Which neighbors fuse: residual addition and the norm after it twice a layer, silu and the product after it once."""
 
 from __future__ import annotations
 
-from torch import nn
+from models.common.norms.optimization import fused_layers
 
-from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.decoder.swap import swap
-from models.common.fused import FusedAddRMSNorm, FusedGate
-from models.common.mlp.eager import Gate
-from models.common.mlp.swiglu import SWIGLU
-from models.common.norms.eager import AddRMSNorm
-from models.common.norms.rms_norm import ADD_NORM, NORM
-
-
-def fuse(model: nn.Module, target: Target) -> Receipt:
-    """Residual addition with the norm after it; silu with the product after it."""
-    norms = swap(model, AddRMSNorm, FusedAddRMSNorm)
-    gates = swap(model, Gate, lambda _: FusedGate())
-    return Receipt("fused_layers", norms + gates)
-
-
-FUSED_LAYERS = Optimization(
-    name="fused_layers",
-    summary="residual addition with RMSNorm, silu with its product",
-    numerics="reordered",
-    apply=fuse,
-    kernels=(NORM, ADD_NORM, SWIGLU),
-    needs=("triton",),
-)
+FUSED_LAYERS = fused_layers()

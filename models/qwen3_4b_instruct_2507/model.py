@@ -5,44 +5,19 @@ from __future__ import annotations
 import torch
 
 from harness.spec.config import HFConfig
-from models.common.decoder.frame import Decoder, Layer, embedding, head
-from models.common.linear.eager import linear
-from models.common.mlp.eager import SplitGateUp, SwiGLU
-from models.common.norms.eager import AddRMSNorm
-from models.qwen3_4b_instruct_2507.attention import attention
+from models.common.attention.build import unbiased_attention
+from models.common.decoder.frame import Decoder, Layer, decoder, layer
+from models.common.linear.eager import gated_block
+from models.common.rotary.eager import RotaryTable
 from models.qwen3_4b_instruct_2507.config import Geometry, geometry
-from models.qwen3_4b_instruct_2507.kv_cache import cache_shape
-from models.qwen3_4b_instruct_2507.rotary import rotary_table
 
 
-def mlp(g: Geometry, dtype: torch.dtype, device: torch.device) -> SwiGLU:
-    return SwiGLU(
-        SplitGateUp(
-            linear(g.hidden, g.intermediate, False, dtype, device),
-            linear(g.hidden, g.intermediate, False, dtype, device),
-        ),
-        linear(g.intermediate, g.hidden, False, dtype, device),
-    )
-
-
-def layer(g: Geometry, dtype: torch.dtype, device: torch.device) -> Layer:
-    return Layer(
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        attention(g, dtype, device),
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        mlp(g, dtype, device),
-    )
+def dense_layer(g: Geometry, dtype: torch.dtype, device: torch.device) -> Layer:
+    attention = unbiased_attention(g.hidden, g.heads, g.kv_heads, g.head_dim, g.eps, dtype, device)
+    return layer(g, attention, gated_block(g.hidden, g.intermediate, dtype, device), dtype, device)
 
 
 def build(config: HFConfig, dtype: torch.dtype, device: torch.device) -> Decoder:
     g = geometry(config)
-    embed = embedding(g.vocab, g.hidden, dtype, device)
-    return Decoder(
-        embed,
-        rotary_table(g, dtype, device),
-        [layer(g, dtype, device) for _ in range(g.layers)],
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        head(embed, g.tied),
-        cache_shape(g, dtype, device),
-        g.max_positions,
-    )
+    rotary = RotaryTable(g.rope_theta, g.head_dim, dtype, device)
+    return decoder(g, rotary, [dense_layer(g, dtype, device) for _ in range(g.layers)], dtype, device)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
-
-from harness.spec.config import HFConfig
-from models.common.decoder.reference import causal_lm
+from models.common.decoder.reference import causal_lm_reference
 
 
-def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:
+def qwen3() -> Any:
     """transformers' own Qwen3."""
     from transformers import Qwen3Config
 
-    return causal_lm(Qwen3Config, config, dtype, device, weights)
+    return Qwen3Config
+
+
+reference = causal_lm_reference(qwen3)

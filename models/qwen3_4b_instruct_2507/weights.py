@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-RENAMES = (
-    ("model.", ""),
-    ("embed_tokens.", "embed."),
-    ("self_attn.q_norm", "attention.rotary.q_norm"),
-    ("self_attn.k_norm", "attention.rotary.k_norm"),
-    ("self_attn.o_proj", "attention.o_proj"),
-    ("self_attn.", "attention.qkv."),
-    ("mlp.gate_proj", "mlp.gate_up.gate_proj"),
-    ("mlp.up_proj", "mlp.gate_up.up_proj"),
-    ("input_layernorm", "input_norm"),
-    ("post_attention_layernorm", "post_norm"),
-)
+from models.common.decoder.weights import GATED_RENAMES, LAYER_RENAMES, perturbing, renaming
 
-
-def rename(name: str) -> str:
-    for old, new in RENAMES:
-        name = name.replace(old, new)
-    return name
-
-
-def perturb(name: str) -> float:
-    """Norm weights start at 1 in Hugging Face; noise makes a missing one visible."""
-    return 0.1 if "norm" in name else 0.0
+rename = renaming(("model.", ""), *LAYER_RENAMES, *GATED_RENAMES)
+perturb = perturbing({"norm": 0.1})

@@ -1,18 +1,9 @@
-"""What a Qwen3 cache holds, and the layouts it may have."""
+"""The layouts that a Qwen3-Coder-30B cache may have."""
 
 from __future__ import annotations
 
-import torch
-
-from models.common.cache.kv_cache import CacheShape
 from models.common.cache.optimization import paged, static
-from models.qwen3_coder_30b.config import Geometry
 
-PAGE_TOKENS = 64
-"""64 tokens x 128 channels x 2 bytes = 16 KiB a head and page: long reads, little waste at a row's end."""
 KV_CACHE = static()
-KV_CACHE_PAGED = paged(PAGE_TOKENS)
-
-
-def cache_shape(g: Geometry, dtype: torch.dtype, device: torch.device) -> CacheShape:
-    return CacheShape(g.layers, g.kv_heads, g.head_dim, dtype, device)
+KV_CACHE_PAGED = paged(default_tokens=64)
+"""A read of 16 KiB a head (64 tokens of 128 channels), 6 MiB a page over 48 layers of 4 key-value heads."""

@@ -5,33 +5,20 @@ from __future__ import annotations
 import torch
 
 from harness.spec.config import HFConfig
-from models.common.decoder.frame import Decoder, Layer, embedding, head
-from models.common.norms.eager import AddRMSNorm
-from models.qwen3_coder_30b.attention import attention
+from models.common.attention.build import unbiased_attention
+from models.common.decoder.frame import Decoder, Layer, decoder, layer
+from models.common.rotary.eager import RotaryTable
 from models.qwen3_coder_30b.config import Geometry, geometry
-from models.qwen3_coder_30b.kv_cache import cache_shape
 from models.qwen3_coder_30b.moe import moe
-from models.qwen3_coder_30b.rotary import rotary_table
 
 
-def layer(g: Geometry, dtype: torch.dtype, device: torch.device) -> Layer:
-    return Layer(
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        attention(g, dtype, device),
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        moe(g, dtype, device),
-    )
+def sparse_layer(g: Geometry, dtype: torch.dtype, device: torch.device) -> Layer:
+    attention = unbiased_attention(g.hidden, g.heads, g.kv_heads, g.head_dim, g.eps, dtype, device)
+    return layer(g, attention, moe(g, dtype, device), dtype, device)
 
 
 def build(config: HFConfig, dtype: torch.dtype, device: torch.device) -> Decoder:
     g = geometry(config)
-    embed = embedding(g.vocab, g.hidden, dtype, device)
-    return Decoder(
-        embed,
-        rotary_table(g, dtype, device),
-        [layer(g, dtype, device) for _ in range(g.layers)],
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        head(embed, g.tied),
-        cache_shape(g, dtype, device),
-        g.max_positions,
-    )
+    rotary = RotaryTable(g.rope_theta, g.head_dim, dtype, device)
+    layers = [sparse_layer(g, dtype, device) for _ in range(g.layers)]
+    return decoder(g, rotary, layers, dtype, device)

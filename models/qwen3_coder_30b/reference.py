@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
-
-from harness.spec.config import HFConfig
-from models.common.decoder.reference import causal_lm
+from models.common.decoder.reference import causal_lm_reference
 
 
-def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:
+def qwen3_moe() -> Any:
     """transformers' own Qwen3-MoE: SDPA attention, and its grouped experts, pinned so that generation keeps them."""
     from transformers import Qwen3MoeConfig
 
-    return causal_lm(Qwen3MoeConfig, config, dtype, device, weights, experts_implementation="grouped_mm")
+    return Qwen3MoeConfig
+
+
+reference = causal_lm_reference(qwen3_moe, experts_implementation="grouped_mm")

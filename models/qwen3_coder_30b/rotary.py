@@ -1,33 +1,7 @@
-"""Qwen3 rotates the whole head: positions [B, T] -> (cos, sin) [B, T, head_dim]."""
+"""Qwen3-Coder rotates a whole head of 128 channels, at base 1e7, behind a norm of every head."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from models.common.rotary.optimization import fused_rotary
 
-from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.attention.eager import NormRotateWrite
-from models.common.decoder.swap import swap
-from models.common.fused import FusedNormRotateWrite
-from models.common.rotary.eager import RotaryTable
-from models.common.rotary.norm_rotate_write_cases import NORM_ROTATE_WRITE
-from models.qwen3_coder_30b.config import Geometry
-
-
-def rotary_table(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> RotaryTable:
-    return RotaryTable(geometry.rope_theta, geometry.head_dim, dtype, device)
-
-
-def fuse(model: nn.Module, target: Target) -> Receipt:
-    """QK-norm, rotation and cache write in one kernel."""
-    return Receipt("rotary", swap(model, NormRotateWrite, FusedNormRotateWrite))
-
-
-ROTARY = Optimization(
-    name="rotary",
-    summary="QK-norm, rotation and cache write in one kernel",
-    numerics="reordered",
-    apply=fuse,
-    kernels=(NORM_ROTATE_WRITE,),
-    needs=("triton",),
-)
+ROTARY = fused_rotary()

@@ -6,6 +6,7 @@ from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
 from models.common.decoder.frame import call_positions
 from models.common.decoder.mutations import SPARSE_MUTANTS
+from models.common.decoder.stages import attention_stages
 from models.qwen3_coder_30b.config import SIZES
 from models.qwen3_coder_30b.model import build
 from models.qwen3_coder_30b.plugin import MENU
@@ -14,16 +15,7 @@ from models.qwen3_coder_30b.weights import merge, perturb, rename
 from models.qwen3_coder_30b.work import work
 
 STAGES = (
-    Stage("input_norm", "RMSNorm", "input_norm[0]", "input_layernorm"),
-    Stage("query", "q projection", "attention.qkv[0]", "self_attn.q_proj"),
-    Stage("key", "k projection", "attention.qkv[1]", "self_attn.k_proj"),
-    Stage("value", "v projection", "attention.qkv[2]", "self_attn.v_proj"),
-    Stage("query_rotated", "QK-norm and rotary", "@query", "@query"),
-    Stage("key_cached", "QK-norm and rotary, cache write", "@keys", "@keys"),
-    Stage("value_cached", "cache write", "@values", "@values"),
-    Stage("attention", "attention", "attention.o_proj:input", "self_attn.o_proj:input"),
-    Stage("output", "o projection", "attention.o_proj", "self_attn.o_proj"),
-    Stage("post_norm", "residual add and RMSNorm", "post_norm[0]", "post_attention_layernorm"),
+    *attention_stages(),
     Stage("experts", "experts", "mlp", "mlp"),
 )
 

@@ -4,43 +4,15 @@ from __future__ import annotations
 
 from models.common.decoder.frame import Decoder
 from models.common.parallel.optimization import one_shot_all_reduce
-from models.common.parallel.sharding import (
-    Pieces,
-    Plan,
-    SharedPieces,
-    column,
-    experts,
-    gathered,
-    row,
-    size,
-    tensor_parallel,
-    vocabulary,
-)
-
-ONE_SHOT_KIB = 256
-"""Of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
+from models.common.parallel.plans import decoder_plan, expert_bank
+from models.common.parallel.sharding import Pieces, Plan, size, tensor_parallel
 
 
 def plan(model: Decoder) -> Plan:
-    """Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
-    head_dim = model.caches.head_dim
-    heads = Pieces("query heads", size(model, "layers.0.attention.qkv.q_proj.weight", 0) // head_dim)
-    kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
     channels = Pieces("channels of an expert", size(model, "layers.0.mlp.experts.down_proj", 2))
-    entries = Pieces("vocabulary entries", model.lm_head.out_features)
-    return Plan(
-        kv_heads,
-        {
-            "embed": vocabulary(entries),
-            "layers.*.attention.qkv.q_proj": column(heads),
-            "layers.*.attention.qkv.k_proj": column(kv_heads),
-            "layers.*.attention.qkv.v_proj": column(kv_heads),
-            "layers.*.attention.o_proj": row(heads),
-            "layers.*.mlp.experts": experts(channels),
-            "lm_head": gathered(entries),
-        },
-    )
+    return decoder_plan(model, expert_bank("mlp.experts", channels))
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(ONE_SHOT_KIB)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(default_kib=256)
+"""A step of 32 rows of 2048 channels sums as much in float32, a long prompt many more."""

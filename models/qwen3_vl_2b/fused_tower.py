@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.common.norms.eager import AddLayerNorm
-from models.common.rotary.eager import RotatePair
 from models.qwen3_vl_2b.kernels import layer_norm, rotate_pair, segment_attention
 from models.qwen3_vl_2b.segments import SegmentAttend, Segments
+from models.qwen3_vl_2b.tower_layers import AddLayerNorm, RotatePair
 
 
 class FusedAddLayerNorm(nn.Module):

@@ -1,18 +1,9 @@
-"""What a Qwen3 cache holds, and the layouts it may have."""
+"""The layouts that a Qwen3-VL-2B cache may have."""
 
 from __future__ import annotations
 
-import torch
-
-from models.common.cache.kv_cache import CacheShape
 from models.common.cache.optimization import paged, static
-from models.qwen3_vl_2b.config import TextGeometry
 
-PAGE_TOKENS = 64
-"""64 tokens x 128 channels x 2 bytes = 16 KiB a head and page: long reads, little waste at a row's end."""
 KV_CACHE = static()
-KV_CACHE_PAGED = paged(PAGE_TOKENS)
-
-
-def cache_shape(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> CacheShape:
-    return CacheShape(g.layers, g.kv_heads, g.head_dim, dtype, device)
+KV_CACHE_PAGED = paged(default_tokens=64)
+"""A read of 16 KiB a head (64 tokens of 128 channels), 7 MiB a page over 28 layers of 8 key-value heads."""

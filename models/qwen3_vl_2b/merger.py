@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.common.linear.eager import linear
-from models.common.norms.eager import AddLayerNorm
 from models.qwen3_vl_2b.config import VisionGeometry
+from models.qwen3_vl_2b.tower_layers import AddLayerNorm
 
 
 class Merger(nn.Module):

@@ -8,37 +8,22 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.spec.config import HFConfig
 from harness.spec.inputs import Features, ModelInputs
-from models.common.cache.kv_cache import KVCache, Slots
+from models.common.attention.build import unbiased_attention
+from models.common.cache.kv_cache import CacheShape, KVCache, Slots
 from models.common.decoder.frame import Decoder, Layer, check_tokens, embedding, head
-from models.common.linear.eager import linear
-from models.common.mlp.eager import SplitGateUp, SwiGLU
+from models.common.decoder.frame import layer as frame_layer
+from models.common.linear.eager import gated_block
 from models.common.norms.eager import AddRMSNorm
-from models.qwen3_vl_2b.attention import attention
 from models.qwen3_vl_2b.config import Geometry, TextGeometry, geometry
 from models.qwen3_vl_2b.fusion import Glimpse, Sight
-from models.qwen3_vl_2b.kv_cache import cache_shape
 from models.qwen3_vl_2b.positions import places
 from models.qwen3_vl_2b.rotary import AxisRotary
 from models.qwen3_vl_2b.vision import Tower
 
 
-def mlp(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> SwiGLU:
-    return SwiGLU(
-        SplitGateUp(
-            linear(g.hidden, g.intermediate, False, dtype, device),
-            linear(g.hidden, g.intermediate, False, dtype, device),
-        ),
-        linear(g.intermediate, g.hidden, False, dtype, device),
-    )
-
-
-def layer(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> Layer:
-    return Layer(
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        attention(g, dtype, device),
-        AddRMSNorm(g.hidden, g.eps, dtype, device),
-        mlp(g, dtype, device),
-    )
+def dense_layer(g: TextGeometry, dtype: torch.dtype, device: torch.device) -> Layer:
+    attention = unbiased_attention(g.hidden, g.heads, g.kv_heads, g.head_dim, g.eps, dtype, device)
+    return frame_layer(g, attention, gated_block(g.hidden, g.intermediate, dtype, device), dtype, device)
 
 
 class Qwen3VL(Decoder):
@@ -51,10 +36,10 @@ class Qwen3VL(Decoder):
         super().__init__(
             embed,
             AxisRotary(text, dtype, device),
-            [layer(text, dtype, device) for _ in range(text.layers)],
+            [dense_layer(text, dtype, device) for _ in range(text.layers)],
             AddRMSNorm(text.hidden, text.eps, dtype, device),
             head(embed, text.tied),
-            cache_shape(text, dtype, device),
+            CacheShape(text.layers, text.kv_heads, text.head_dim, dtype, device),
             text.max_positions,
         )
         self.geometry = g

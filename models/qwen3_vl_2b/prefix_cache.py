@@ -17,10 +17,6 @@ from harness.spec.inputs import Grid, ModelInputs
 from models.common.cache.prefix_mutations import IMAGE_PREFIX_MUTANTS
 from models.common.cache.prefix_tree import Symbol
 from models.common.cache.prefixes import prefix_caching
-from models.qwen3_vl_2b.kv_cache import PAGE_TOKENS
-
-POOL_TOKENS = 32768
-"""3.5 GiB at the full size, reserved when the first prefix is opened."""
 
 
 def symbols(tokens: Tensor, inputs: ModelInputs | None = None) -> list[list[Symbol]]:
@@ -54,4 +50,5 @@ def _digests(pixels: Tensor, grids: tuple[tuple[Grid, ...], ...]) -> list[list[s
     ]
 
 
-PREFIX_CACHING = prefix_caching(symbols, PAGE_TOKENS, POOL_TOKENS, IMAGE_PREFIX_MUTANTS)
+PREFIX_CACHING = prefix_caching(symbols, default_tokens=64, pool_tokens=32768, mutants=IMAGE_PREFIX_MUTANTS)
+"""The pool is 3.5 GiB at the full size, reserved when the first prefix is opened."""

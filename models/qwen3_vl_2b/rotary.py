@@ -4,17 +4,15 @@ those axes have frequencies left, and by time elsewhere."""
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.spec.optimization import Optimization, Receipt, Target
-from models.common.attention.eager import NormRotateWrite
-from models.common.decoder.swap import swap
-from models.common.fused import FusedNormRotateWrite
-from models.common.rotary.eager import RotaryTable, RotatePair
-from models.common.rotary.norm_rotate_write_cases import NORM_ROTATE_WRITE
+from models.common.decoder.extension import Extension
+from models.common.rotary.eager import RotaryTable
+from models.common.rotary.optimization import fused_rotary
 from models.qwen3_vl_2b.config import TextGeometry
 from models.qwen3_vl_2b.fused_tower import FusedRotatePair
 from models.qwen3_vl_2b.kernels.rotate_pair import ROTATE_PAIR
+from models.qwen3_vl_2b.tower_layers import RotatePair
 
 
 class AxisRotary(RotaryTable):
@@ -41,17 +39,5 @@ def axis_of_frequency(sections: tuple[int, int, int]) -> Tensor:
     return torch.where(frequency < limits[axis], axis, 0)
 
 
-def fuse(model: nn.Module, target: Target) -> Receipt:
-    """QK-norm, rotation and cache write in one kernel; the tower's queries and keys in another."""
-    touched = swap(model, NormRotateWrite, FusedNormRotateWrite)
-    return Receipt("rotary", touched + swap(model, RotatePair, FusedRotatePair))
-
-
-ROTARY = Optimization(
-    name="rotary",
-    summary="QK-norm, rotation and cache write in one kernel; the tower's float32 rotation in one",
-    numerics="reordered",
-    apply=fuse,
-    kernels=(NORM_ROTATE_WRITE, ROTATE_PAIR),
-    needs=("triton",),
-)
+TOWER = Extension({RotatePair: FusedRotatePair}, (ROTATE_PAIR,), "the tower's float32 rotation in one")
+ROTARY = fused_rotary(TOWER)

@@ -12,6 +12,7 @@ from harness.spec.model import ModelSpec, Stage
 from harness.spec.vision import Part, Vision
 from models.common.attention.eager import ATTENDING
 from models.common.decoder.mutations import DENSE_MUTANTS
+from models.common.decoder.stages import GATED_STAGE, attention_stages
 from models.qwen3_vl_2b.config import SIZES, geometry
 from models.qwen3_vl_2b.grid import patches
 from models.qwen3_vl_2b.inputs import inputs
@@ -23,17 +24,8 @@ from models.qwen3_vl_2b.weights import perturb, rename
 from models.qwen3_vl_2b.work import work
 
 STAGES = (
-    Stage("input_norm", "RMSNorm", "input_norm[0]", "input_layernorm"),
-    Stage("query", "q projection", "attention.qkv[0]", "self_attn.q_proj"),
-    Stage("key", "k projection", "attention.qkv[1]", "self_attn.k_proj"),
-    Stage("value", "v projection", "attention.qkv[2]", "self_attn.v_proj"),
-    Stage("query_rotated", "QK-norm and three-axis rotary", "@query", "@query"),
-    Stage("key_cached", "QK-norm and three-axis rotary, cache write", "@keys", "@keys"),
-    Stage("value_cached", "cache write", "@values", "@values"),
-    Stage("attention", "attention", "attention.o_proj:input", "self_attn.o_proj:input"),
-    Stage("output", "o projection", "attention.o_proj", "self_attn.o_proj"),
-    Stage("post_norm", "residual add and RMSNorm", "post_norm[0]", "post_attention_layernorm"),
-    Stage("gated", "gate, up and SwiGLU", "mlp.down_proj:input", "mlp.down_proj:input"),
+    *attention_stages("three-axis rotary"),
+    GATED_STAGE,
     Stage("mlp", "down projection", "mlp.down_proj", "mlp.down_proj"),
 )
 

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from harness.spec.inputs import Features, Grid
 from models.common.linear.eager import linear
-from models.common.norms.eager import AddLayerNorm
-from models.common.rotary.eager import RotatePair
 from models.qwen3_vl_2b.config import VisionGeometry
 from models.qwen3_vl_2b.grid import Patches, patches
 from models.qwen3_vl_2b.merger import DeepMerger, Merger
 from models.qwen3_vl_2b.segments import SegmentAttend, Segments
+from models.qwen3_vl_2b.tower_layers import AddLayerNorm, RotatePair
 
 
 class Embedding(nn.Module):

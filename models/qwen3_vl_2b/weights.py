@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-TEXT = (
-    ("model.language_model.", ""),
-    ("embed_tokens.", "embed."),
-    ("self_attn.q_norm", "attention.rotary.q_norm"),
-    ("self_attn.k_norm", "attention.rotary.k_norm"),
-    ("self_attn.o_proj", "attention.o_proj"),
-    ("self_attn.", "attention.qkv."),
-    ("mlp.gate_proj", "mlp.gate_up.gate_proj"),
-    ("mlp.up_proj", "mlp.gate_up.up_proj"),
-    ("input_layernorm", "input_norm"),
-    ("post_attention_layernorm", "post_norm"),
-)
-TOWER = (
+from models.common.decoder.weights import GATED_RENAMES, LAYER_RENAMES, renaming
+
+text = renaming(("model.language_model.", ""), *LAYER_RENAMES, *GATED_RENAMES)
+tower = renaming(
     ("model.visual.", "tower."),
     ("patch_embed.proj.", "embedding."),
     ("pos_embed.", "embedding.positions."),
@@ -30,9 +21,7 @@ TOWER = (
 
 
 def rename(name: str) -> str:
-    for old, new in TOWER if name.startswith("model.visual.") else TEXT:
-        name = name.replace(old, new)
-    return name
+    return tower(name) if name.startswith("model.visual.") else text(name)
 
 
 def perturb(name: str) -> float:

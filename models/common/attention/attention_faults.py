@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from harness.spec.kernel import OpCase
 from harness.spec.mutant import Mutant
-from models.common.decoder.mutation import Inputs, given, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import items, together
+from models.common.kernels.mutation import Inputs, given, scaled
 
 
 def attention_items(case: dict[str, Any], generator: torch.Generator) -> Iterator[OpCase]:

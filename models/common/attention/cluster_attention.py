@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from models.common.kernels.cuda_library import integers, start
 
+SOURCE = Path(__file__).with_suffix(".cu")
 HEAD_DIM = 128
 MAX_GROUP = 16
 """Query heads to a key-value head: the rows of one tile of the tensor core."""
@@ -65,7 +67,7 @@ def launch(
     strides = (q.stride(0), k.stride(0), cos.stride(0), *k_pages.stride()[:3], table.stride(0))
     sizes = (batch, kv_heads, heads // kv_heads, cos.shape[-1], page_tokens, q.dtype == torch.bfloat16)
     in_bits = ctypes.c_float(scale * math.log2(math.e))
-    start("cluster_attention", tensors, integers(strides), integers(sizes), ctypes.c_float(eps), in_bits)
+    start(SOURCE, tensors, integers(strides), integers(sizes), ctypes.c_float(eps), in_bits)
     global _launched
     _launched += 1
     return {"out": out, "k_pages": k_pages, "v_pages": v_pages}

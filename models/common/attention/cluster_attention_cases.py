@@ -12,9 +12,9 @@ from harness.spec.kernel import Cost, Kernel, OpCase
 from models.common.attention import cluster_attention
 from models.common.attention.attention_faults import ATTENTION_FAULTS, far_pages, unrescaled
 from models.common.attention.eager import decode_step
-from models.common.decoder.mutation import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import SQUARED, items
+from models.common.kernels.mutation import given, moved_epsilon, scaled
 
 HEAD_DIM = cluster_attention.HEAD_DIM
 

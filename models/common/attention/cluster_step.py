@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from harness.spec.parameter import Parameter
 from models.common.attention import cluster_attention
-from models.common.attention.eager import Attention
+from models.common.attention.eager import Attention, rms_norms
 from models.common.cache.kv_cache import LayerCache, Slots
 from models.common.decoder.swap import swap
-from models.common.fused import rms_norms
 from models.common.kernels.cuda_library import library
 
 
@@ -56,5 +55,5 @@ def step_limits(rows: int, keys: int) -> tuple[Parameter, Parameter]:
 
 def cluster(model: nn.Module, rows: int, keys: int) -> tuple[str, ...]:
     """Every Attention of `model` through the kernel, which is compiled now. Returns the paths replaced."""
-    library("cluster_attention")
+    library(cluster_attention.SOURCE)
     return swap(model, Attention, lambda m: ClusterAttention(m, rows, keys))

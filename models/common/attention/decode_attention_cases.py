@@ -27,9 +27,9 @@ from models.common.attention.decode_attention import (
     default_shape,
 )
 from models.common.attention.eager import paged_attention
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
+from models.common.kernels.mutation import given
 from models.common.kernels.workspace import shared
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.spec.model import Attending
 from harness.spec.runtime import AttentionInputs
 from models.common.cache.kv_cache import LayerCache, Slots, gather, locate, query_slots, visible
-from models.common.norms.eager import rms_norm
+from models.common.norms.eager import RMSNorm, rms_norm
 from models.common.rotary.eager import rotate
 
 
@@ -120,6 +120,14 @@ class NormRotateWrite(nn.Module):
         """q [B, T, heads, D] -> the same, normalized and rotated; k, v [B, T, kv_heads, D] go into the cache."""
         cache.write(rotate(self.k_norm(k), cos, sin), v, slots)
         return rotate(self.q_norm(q), cos, sin)
+
+
+def rms_norms(eager: NormRotateWrite) -> tuple[RMSNorm, RMSNorm]:
+    """The norms of queries and of keys. Raises TypeError for a model whose heads are normed otherwise or not at all."""
+    q_norm, k_norm = eager.q_norm, eager.k_norm
+    if not isinstance(q_norm, RMSNorm) or not isinstance(k_norm, RMSNorm):
+        raise TypeError(f"this kernel norms heads as RMSNorm does, and the model has a {type(q_norm).__name__}")
+    return q_norm, k_norm
 
 
 class Attention(nn.Module):

@@ -19,8 +19,8 @@ from models.common.attention.attention_faults import (
     unrescaled,
 )
 from models.common.attention.eager import paged_attention
-from models.common.decoder.mutation import given
 from models.common.kernels import values
+from models.common.kernels.mutation import given
 from models.common.kernels.types import pointer
 
 

@@ -142,10 +142,16 @@ class Prefixes:
             layer.values[targets] = layer.values[sources]
 
 
+def token_symbols(tokens: Tensor) -> list[list[Symbol]]:
+    """Return a row of token ids for each row of tokens [B, T]: nothing else makes two prefixes of text equal."""
+    rows: list[list[Symbol]] = tokens.tolist()
+    return rows
+
+
 def prefix_caching(
     symbols: Callable[..., list[list[Symbol]]], default_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
 ) -> Optimization:
-    """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are. Its
+    """Give the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are. Its
     blocks hold `default_tokens` where nothing else is asked for."""
 
     def apply(model: Decoder, target: Target, block_tokens: int = default_tokens) -> Receipt:

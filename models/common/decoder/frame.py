@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,27 @@ def call_positions(
 ) -> Tensor:
     """[B, T] int64: where the tokens of a `Layer` that is called so stand in their rows."""
     return slots.positions()
+
+
+class Sizes(Protocol):
+    """What a model's geometry says of the frame."""
+
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def max_positions(self) -> int: ...
+    @property
+    def tied(self) -> bool: ...
 
 
 class Decoder(nn.Module):
@@ -115,3 +137,19 @@ def head(embed: nn.Embedding, tied: bool) -> nn.Linear:
     if tied:
         lm_head.weight = table
     return lm_head
+
+
+def decoder(
+    g: Sizes, rotary: nn.Module, layers: Sequence[nn.Module], dtype: torch.dtype, device: torch.device
+) -> Decoder:
+    """Return these layers between an embedding and a head of the sizes that `g` gives, parameters unset."""
+    embed = embedding(g.vocab, g.hidden, dtype, device)
+    norm = AddRMSNorm(g.hidden, g.eps, dtype, device)
+    caches = CacheShape(g.layers, g.kv_heads, g.head_dim, dtype, device)
+    return Decoder(embed, rotary, layers, norm, head(embed, g.tied), caches, g.max_positions)
+
+
+def layer(g: Sizes, attention: nn.Module, mlp: nn.Module, dtype: torch.dtype, device: torch.device) -> Layer:
+    """Return one layer around these blocks, parameters of its norms unset."""
+    input_norm, post_norm = (AddRMSNorm(g.hidden, g.eps, dtype, device) for _ in range(2))
+    return Layer(input_norm, attention, post_norm, mlp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,18 @@ import torch
 from torch import nn
 
 from harness.spec.config import HFConfig
+
+Reference = Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
+
+
+def causal_lm_reference(config_class: Callable[[], Any], **options: Any) -> Reference:
+    """Return what builds a Hugging Face model of the class that `config_class` imports when it is asked for: importing
+    transformers takes seconds. As `causal_lm`."""
+
+    def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:
+        return causal_lm(config_class(), config, dtype, device, weights, **options)
+
+    return reference
 
 
 def causal_lm(

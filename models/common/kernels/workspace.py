@@ -48,6 +48,20 @@ class Workspace:
             )
 
 
+class Workspaces:
+    """The workspaces that the layers of a model share, one per size; kept for as long as the model, because a captured
+    graph holds their addresses."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, int], Workspace] = {}
+
+    def get(self, needed: tuple[int, int], device: torch.device) -> Workspace:
+        """Return the one of `needed` (floats, tickets)."""
+        if needed not in self.made:
+            self.made[needed] = Workspace.allocate(*needed, device)
+        return self.made[needed]
+
+
 _shared: ContextVar[Workspace | None] = ContextVar("shared workspace", default=None)
 
 

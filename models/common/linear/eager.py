@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.common.decoder.swap import swap
-from models.common.mlp.eager import SplitGateUp, swiglu
+from models.common.mlp.eager import SplitGateUp, SwiGLU, swiglu
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None, rounded: bool = True) -> dict[str, Tensor]:
@@ -35,6 +35,12 @@ def linear(in_size: int, out_size: int, bias: bool, dtype: torch.dtype, device: 
     """A linear layer whose parameters are not yet set."""
     layer = nn.utils.skip_init(nn.Linear, in_size, out_size, bias=bias, dtype=dtype, device=device)
     return layer.requires_grad_(False)
+
+
+def gated_block(hidden: int, size: int, dtype: torch.dtype, device: torch.device) -> SwiGLU:
+    """A SwiGLU of `size` channels without biases, whose parameters are not yet set."""
+    gate, up = (linear(hidden, size, False, dtype, device) for _ in range(2))
+    return SwiGLU(SplitGateUp(gate, up), linear(size, hidden, False, dtype, device))
 
 
 class SplitQKV(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, items
+from models.common.kernels.mutation import given
 from models.common.kernels.workspace import shared
 from models.common.linear.eager import project, project_swiglu
 from models.common.linear.gemv import GemvShape, block_rows, constants, default_shape, gemv, gemv_swiglu

@@ -10,10 +10,10 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted, silu
 from models.common.kernels.menu_items import PLAIN_ROWS, items
+from models.common.kernels.mutation import given
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
 from models.common.mlp.eager import swiglu

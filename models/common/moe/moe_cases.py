@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import Inputs, given
 from models.common.kernels import values
 from models.common.kernels.menu_items import NO_ATTENTION, PLAIN_ROWS
+from models.common.kernels.mutation import Inputs, given
 from models.common.kernels.types import pointer
 from models.common.moe import eager, moe_combine, moe_tiles, moe_vector
 from models.common.moe.moe_menus import (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted
-from models.common.kernels.pdl import ahead
+from models.common.kernels.pdl import ahead, early_start
+from models.common.kernels.workspace import Workspace
 
 BLOCK_E, WARPS = 2, 4
 MAX_BLOCK_K, MIN_BLOCK_K = 2048, 256
@@ -73,3 +77,40 @@ def check(x: Tensor, weight: Tensor, chosen: int) -> None:
     experts = weight.shape[0]
     if x.stride(-1) != 1 or not weight.is_contiguous() or experts > MAX_EXPERTS or chosen > experts:
         raise ValueError(f"x must be unit-stride, weight contiguous, and {chosen} of {experts} <= {MAX_EXPERTS} chosen")
+
+
+def launch(
+    kernel: Any,
+    x: Tensor,
+    weight: Tensor,
+    chosen: int,
+    dtype: torch.dtype,
+    workspace: Workspace | None,
+    **more: Tensor | float,
+) -> dict[str, Tensor]:
+    """Launch a router `kernel` over x [N, K] and weight [E, K] and return {"ids": [N, chosen] int64, "weights":
+    [N, chosen] in `dtype`}. `more` are the arguments that this kernel has beside those of every one. Raises as `check`
+    does."""
+    (tokens, k), experts = x.shape, weight.shape[0]
+    check(x, weight, chosen)
+    workspace = Workspace.of(workspace, *needs(tokens, experts), x.device)
+    ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
+    weights = torch.empty(tokens, chosen, dtype=dtype, device=x.device)
+    fixed = constants(weight)
+    kernel[(triton.cdiv(experts, fixed["BLOCK_E"]), tokens)](
+        x,
+        weight,
+        ids,
+        weights,
+        workspace.partials,
+        workspace.tickets,
+        experts,
+        k,
+        x.stride(0),
+        SLOTS=chosen,
+        **more,
+        **fixed,
+        **early_start(x),
+        num_warps=WARPS,
+    )
+    return {"ids": ids, "weights": weights}

@@ -1,10 +1,8 @@
-"""Root-mean-square normalization as the Qwen3 and GLM families define it in Hugging Face transformers, and layer
-normalization as vision towers use it."""
+"""Root-mean-square normalization as the Qwen3 and GLM families define it in Hugging Face transformers."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -52,29 +50,3 @@ class AddRMSNorm(ScaledNorm):
         if delta is not None:
             residual = residual + delta
         return rms_norm(residual, self.weight, self.eps), residual
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> dict[str, Tensor]:
-    """x [..., H] -> {"normed": like x}."""
-    return {"normed": F.layer_norm(x, weight.shape, weight, bias, eps)}
-
-
-def add_layer_norm(delta: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> dict[str, Tensor]:
-    """delta, residual [..., H] -> {"normed": the layer norm of their sum, "residual": their sum}."""
-    total = residual + delta
-    return {"normed": F.layer_norm(total, weight.shape, weight, bias, eps), "residual": total}
-
-
-class AddLayerNorm(nn.Module):
-    """As AddRMSNorm, with mean and bias."""
-
-    def __init__(self, size: int, eps: float, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size, dtype=dtype, device=device), requires_grad=False)
-        self.bias = nn.Parameter(torch.empty(size, dtype=dtype, device=device), requires_grad=False)
-        self.eps = eps
-
-    def forward(self, delta: Tensor | None, residual: Tensor) -> tuple[Tensor, Tensor]:
-        if delta is not None:
-            residual = residual + delta
-        return layer_norm(residual, self.weight, self.bias, self.eps)["normed"], residual

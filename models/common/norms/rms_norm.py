@@ -10,10 +10,10 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
 from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED
+from models.common.kernels.mutation import given, moved_epsilon, scaled
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
 from models.common.norms.eager import add_norm, norm

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from models.common.kernels.cuda_library import integers, start
 
+SOURCE = Path(__file__).with_suffix(".cu")
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 WORD_BYTES = 4
 """Of a part that travel in one word of an inbox."""
@@ -122,7 +124,7 @@ def _launch(parts: Tensor, dtype: torch.dtype, inbox: Inbox) -> Tensor:
     out = torch.empty(ranks, rows, columns, dtype=dtype, device=parts.device)
     sizes = [rows * columns, columns, inbox.capacity, inbox.first, ranks, inbox.world]
     numbers = [parts.stride(0), parts.stride(1), *sizes, TYPES[parts.dtype], TYPES[dtype]]
-    start("one_shot_all_reduce", (parts, out, inbox.addresses, inbox.state), integers(numbers))
+    start(SOURCE, (parts, out, inbox.addresses, inbox.state), integers(numbers))
     global _launched
     _launched += 1
     return out

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.spec.mutant import Mutant
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.menu_items import NO_ATTENTION, items
+from models.common.kernels.mutation import given
 from models.common.parallel import one_shot_all_reduce
 from models.common.parallel.joins import AllReduce, sum_parts
 

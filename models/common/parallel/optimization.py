@@ -32,7 +32,7 @@ def one_shot_all_reduce(default_kib: int) -> Optimization:
     """For parts of up to `default_kib` KiB where nothing else is asked for."""
 
     def apply(model: nn.Module, target: Target, max_kib: int = default_kib) -> Receipt:
-        library("one_shot_all_reduce")
+        library(kernel.SOURCE)
         inbox = Inbox.joined(max_kib * 1024 // WORD_BYTES, target.device)
         touched = swap(model, AllReduce, lambda m: OneShotAllReduce(m, inbox))
         note = f"parts of up to {max_kib} KiB by one launch, rank {target.rank} of {target.world}"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpMenu
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, items
+from models.common.kernels.mutation import given
 from models.common.kernels.types import pointer
 from models.common.kernels.workspace import shared
 from models.common.linear.gemv import gemv_scaled

@@ -16,28 +16,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((turned, passed), dim=-1) if passed.shape[-1] else turned
 
 
-def rotate_pair(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> dict[str, Tensor]:
-    """qkv [N, 3 * heads * D]; cos, sin [N, D], at least float32 -> {"q", "k"}, both [N, heads, D] in qkv's dtype,
-    rotated in the type of cos and rounded once."""
-    q, k, _ = qkv.unflatten(1, (3, heads, -1)).unbind(1)
-    wide = torch.promote_types(cos.dtype, qkv.dtype)
-    q, k = (rotate(x.to(wide).unsqueeze(0), cos.unsqueeze(0), sin.unsqueeze(0))[0].to(qkv.dtype) for x in (q, k))
-    return {"q": q, "k": k}
-
-
-class RotatePair(nn.Module):
-    """Queries and keys of one packed projection, rotated."""
-
-    def __init__(self, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-
-    def forward(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """As rotate_pair."""
-        done = rotate_pair(qkv, cos, sin, self.heads)
-        return done["q"], done["k"]
-
-
 class RotaryTable(nn.Module):
     """Positions -> (cos, sin) for one base and width. Frequencies stay float32 whatever the model's dtype."""
 

@@ -14,9 +14,9 @@ from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpMenu
 from harness.spec.mutant import Mutant
 from models.common.attention import eager
 from models.common.attention.attention_faults import far_pages
-from models.common.decoder.mutation import Inputs, given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import NO_ATTENTION, SQUARED, items, together
+from models.common.kernels.mutation import Inputs, given, moved_epsilon, scaled
 from models.common.kernels.types import pointer
 from models.common.rotary import norm_rotate_write
 

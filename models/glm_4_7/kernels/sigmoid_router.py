@@ -9,16 +9,16 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import exp
-from models.common.kernels.pdl import early_start, prefetch_rows
+from models.common.kernels.pdl import prefetch_rows
 from models.common.kernels.workspace import Workspace
-from models.common.moe.router_loops import WARPS, check, constants, needs, score, take_best
+from models.common.moe import router_loops
+from models.common.moe.router_loops import score, take_best
 
 
 @triton.jit
 def router_kernel(
     x_ptr,
     weight_ptr,
-    correction_ptr,
     ids_ptr,
     weights_ptr,
     scores_ptr,
@@ -26,6 +26,7 @@ def router_kernel(
     E,
     K,
     stride_x,
+    correction_ptr,
     scale,
     SLOTS: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -68,30 +69,7 @@ def route(
 ) -> dict[str, Tensor]:
     """x [N, K], weight [E, K], correction [E] float32 -> {"ids": [N, chosen] int64, largest corrected score first,
     "weights": [N, chosen] float32}."""
-    (tokens, k), experts = x.shape, weight.shape[0]
-    check(x, weight, chosen)
     if correction.dtype != torch.float32 or not correction.is_contiguous():
         raise ValueError("the correction must be float32 and contiguous: rounded, it would choose other experts")
-    size = needs(tokens, experts)
-    workspace = Workspace.of(workspace, *size, x.device)
-    ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
-    weights = torch.empty(tokens, chosen, dtype=torch.float32, device=x.device)
-    fixed = constants(weight)
-    router_kernel[(triton.cdiv(experts, fixed["BLOCK_E"]), tokens)](
-        x,
-        weight,
-        correction,
-        ids,
-        weights,
-        workspace.partials,
-        workspace.tickets,
-        experts,
-        k,
-        x.stride(0),
-        scale,
-        SLOTS=chosen,
-        **fixed,
-        **early_start(x),
-        num_warps=WARPS,
-    )
-    return {"ids": ids, "weights": weights}
+    more: dict[str, Tensor | float] = {"correction_ptr": correction, "scale": scale}
+    return router_loops.launch(router_kernel, x, weight, chosen, torch.float32, workspace, **more)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import NO_SOFTMAX, items
+from models.common.kernels.mutation import given, scaled
 from models.common.kernels.types import pointer
 from models.common.kernels.workspace import shared
 from models.common.moe import router_loops

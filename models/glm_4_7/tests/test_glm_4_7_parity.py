@@ -1,4 +1,7 @@
-"""The eager build is Hugging Face's GLM-4 MoE, bit for bit; every native stack passes the whole gate."""
+"""The eager build is Hugging Face's GLM-4 MoE, bit for bit; native stacks pass the gate, `full` with its kernels."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -80,3 +83,18 @@ def test_one_token_reads_the_active_parameters_and_many_read_nearly_all() -> Non
     many = SPEC.work(config, torch.bfloat16, Workload("prefill", 1, 4096, 4096))
     embedding = 151552 * 5120
     assert many.bytes / 2 == pytest.approx(352_797_814_784 - embedding, rel=0.01)
+
+
+def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "interpret")
+    assert said["failed"] == []
+    assert said["levels"] == ["layer", "logits"]
+    assert {*said["launched"]} == {kernel.name for name in said["stack"] for kernel in SPEC.menu[name].kernels}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: `full` with compiled kernels")
+def test_full_with_compiled_kernels_passes_every_level(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "compile")
+    assert said["failed"] == []
+    assert {*said["levels"]} >= {"layer", "logits", "generation", "path"}

@@ -1,1 +1,1 @@
-"""What only this model needs of its kernels."""
+"""The launch shapes of Qwen3-4B's decode steps; its kernels are those of `models.common`."""

@@ -1,4 +1,7 @@
-"""The eager build is Hugging Face's Qwen3, bit for bit; every native stack passes the whole gate."""
+"""The eager build is Hugging Face's Qwen3, bit for bit; native stacks pass the whole gate, `full` with its kernels."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -50,3 +53,18 @@ def test_keep_returns_the_last_tokens_logits_alone() -> None:
 def test_full_size_on_meta_has_the_published_parameter_count() -> None:
     model = SPEC.build(SPEC.sizes["full"], torch.bfloat16, torch.device("meta"))
     assert sum(p.numel() for p in model.parameters()) == 4_022_468_096
+
+
+def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "interpret")
+    assert said["failed"] == []
+    assert said["levels"] == ["layer", "logits"]
+    assert {*said["launched"]} == {kernel.name for name in said["stack"] for kernel in SPEC.menu[name].kernels}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: `full` with compiled kernels")
+def test_full_with_compiled_kernels_passes_every_level(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "compile")
+    assert said["failed"] == []
+    assert {*said["levels"]} >= {"layer", "logits", "generation", "path"}

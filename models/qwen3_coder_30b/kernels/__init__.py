@@ -1,1 +1,1 @@
-"""What only this model needs of its kernels."""
+"""The kernels that only Qwen3-Coder needs, and the launch shapes of its decode steps."""

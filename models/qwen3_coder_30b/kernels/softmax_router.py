@@ -6,15 +6,15 @@ maximum as there are slots, ties to the lower index. Scores stay in float32, whe
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import exp
-from models.common.kernels.pdl import early_start, prefetch_rows
+from models.common.kernels.pdl import prefetch_rows
 from models.common.kernels.workspace import Workspace
-from models.common.moe.router_loops import WARPS, check, constants, needs, score, take_best
+from models.common.moe import router_loops
+from models.common.moe.router_loops import score, take_best
 
 
 @triton.jit
@@ -67,26 +67,4 @@ def router_kernel(
 
 def route(x: Tensor, weight: Tensor, chosen: int, workspace: Workspace | None = None) -> dict[str, Tensor]:
     """x [N, K], weight [E, K] -> {"ids": [N, chosen] int64, "weights": [N, chosen] in x's dtype}, largest first."""
-    (tokens, k), experts = x.shape, weight.shape[0]
-    check(x, weight, chosen)
-    size = needs(tokens, experts)
-    workspace = Workspace.of(workspace, *size, x.device)
-    ids = torch.empty(tokens, chosen, dtype=torch.int64, device=x.device)
-    weights = torch.empty(tokens, chosen, dtype=x.dtype, device=x.device)
-    fixed = constants(weight)
-    router_kernel[(triton.cdiv(experts, fixed["BLOCK_E"]), tokens)](
-        x,
-        weight,
-        ids,
-        weights,
-        workspace.partials,
-        workspace.tickets,
-        experts,
-        k,
-        x.stride(0),
-        SLOTS=chosen,
-        **fixed,
-        **early_start(x),
-        num_warps=WARPS,
-    )
-    return {"ids": ids, "weights": weights}
+    return router_loops.launch(router_kernel, x, weight, chosen, x.dtype, workspace)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.menu_items import items
+from models.common.kernels.mutation import given
 from models.common.kernels.types import pointer
 from models.common.kernels.workspace import shared
 from models.common.moe import router_loops

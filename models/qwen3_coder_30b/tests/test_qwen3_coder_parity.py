@@ -1,4 +1,7 @@
-"""The eager build is Hugging Face's Qwen3-MoE, bit for bit; every native stack passes the whole gate."""
+"""The eager build is Hugging Face's Qwen3-MoE, bit for bit; native stacks pass the gate, `full` with its kernels."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -50,3 +53,20 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 def test_full_size_on_meta_has_the_published_parameter_count() -> None:
     model = SPEC.build(SPEC.sizes["full"], torch.bfloat16, torch.device("meta"))
     assert sum(p.numel() for p in model.parameters()) == 30_532_122_624
+
+
+def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "interpret")
+    assert said["failed"] == []
+    assert said["levels"] == ["layer", "logits"]
+    declared = {kernel.name for name in said["stack"] for kernel in SPEC.menu[name].kernels}
+    # Only experts have gates, and only prompts of more than 64 tokens are sorted for them.
+    assert {*said["launched"]} == declared - {"swiglu"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: `full` with compiled kernels")
+def test_full_with_compiled_kernels_passes_every_level(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "compile")
+    assert said["failed"] == []
+    assert {*said["levels"]} >= {"layer", "logits", "generation", "path"}

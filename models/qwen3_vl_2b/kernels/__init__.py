@@ -1,1 +1,1 @@
-"""What only this model needs of its kernels."""
+"""The kernels of the vision tower, and the launch shapes of the language model's decode steps."""

@@ -10,13 +10,13 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given, moved_epsilon, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED
+from models.common.kernels.mutation import given, moved_epsilon, scaled
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
-from models.common.norms.eager import add_layer_norm, layer_norm
 from models.common.norms.rms_norm import WARPS, rows_per_program
+from models.qwen3_vl_2b.tower_layers import add_layer_norm, layer_norm
 
 SHAPES = ((1, 128), (7, 320), (33, 256), (3, 4096))
 """(rows, H) of the menu."""

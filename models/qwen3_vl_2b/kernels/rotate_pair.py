@@ -11,12 +11,12 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.decoder.mutation import given
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, items
+from models.common.kernels.mutation import given
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
-from models.common.rotary.eager import rotate_pair
+from models.qwen3_vl_2b.tower_layers import rotate_pair
 
 ROWS = 32
 WARPS = 4

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.attention.attention_faults import unrescaled
-from models.common.decoder.mutation import Inputs, given, scaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import together
+from models.common.kernels.mutation import Inputs, given, scaled
 from models.common.kernels.types import pointer
 from models.qwen3_vl_2b.kernels import segment_attention
 from models.qwen3_vl_2b.segments import Segments, attend_segments

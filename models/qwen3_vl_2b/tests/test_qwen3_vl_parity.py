@@ -215,3 +215,18 @@ def test_full_size_on_meta_has_the_published_parameter_count() -> None:
     model = SPEC.build(SPEC.sizes["full"], torch.bfloat16, torch.device("meta"))
     assert sum(p.numel() for p in model.parameters()) == 2_127_532_032
     assert sum(p.numel() for p in model.tower.parameters()) == 406_957_056
+
+
+def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "interpret")
+    assert said["failed"] == []
+    assert said["levels"] == ["layer", "logits"]
+    assert {*said["launched"]} == {kernel.name for name in said["stack"] for kernel in SPEC.menu[name].kernels}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: `full` with compiled kernels")
+def test_full_with_compiled_kernels_passes_every_level(judge_full: Callable[..., Any]) -> None:
+    said = judge_full(SPEC.name, "compile")
+    assert said["failed"] == []
+    assert {*said["levels"]} >= {"layer", "logits", "generation", "path"}

@@ -12,11 +12,10 @@ from harness.build import builder
 from harness.parity.reference.reference_model import Plain
 from harness.spec.inputs import Features, Grid, ModelInputs
 from harness.spec.optimization import Target
-from models.common.norms.eager import AddLayerNorm
-from models.common.rotary.eager import rotate_pair
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.config import geometry
 from models.qwen3_vl_2b.grid import patches
+from models.qwen3_vl_2b.tower_layers import AddLayerNorm, rotate_pair
 
 CPU = torch.device("cpu")
 SOURCE = builder.Source.of(SPEC, "tiny", seed=1, weights=None)

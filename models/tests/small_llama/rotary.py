@@ -7,7 +7,7 @@ from torch import nn
 from harness.spec.optimization import Optimization, Receipt, Target
 from models.common.attention.eager import NormRotateWrite
 from models.common.decoder.swap import swap
-from models.common.fused import FusedRotateWrite
+from models.common.rotary.fused import FusedRotateWrite
 from models.common.rotary.norm_rotate_write_cases import ROTATE_WRITE
 
 

@@ -15,7 +15,6 @@ from models.common.attention import cluster_attention
 from models.common.attention.cluster_attention_cases import CLUSTER_ATTENTION, inputs
 
 CPU = torch.device("cpu")
-SOURCE = Path(cluster_attention.__file__).with_name("cluster_attention.cu")
 
 PADDED = torch.zeros(1, 2, 32, 132, dtype=torch.bfloat16)[..., :128]
 """Pages whose rows do not begin at multiples of 16 bytes."""
@@ -47,7 +46,7 @@ def test_a_call_that_it_would_misread_is_refused_before_anything_is_compiled(
 
 
 def test_nvcc_compiles_it_without_spilling_a_register(compiled: Callable[[Path], str]) -> None:
-    said = compiled(SOURCE)
+    said = compiled(cluster_attention.SOURCE)
     assert said.count("0 bytes spill stores, 0 bytes spill loads") == 4, said
 
 

@@ -19,7 +19,6 @@ from models.common.parallel.one_shot_all_reduce import TYPES, Inbox
 from models.common.parallel.one_shot_all_reduce_cases import ONE_SHOT_ALL_REDUCE
 
 CPU = torch.device("cpu")
-SOURCE = Path(one_shot_all_reduce.__file__).with_suffix(".cu")
 PARTS = torch.zeros(2, 3, 8)
 
 
@@ -60,7 +59,7 @@ def test_every_fault_planted_around_its_twin_is_seen() -> None:
 
 
 def test_nvcc_compiles_it_without_spilling_a_register(compiled: Callable[[Path], str]) -> None:
-    said = compiled(SOURCE)
+    said = compiled(one_shot_all_reduce.SOURCE)
     assert said.count("0 bytes spill stores, 0 bytes spill loads") == 5, said
 
 
