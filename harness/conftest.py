@@ -16,14 +16,17 @@ from harness.planning.settings import Hardware
 from harness.records.case import Case, TimingSettings, WorkloadShape
 from harness.records.record import Environment
 from harness.spec.optimization import Menu, Optimization
+from harness.spec.parameter import Parameter
 
 GIB = 2**30
+PAGE_TOKENS = Parameter("page_tokens", 64, (16, 32, 64), "Tokens in a page.")
 
 
 @dataclass(frozen=True)
 class FakeModel:
     sizes: dict[str, dict[str, Any]]
     menu: Menu
+    checkpoint: str = "toys/toy@01234567"
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class FakeMachine:
     gpu_uuids: tuple[str, ...] = ()
     gpu_memory_bytes: int | None = None
     memory_bytes: int = 16 * GIB
+    cpu: str = "a CPU"
+    cores: int = 2
     capability: tuple[int, int] | None = None
 
 
 def optimization(name: str, **fields: Any) -> Optimization:
-    def refuse(module: Any, target: Any) -> Any:
+    def refuse(module: Any, target: Any, page_tokens: int = 64) -> Any:
         raise AssertionError("a plan applies nothing")
 
     return Optimization(name=name, summary=name, numerics="reordered", apply=refuse, **fields)
@@ -46,11 +51,8 @@ def optimization(name: str, **fields: Any) -> Optimization:
 def hardware(name: str, gpu_count: int, match: str | None) -> Hardware:
     return Hardware(
         name=name,
-        vendor=None,
         gpu_count=gpu_count,
         memory_bytes=141 * GIB if gpu_count else None,
-        bandwidth_bytes_per_s=None,
-        bf16_flops_per_s=None,
         capability=None,
         match=match,
     )
@@ -78,7 +80,7 @@ def model() -> FakeModel:
         optimization("rotary", needs=("triton",)),
         optimization("attention", needs=("triton",)),
         optimization("kv_cache", conflicts=("kv_cache_paged",)),
-        optimization("kv_cache_paged", requires=("attention",)),
+        optimization("kv_cache_paged", requires=("attention",), parameters=(PAGE_TOKENS,)),
         optimization("cuda_graph", needs=("cuda",), requires=("kv_cache",)),
     )
     sizes: dict[str, dict[str, Any]] = {"tiny": {}, "slice": {}, "full": {}}

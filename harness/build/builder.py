@@ -15,7 +15,7 @@ from harness.build.checkpoint import check, load, read_config, read_safetensors,
 from harness.build.images import Pictures
 from harness.build.inputs import generator
 from harness.build.tokenizer import Text
-from harness.errors import HarnessError, UnknownName
+from harness.errors import ConfigError, HarnessError, UnknownName, WeightsError
 from harness.spec.config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Capability, Receipt, Target
@@ -103,10 +103,13 @@ def candidate(config: BuildConfig, plain: nn.Module) -> Built:
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
     """Raises WeightsError or ConfigError naming what is wrong with a checkpoint, from its config, headers, tokenizer
-    and image processor alone."""
+    and image processor alone, and which checkpoint the model was written for."""
     config = read_config(directory)
-    model = spec.build(config, torch.float32, torch.device("meta"))
-    check(module_of(model), directory, spec.rename, partial(spec.merge, config))
+    try:
+        model = spec.build(config, torch.float32, torch.device("meta"))
+        check(module_of(model), directory, spec.rename, partial(spec.merge, config))
+    except (ConfigError, WeightsError) as error:
+        raise type(error)(f"{error}; {spec.name} was written for {spec.checkpoint}") from None
     Text.of(directory, config)
     Pictures.of(directory, config)
 

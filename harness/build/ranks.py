@@ -173,7 +173,7 @@ class _Process:
         self.left = place.meeting.with_name(f"rank-{place.rank}.json")
         self.said = place.meeting.with_name(f"rank-{place.rank}.stderr")
         case, part, _, *options = arguments
-        command = [sys.executable, "-m", worker, case, part, str(self.left), *options]
+        command = [sys.executable, "-P", "-m", worker, case, part, str(self.left), *options]
         command += ["--rank", str(place.rank), "--world", str(place.world), "--meeting", str(place.meeting)]
         with self.said.open("wb") as errors:
             told = None if place.rank == 0 else subprocess.DEVNULL

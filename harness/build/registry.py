@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
 from harness.errors import HarnessError, UnevenShares, UnknownName
+from harness.records.stack_name import StackNames
 from harness.spec.model import ModelSpec
-from harness.spec.optimization import Menu
+from harness.spec.optimization import Menu, Optimization
 from harness.spec.runtime import module_of
 
 if TYPE_CHECKING:
@@ -36,9 +40,14 @@ def load(name: str) -> ModelSpec:
     return spec
 
 
+def stack_names(models: Collection[str]) -> StackNames:
+    """The short names of stacks of these models, by their menus of today; models that are gone have none."""
+    return StackNames.of_menus({name: load(name).menu for name in names() if name in models})
+
+
 def check_menu(model: str, menu: Menu) -> None:
     """A menu names only its own items, each once, and lists every requirement before what requires it. What is lossy
-    says what becomes of the weights, and nothing else does."""
+    says what becomes of the weights, and nothing else does. A parameter is one that `apply` takes."""
     offered = menu.names()
     if len(set(offered)) != len(offered):
         raise HarnessError(f"{model}: an optimization is on the menu twice, and one of them would never be applied")
@@ -53,6 +62,20 @@ def check_menu(model: str, menu: Menu) -> None:
         late = set(item.requires) - set(offered[:position])
         if late:
             raise HarnessError(f"{model}: '{item.name}' would be applied before {sorted(late)}, which it requires")
+        _check_parameters(model, item)
+
+
+def _check_parameters(model: str, item: Optimization) -> None:
+    taken = {name: given.default for name, given in inspect.signature(item.apply).parameters.items()}
+    for parameter in item.parameters:
+        owner = f"{model}: parameter '{parameter.name}' of '{item.name}'"
+        if taken.get(parameter.name, inspect.Parameter.empty) != parameter.default:
+            raise HarnessError(f"{owner} is no argument of its `apply` with that default: it would be ignored")
+        if parameter.default not in parameter.allowed:
+            raise HarnessError(f"{owner} is {parameter.default} by default, which is not among {parameter.span()}")
+        words = [parameter.name, *(value for value in parameter.allowed if isinstance(value, str))]
+        if not all(re.fullmatch(r"\w+", word) for word in words):
+            raise HarnessError(f"{owner}: names and choices are words of letters, digits and underscores")
 
 
 def weights_bytes(model: str, size: str, dtype: DType, weights: str | None) -> int:

@@ -10,6 +10,7 @@ from typing import TextIO, get_args
 
 from harness.analysis.compare import markdown, revisions, runs
 from harness.analysis.compare.interruption import Interrupted, interruptible
+from harness.build import registry
 from harness.commands import bisect, bisect_step, compare_live
 from harness.commands.answers import one_line
 from harness.commands.compare_status import status
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.s
     except Interrupted as error:
         print(f"{error}: nothing was compared, and the work trees are removed", file=err)
         return error.exit_code
-    text = markdown.render(found, base, head, asked["all"])
+    text = markdown.render(found, base, head, asked["all"], registry.stack_names(registry.names()))
     try:
         if asked["markdown"] is not None:
             asked["markdown"].write_text(text)

@@ -12,12 +12,14 @@ from harness.analysis.compare.interruption import Interrupted, interruptible
 from harness.analysis.history import accepted, nightly_series, rules, trend
 from harness.analysis.history.accepted import Accepted
 from harness.analysis.history.rules import Finding, Point
+from harness.build import registry
 from harness.commands import bisect_step
 from harness.commands.bisect import bisect
 from harness.commands.options import RECORDS, Asked, Option, Usage, day, flag, whole
 from harness.errors import UserError
 from harness.machine.installation import WORK
 from harness.records import store
+from harness.records.stack_name import StackNames
 
 LOUD = ("slower", "rerun", "insufficient history", "faster")
 ROUNDS = 10
@@ -75,7 +77,8 @@ def _main(asked: Asked, today: date, out: TextIO, err: TextIO) -> int:
     if asked["bisect"]:
         print(_bisect(_named(found, asked["bisect"]), asked, err), file=out)
         return 0
-    for line in _trend_lines(found) if asked["trend"] else _lines(found):
+    names = registry.stack_names(registry.names())
+    for line in _trend_lines(found, names) if asked["trend"] else _lines(found, names):
         print(line, file=out)
     return exit_code(found)
 
@@ -87,17 +90,22 @@ def exit_code(found: Sequence[Finding]) -> int:
     return 3 if not found or standings & {"insufficient history", "rerun"} else 0
 
 
-def _lines(found: Sequence[Finding]) -> Iterator[str]:
-    for standing in LOUD:
-        for item in found:
-            if item.standing == standing:
-                yield from _told(item)
+def _lines(found: Sequence[Finding], names: StackNames) -> Iterator[str]:
+    told = [item for standing in LOUD for item in found if item.standing == standing]
+    for item in told:
+        yield from _told(item, names)
+    yield from _legend(told, names)
     counts = [(word, sum(item.standing == word for item in found)) for word in (*LOUD, "steady")]
     yield f"{len(found)} series: " + (", ".join(f"{count} {word}" for word, count in counts if count) or "no history")
 
 
-def _told(item: Finding) -> Iterator[str]:
-    yield f"{item.standing.upper()}  {item.series.label}, {item.series.phase}  [{item.series.name}]"
+def _legend(found: Sequence[Finding], names: StackNames) -> Iterator[str]:
+    for named in names.legend(item.series.label for item in found):
+        yield named.sentence()
+
+
+def _told(item: Finding, names: StackNames) -> Iterator[str]:
+    yield f"{item.standing.upper()}  {names.label(item.series.label)}, {item.series.phase}  [{item.series.name}]"
     if item.reason:
         yield f"    {item.reason}"
     if item.last_good and item.first_bad:
@@ -110,16 +118,17 @@ def _told(item: Finding) -> Iterator[str]:
         yield f"    python -m harness history bisect={item.series.name}"
 
 
-def _trend_lines(found: Sequence[Finding]) -> Iterator[str]:
+def _trend_lines(found: Sequence[Finding], names: StackNames) -> Iterator[str]:
     for item in found:
         levels = trend.levels(item.series)
-        yield f"{item.series.label}, {item.series.phase}: {len(levels) or 'too few points for a'} level(s)"
+        yield f"{names.label(item.series.label)}, {item.series.phase}: {len(levels) or 'too few points for a'} level(s)"
         for level in levels:
             first, last = level.points[0], level.points[-1]
             yield (
                 f"    {level.speedup:.3f}x  {first.at} to {last.at}, {len(level.points)} points, "
                 f"commits {first.commit[:12]} to {last.commit[:12]}"
             )
+    yield from _legend(found, names)
 
 
 def _named(found: Sequence[Finding], name: str) -> Finding:

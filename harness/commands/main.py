@@ -24,13 +24,15 @@ COMMANDS = {
     "calibrate": "do right answers stay clear of the gate's limits on this machine",
     "timers": "does our kernel timer read what other timers read",
 }
-"""Each is a module of this package with `help_text()` and `main(arguments, out, err)`, imported when it is asked
+"""Each is a module of this package with `help_text(words)` and `main(arguments, out, err)`, imported when it is asked
 for."""
 
 
-def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
-    """Run one command and give its exit code. 2: a mistake in what was asked, told in one line on `err`."""
-    return answered(lambda: _run(arguments, out, err), err)
+def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    """Run one command, by default that of this process, and give its exit code. 2: a mistake in what was asked, told in
+    one line on `err`."""
+    asked = sys.argv[1:] if arguments is None else arguments
+    return answered(lambda: _run(asked, out, err), err)
 
 
 def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
@@ -40,7 +42,8 @@ def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
         raise UnknownName("command", name, COMMANDS)
     command = import_module(f"harness.commands.{name.replace('-', '_')}")
     if any(word in HELP for word in rest):
-        print(command.help_text() if named else _help(command.help_text()), file=out)
+        told = command.help_text(rest)
+        print(told if named else _help(told), file=out)
         return 0
     return int(command.main(rest, out, err))
 

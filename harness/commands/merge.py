@@ -157,12 +157,14 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.s
 def _merged(runs: Sequence[Path], folder: Path, out: TextIO) -> int:
     """The exit code of the merged run, which is written and printed."""
     from harness.analysis.compare.arms import arms
+    from harness.build import registry
     from harness.report import console
 
     merged = merge([read_file(path) for path in run_files(runs)])
     path = write(merged, folder)
     outcome = Outcome(merged.records, {record.key: arms(record) for record in merged.records if record.series})
-    console.print_outcome(outcome, path, (), out)
+    names = registry.stack_names({record.case.model for record in merged.records})
+    console.print_outcome(outcome, path, (), out, names)
     return outcome.exit_code
 
 

@@ -99,7 +99,8 @@ class Usage:
     words: range = field(default=range(1))
     """How many words without `=` it takes."""
 
-    def help(self) -> str:
+    def help(self, words: Sequence[str] = ()) -> str:
+        """The same whatever further words stand beside `--help`."""
         lines = "\n".join(option.line() for option in self.options)
         return f"{self.about.strip()}\n" + (f"\noptions:\n{lines}" if lines else "")
 

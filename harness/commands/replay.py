@@ -39,8 +39,9 @@ def _replay(file: Path, out: TextIO) -> int:
         again = [sys.executable, "-m", "harness", "replay", str(file)]
         return subprocess.run(again, env={**os.environ, "TRITON_INTERPRET": "1"}, check=False).returncode
     print(f"saved:  {Divergence.of(asked.check).sentence()}", file=out)
+    spec = registry.load(asked.model).made_with(asked.parameters)
     with torch.no_grad():
-        failures = [check for check in saved.run(registry.load(asked.model)) if not check.passed]
+        failures = [check for check in saved.run(spec) if not check.passed]
     for check in failures:
         print(f"now:    {Divergence.of(check).sentence()}", file=out)
     print("still fails" if failures else "passes now", file=out)

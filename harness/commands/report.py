@@ -45,6 +45,7 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.s
 
 def report(path: Path, out: Path, formats: Sequence[str], records: Path) -> list[Path]:
     """Render a run file; its name without the suffix is the run's."""
+    from harness.build import registry
     from harness.records.gate_evidence import read_gate
     from harness.records.run_file import read_file
     from harness.report import render
@@ -52,13 +53,15 @@ def report(path: Path, out: Path, formats: Sequence[str], records: Path) -> list
     if not path.is_file():
         raise UserError(f"no run file {path}: give one under benchmark_results")
     found = read_file(path)
-    return render.write(found.records, found.plan, found.run, out, formats, read_gate(records))
+    names = registry.stack_names({case.model for case in found.plan.every()})
+    return render.write(found.records, found.plan, found.run, out, formats, read_gate(records), names)
 
 
 def dashboard(results: Path, out: Path) -> Path:
     """Write the site of all run files under `results`; gives its first page."""
     from datetime import date
 
+    from harness.build import registry
     from harness.report.dashboard import site
 
-    return site.write(results, out, date.today())[0]
+    return site.write(results, out, date.today(), registry.stack_names(registry.names()))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from harness.build import registry
@@ -12,6 +13,7 @@ from harness.commands import services
 from harness.errors import UserError
 from harness.machine.installation import CONF
 from harness.planning import compose
+from harness.planning.stack import FAMILIES, FULL, NONE
 
 if TYPE_CHECKING:
     from harness.execution.session import World
@@ -20,9 +22,13 @@ EXAMPLES = """\
   python -m harness +model=NAME                                        the full stack against the reference
   python -m harness +model=NAME 'optimization=[rotary,attention]'      a list is a stack
   python -m harness -m +model=NAME optimization=none,rotary,full       a comma is a sweep
+  python -m harness -m +model=NAME optimization.linear.rows=8,16,32    what an optimization is made of, swept
   python -m harness -m '+model=glob(*)' +sweep=ablation plan=only      every model, a named sweep, the plan only
   python -m harness +model=NAME size=full weights=DIRECTORY            real weights
 """
+
+
+MODEL = "+model="
 
 
 def main(
@@ -57,26 +63,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def help_text() -> str:
+def help_text(words: Sequence[str] = ()) -> str:
+    """How to ask, and what the models that `words` name can be told; without one nothing heavy is imported."""
     groups = (path for path in sorted(CONF.iterdir()) if path.is_dir() and path != CONF / "policy")
     options = [
         f"  {group.name:<13} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}" for group in groups
     ]
-    return (
+    text = (
         "Is an inference optimization right, is it faster, and may it ship?\n\n"
         "python -m harness [run] [-m] [--cfg job] [--help] KEY=VALUE ...\n\n"
         f"{EXAMPLES}\n"
-        f"models: {', '.join(registry.names())}\n\noptions of each group (conf/GROUP/OPTION.yaml):\n"
+        f"models: {', '.join(registry.names())}\n\n"
+        f"optimization: {NONE}, {FULL}, a name, a list of names; under -m also {', '.join(FAMILIES)} and glob(...).\n"
+        "  `--help +model=NAME` lists the model's optimizations, and their parameters with default and range\n\n"
+        "options of each group (conf/GROUP/OPTION.yaml):\n"
         + "\n".join(options)
         + "\n\nother keys: weights, plan=run|only, proof=RUN, seed, deadline_s, out, reports, report=[html,markdown]\n"
         "exit code: 0 right and not slower, 1 refused, 2 a mistake in what was asked"
     )
+    named = [word.removeprefix(MODEL) for word in words if word.startswith(MODEL)]
+    return text + (f"\n\n{_menus(named)}" if named else "")
+
+
+def _menus(models: Sequence[str]) -> str:
+    from harness.report import console
+
+    out = StringIO()
+    console.print_models({name: registry.load(name) for name in models}, out)
+    return out.getvalue().rstrip()
 
 
 def _list_models(world: World, out: TextIO, err: TextIO) -> int:
     from harness.report import console
 
     specs = {name: world.load(name) for name in registry.names()}
-    console.print_models([(name, tuple(spec.sizes), spec.menu.names()) for name, spec in specs.items()], out)
+    console.print_models(specs, out)
     print("error: no model was named: add +model=NAME (--help shows how to ask)", file=err)
     return 2

@@ -43,4 +43,5 @@ def report(
     from harness.records.gate_evidence import read_gate
     from harness.report import render
 
-    return render.write(records, plan, run, out, formats, read_gate(results))
+    names = registry.stack_names({case.model for case in plan.every()})
+    return render.write(records, plan, run, out, formats, read_gate(results), names)

@@ -99,11 +99,13 @@ def _show(count: int, overrides: Sequence[str], out: TextIO) -> int:
         raise UserError(f"{count} shards: there must be one at least")
     whole = _whole(overrides)
     groups = session.groups(whole, count)
-    labels = {case.key: case.label() for case in whole.plan.cases}
+    labels = {case.key: whole.names.label(case.label()) for case in whole.plan.cases}
     for index, group in enumerate(groups, start=1):
         print(f"shard {index}/{count}: {len(group.keys)} cases, about {group.load_s:.0f} s", file=out)
         for key in group.keys:
             print(f"  {key} {whole.costs_s[key]:6.0f} s  {labels[key]}", file=out)
+    for named in whole.names.legend(case.label() for case in whole.plan.cases):
+        print(named.sentence(), file=out)
     print(f"plan {whole.plan.hash}: longest shard over the mean {imbalance(groups):.3f}", file=out)
     return 0
 

@@ -22,7 +22,7 @@ from harness.planning.plan import expand
 from harness.planning.settings import Settings
 from harness.records.case import Case
 from harness.records.gate_evidence import read
-from harness.signoff import document, policy
+from harness.signoff import document, policy, verification
 from harness.signoff.decision import Decision, decide
 from harness.signoff.evidence import Evidence, gather
 from harness.signoff.policy import Waiver
@@ -34,7 +34,7 @@ python -m harness signoff verify=signoff.json [out=RECORDS] [waiver=FILE] ...
 
 May this optimization ship? The grammar is that of `python -m harness`: model, size, optimization, hardware and workload
 name the case. `verify` reads the records, the policy and the waivers again, asks git for the commit, decides again, and
-compares the decision with the document's.
+compares the decision with that of the file. A page beside it that renders another document is refused, too.
 
 Exit code 0: signed, or verified. 1: refused, with what is missing and the command that would supply it, or not what the
 document says. 2: a mistake in what was asked.""",
@@ -81,13 +81,15 @@ def _verify(asked: Asked, out: TextIO) -> int:
     if evidence.newest and evidence.commit_held is None:
         print(f"{WORK.resolve().name} is no git checkout: whether the commit exists was not asked", file=out)
     decision = decide(evidence, question.policy, question.waivers, question.decided_at)
-    wrong = document.differences(decision, path.parent)
-    for name in wrong:
-        print(f"refused: {path.parent / name} is not what the records under {records} and its policy give", file=out)
-    if not wrong:
+    found = verification.verify(decision, path)
+    for sentence in found.refusals:
+        print(f"refused: {sentence}", file=out)
+    for sentence in found.notes:
+        print(f"note: {sentence}", file=out)
+    if not found.refusals:
         word = "signed" if decision.signed else "refused"
         print(f"verified: {word}, by {len(decision.records)} record(s) under {records}", file=out)
-    return 1 if wrong else 0
+    return 1 if found.refusals else 0
 
 
 def _backed(asked: document.Question, path: Path, given: Sequence[Waiver]) -> None:

@@ -130,7 +130,7 @@ class LocalEngine:
         return locks.hold(
             devices,
             count,
-            lambda held: told.part(f"waiting: {held} is held by another case"),
+            lambda held: told.part(f"waiting for {held}"),
             self._rest_until(time.monotonic() + self._wait_s),
             shared=self._shares(case),
         )
@@ -182,7 +182,7 @@ class LocalEngine:
     ) -> Fragment:
         """One process. Its fragment, or one made from the way it ended."""
         left = asked.with_name(part.file)
-        command = [sys.executable, "-m", self._worker, *part.arguments(asked, left)]
+        command = [sys.executable, "-P", "-m", self._worker, *part.arguments(asked, left)]
         name = part.label(case.timing.processes)
         told.part(name)
         interpret = part.does != "time" and not visible

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.execution.holder import holders, sign
 
 RETRY_S = 0.5
 
@@ -46,20 +47,31 @@ def hold(
     shared: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Hold `count` of the devices: free ones if there are enough, else wait for the first ones, in a fixed order.
-    `rest` passes the time between two tries, and ends the waiting by raising. Those who hold a device `shared` hold it
-    together, and keep out who wants it alone."""
+    `waiting` is told for what, and who holds it since when, and again when another does. `rest` passes the time between
+    two tries, and ends the waiting by raising. Those who hold a device `shared` hold it together, and keep out who
+    wants it alone."""
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with ExitStack() as stack:
         taken = _take_free(stack, devices, count, how)
         if len(taken) < count:
             stack.close()
             taken = sorted(devices)[:count]
-            waiting(", ".join(taken))
             for device in taken:
-                file = _open(stack, device)
-                while not _lock(file, how):
-                    rest(RETRY_S)
+                _wait(stack, device, how, waiting, rest)
         yield tuple(taken)
+
+
+def _wait(
+    stack: ExitStack, device: str, how: int, waiting: Callable[[str], None], rest: Callable[[float], None]
+) -> None:
+    file, told = _open(stack, device), ""
+    while not _lock(file, how):
+        said = ", ".join([device, *(holder.sentence() for holder in holders(_path(device)))])
+        if said != told:
+            waiting(said)
+        told = said
+        rest(RETRY_S)
+    sign(stack, file, _path(device), alone=how == fcntl.LOCK_EX)
 
 
 def _take_free(stack: ExitStack, devices: Sequence[str], count: int, how: int) -> list[str]:
@@ -67,7 +79,9 @@ def _take_free(stack: ExitStack, devices: Sequence[str], count: int, how: int) -
     for device in devices:
         if len(taken) == count:
             break
-        if _lock(_open(stack, device), how):
+        file = _open(stack, device)
+        if _lock(file, how):
+            sign(stack, file, _path(device), alone=how == fcntl.LOCK_EX)
             taken.append(device)
     return taken
 
@@ -80,8 +94,11 @@ def _lock(file: int, how: int) -> bool:
     return True
 
 
+def _path(device: str) -> Path:
+    return lock_folder() / f"{re.sub(r'[^0-9A-Za-z-]', '_', device)}.lock"
+
+
 def _open(stack: ExitStack, device: str) -> int:
-    name = re.sub(r"[^0-9A-Za-z-]", "_", device)
-    file = os.open(lock_folder() / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = os.open(_path(device), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     stack.callback(os.close, file)
     return file

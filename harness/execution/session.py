@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from harness.analysis.outcome import Outcome
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
 from harness.execution import proofs, resume
 from harness.execution.progress import Progress
 from harness.execution.record_factory import Stamp
 from harness.machine.installation import WORK
-from harness.planning import cost
-from harness.planning.hardware_target import Cluster, MachineFacts, Place, Site
+from harness.planning import cost, machine_times
+from harness.planning.hardware_target import Cluster, MachineFacts, OnPaper, Place, Site, Sites
 from harness.planning.plan import Offer, Uneven, WeightsBytes, expand, needed_bytes, proof_bytes
 from harness.planning.settings import Hardware, Settings
 from harness.planning.sharding import Group, Item, Machine, Shard, split
@@ -28,6 +28,7 @@ from harness.records.case import Case, Plan, Skip
 from harness.records.record import Environment, Record
 from harness.records.redaction import withheld
 from harness.records.run_file import RunWriter, run_path
+from harness.records.stack_name import StackNames
 
 if TYPE_CHECKING:
     from harness.analysis.compare.arms import PhaseComparison
@@ -56,13 +57,17 @@ class World:
 
 @dataclass(frozen=True)
 class Planned:
-    """The whole plan, its costs in seconds and memory by case key, and where its cases run by hardware name."""
+    """The whole plan, its costs in seconds and memory by case key, and where its cases run by hardware name. The
+    seconds are alike on every machine, because the shards of a plan are balanced by them."""
 
     plan: Plan
     costs_s: Mapping[str, float]
     needs_bytes: Mapping[str, int]
     """What a device must hold, by case key."""
     places: Mapping[str, Place]
+    names: StackNames
+    likes: Mapping[Case, str]
+    """Case -> the size that it costs as much as."""
 
 
 def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, sweep: bool) -> Planned:
@@ -73,14 +78,18 @@ def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Worl
             world.check_weights(model, Path(weights))
     machine = world.probe()
     here = Site(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
-    sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
+    sites: Sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
+    if asked.plan == "only" and all(sites.place(job.hardware).absent for job in jobs):
+        sites = OnPaper(here)
     plan = expand(jobs, specs, sites, world.weights_bytes, world.uneven, sweep)
     durations = cost.read_durations(DURATIONS)
-    costs_s = {case.key: cost.estimate_s(case, durations) for case in plan.cases}
     weighed = cache(world.weights_bytes)
+    likes = {case: cost.like(case, specs[case.model].sizes, weighed) for case in plan.cases}
+    costs_s = {case.key: cost.estimate_s(case, durations, like) for case, like in likes.items()}
     needs_bytes = {case.key: needed_bytes(case, weighed) for case in plan.cases}
     places = {place.name: place for place in map(sites.place, {job.hardware for job in jobs})}
-    return Planned(plan, costs_s, needs_bytes, places)
+    names = StackNames.of_menus({name: spec.menu for name, spec in specs.items()})
+    return Planned(plan, costs_s, needs_bytes, places, names, likes)
 
 
 def groups(whole: Planned, count: int) -> tuple[Group, ...]:
@@ -108,10 +117,14 @@ def conduct(
         raise UserError(f"{what} on this machine: leave engine=slurm out")
     whole = planned(jobs, known, world, sweep)
     cases, skips = _part(whole, asked.shard)
-    console.print_plan(whole.plan, whole.costs_s, out if asked.plan == "only" else err)
+    shown = out if asked.plan == "only" else err
+    expected_s = _expected(whole, Path(asked.out), world, shown)
+    console.print_plan(whole.plan, expected_s, shown, whole.names)
     if asked.shard:
-        console.print_shard(asked.shard, cases, whole.costs_s, out if asked.plan == "only" else err)
+        console.print_shard(asked.shard, cases, expected_s, shown, whole.names)
     if asked.plan == "only":
+        for reason in filter(None, (place.elsewhere for place in whole.places.values())):
+            print(f"this machine would not run it: {reason}", file=out)
         return 0
     run, run_file, records = _run(whole, cases, skips, asked, world, err)
     outcome = Outcome(records, {record.key: world.judge(record) for record in records if record.series})
@@ -119,8 +132,18 @@ def conduct(
     if asked.report:
         reports = world.report(records, whole.plan, run, Path(asked.reports), asked.report, Path(asked.out))
     print_matrices(records, out)
-    console.print_outcome(outcome, run_file, reports, out)
+    console.print_outcome(outcome, run_file, reports, out, whole.names)
     return outcome.exit_code if cases else 0
+
+
+def _expected(whole: Planned, out: Path, world: World, stream: TextIO) -> dict[str, float]:
+    """Seconds by case key, by what this machine has on record under `out`; without it where that cannot be read."""
+    try:
+        times = machine_times.read(out, whole.likes, cost.read_durations(DURATIONS), world.probe())
+    except HarnessError as error:
+        print(f"note: the estimates are not of this machine: {error}", file=stream)
+        return dict(whole.costs_s)
+    return {case.key: times.estimate_s(case, whole.costs_s[case.key]) for case in whole.plan.cases}
 
 
 def _part(whole: Planned, shard: str | None) -> tuple[tuple[Case, ...], tuple[Skip, ...]]:
@@ -156,7 +179,7 @@ def _run(
         print(f"going on with {earlier.path.name}: {len(records)} recorded{left}, {len(todo)} to run", file=err)
     with (
         RunWriter(path, run, whole.plan, asked.shard, sources) as writer,
-        console.progress(err, len(todo)) as shown,
+        console.progress(err, len(todo), whole.names) as shown,
     ):
         for record in records:
             writer.append(record)

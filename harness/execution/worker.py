@@ -51,7 +51,7 @@ def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> Fragment:
     proof = prove(config, extent_of(case), say)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
-        saved = capture(config, case.size, extent_of(case), proof.parity)
+        saved = capture(config, case.size, extent_of(case), proof.parity, case.parameters)
         if saved is not None:
             saved.save(out.with_name(f"{out.stem}{REPRODUCER}"))
     return Fragment(
@@ -91,7 +91,9 @@ def run_mutants(case: Case, argv: list[str], world: int) -> Fragment:
 
 
 def _trial(case: Case, target: Target) -> Trial:
-    return Trial(case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case))
+    return Trial(
+        case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case), case.parameters
+    )
 
 
 def _blocks(most: int) -> Callable[[int, float], None]:
@@ -160,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
-    spec = registry.load(case.model)
+    spec = registry.load(case.model).made_with(case.parameters)
     if options.part != "time":
         exact_convolutions()
     if options.part == "prove" and not case.on_cpu and options.rank is None:

@@ -1,1 +1,1 @@
-"""The gate proven able to fail: faults planted on purpose, and which level of the gate saw each (METHOD 1.6)."""
+"""The gate proven able to fail: planted faults, and which level of the gate saw each (docs/method.md 1.6)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -22,6 +22,7 @@ from harness.records.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome
 from harness.records.proof_size import Extent
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Scheme, Target
+from harness.spec.parameter import Values
 from harness.spec.runtime import module_of
 
 Progress = Callable[[float, str], None]
@@ -43,6 +44,11 @@ class Trial:
     stack: tuple[str, ...]
     target: Target
     extent: Extent
+    parameters: Values = field(default_factory=dict)
+
+    def spec(self) -> ModelSpec:
+        """Load the model with its optimizations made as the case asks."""
+        return registry.load(self.model).made_with(self.parameters)
 
 
 def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
@@ -53,7 +59,7 @@ def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
     Raises HarnessError when anything fails without a fault.
     """
     began = time.perf_counter()
-    spec = registry.load(trial.model)
+    spec = trial.spec()
     subjects = [MODEL] if mutants_of(spec, trial.stack) else []
     subjects += _schemes(spec, trial.stack)
     if trial.target.kernels != "none":
@@ -69,7 +75,7 @@ def kill_matrix(trial: Trial, progress: Progress) -> KillMatrix:
 
 def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
     """The faults of one kernel or scheme by name, or of the model."""
-    spec = registry.load(trial.model)
+    spec = trial.spec()
     target = trial.target
     if scheme := _schemes(spec, trial.stack).get(subject):
         return list(judge_scheme(scheme, tuple(dict.fromkeys((torch.float32, target.dtype))), target.device))
@@ -84,7 +90,7 @@ def judge(trial: Trial, subject: str) -> list[MutantOutcome]:
 def judge_ranks(trial: Trial) -> KillMatrix:
     """The faults that only a model cut over ranks can have, judged by all ranks together: each calls this."""
     began = time.perf_counter()
-    spec = registry.load(trial.model)
+    spec = trial.spec()
     cut = [name for name in trial.stack if "ranks" in spec.menu[name].provides]
     mutants = [mutant for name in cut for mutant in spec.menu[name].mutants]
     outcomes = tuple(judge_models(_suspects(trial, trial.stack, RANKS), mutants))
@@ -92,7 +98,7 @@ def judge_ranks(trial: Trial) -> KillMatrix:
 
 
 def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspects:
-    spec, target = registry.load(trial.model), trial.target
+    spec, target = trial.spec(), trial.target
     if target.kernels == "interpreted":
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = builder.Source.of(spec, trial.size, trial.seed, trial.weights)

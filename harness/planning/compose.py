@@ -11,18 +11,21 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, UnknownName, UserError
 from harness.machine.installation import CONF
 from harness.planning.settings import Hardware, Settings, dotted_keys, from_config, refuse_unsafe
-from harness.planning.stack import FAMILIES
+from harness.planning.stack import FAMILIES, NONE, glob_word
 
 if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.types import Override
 
-STACKS = ("optimization", "arm")
+STACKS = ("arm",)
+OPTIMIZATION = "optimization"
+"""An ordinary key: which options it has is the model's to say, not a folder's."""
 Tree = dict[str, Any]
 
 
@@ -50,9 +53,10 @@ def known_hardware() -> dict[str, Hardware]:
 def _trees(overrides: Sequence[str], multirun: bool) -> list[Tree]:
     with _hydra() as loader:
         parsed = _parsed(loader, overrides, multirun)
-        if not multirun:
-            return [_compose(list(overrides))]
-        return _product(parsed)
+        told = [override for override in parsed if _is_parameter(override)]
+        rest = [override for override in parsed if not _is_parameter(override)]
+        trees = _product(rest) if multirun else [_compose([str(override.input_line) for override in rest])]
+        return [_stacked(tree, chosen) for tree in trees for chosen in itertools.product(*_parameter_axes(told))]
 
 
 @contextmanager
@@ -92,10 +96,67 @@ def _parsed(loader: ConfigLoaderImpl, overrides: Sequence[str], multirun: bool) 
             )
         if not multirun and (override.is_sweep_override() or group == "sweep" or override.value() in FAMILIES):
             raise ConfigError(f"'{override.input_line}' is a sweep: add -m")
+        _check_optimization(override)
     if not multirun:
         return parsed
-    fixed = [line for line, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()]
-    return parser.parse_overrides([f"{key}={value}" for key, value in _sweep_parameters(fixed).items()]) + parsed
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override() and _top(o) != OPTIMIZATION]
+    named = [f"{key}={value}" for key, value in _sweep_parameters(fixed).items()]
+    return [_globbed(override) for override in (*parser.parse_overrides(named), *parsed)]
+
+
+def _check_optimization(override: Override) -> None:
+    """Refuse forms of the key that only a group of files would have, and parameters without a name or a value."""
+    line, key = override.input_line, str(override.key_or_group)
+    if _top(override) != OPTIMIZATION:
+        return
+    if override.package is not None or "/" in key:
+        raise UnknownName("setting", key, [OPTIMIZATION])
+    if override.is_delete():
+        raise ConfigError(f"'{line}': an empty stack is {OPTIMIZATION}=none")
+    if key == OPTIMIZATION and override.is_add():
+        raise ConfigError(f"'{line}': '{OPTIMIZATION}' is there already, without a plus")
+    if key != OPTIMIZATION and not re.fullmatch(rf"{OPTIMIZATION}\.\w+\.\w+", key):
+        raise ConfigError(f"'{line}': what an optimization can be told is {OPTIMIZATION}.NAME.PARAMETER=VALUE")
+    if key != OPTIMIZATION and isinstance(override.value(), list | dict):
+        raise ConfigError(f"'{line}': one value per case; a comma under -m is a sweep")
+
+
+def _is_parameter(override: Override) -> bool:
+    return _top(override) == OPTIMIZATION and override.key_or_group != OPTIMIZATION
+
+
+def _parameter_axes(told: Sequence[Override]) -> list[list[tuple[str, Any]]]:
+    """The values that each parameter takes, the last override of one counting."""
+    from hydra.core.override_parser.types import QuotedString
+
+    latest = {str(override.key_or_group).partition(".")[2]: override for override in told}
+    swept = {name: o.sweep_iterator() if o.is_sweep_override() else [o.value()] for name, o in latest.items()}
+    return [
+        [(name, value.text if isinstance(value, QuotedString) else value) for value in values]
+        for name, values in swept.items()
+    ]
+
+
+def _globbed(override: Override) -> Override:
+    """The override, a glob over optimizations as one word: the menu of each job's model says what it stands for."""
+    from hydra.core.override_parser.types import Glob, Quote, QuotedString, ValueType
+
+    found: Any = override.value()
+    if override.key_or_group != OPTIMIZATION or not isinstance(found, Glob):
+        return override
+    word = QuotedString(glob_word(found.include, found.exclude), Quote.single)
+    return replace(override, _value=word, value_type=ValueType.ELEMENT)
+
+
+def _stacked(tree: Tree, told: Sequence[tuple[str, Any]]) -> Tree:
+    """The tree with its stack as `name: {}`, and with the parameters beside it."""
+    asked = tree[OPTIMIZATION]
+    names = [str(name) for name in (asked if isinstance(asked, list) else [asked])]
+    stack: Tree = {} if names == [NONE] else {name: {} for name in names}
+    for name, value in told:
+        owner, _, parameter = name.partition(".")
+        refuse_unsafe({owner: {parameter: value}}, OPTIMIZATION)
+    return tree | {OPTIMIZATION: stack | dict(told)}
 
 
 def _sweep_parameters(overrides: list[str]) -> Mapping[str, str]:

@@ -1,16 +1,24 @@
-"""How long a case will take: recorded durations where there are any, an upper estimate elsewhere."""
+"""Estimate how long a case will take, alike on every machine: by committed durations, else by its size and stack.
+
+What one machine has learned from its own runs is in `harness.planning.machine_times`; a plan is cut into shards by this
+alone, because every shard must cut it alike."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError
 from harness.records.case import Case
 from harness.records.record import INCONCLUSIVE, Record
+
+if TYPE_CHECKING:
+    from harness.planning.plan import WeightsBytes
 
 UNTIMED = "untimed"
 START_S = 8.0
@@ -52,15 +60,33 @@ def write_durations(path: Path, durations: Mapping[str, float]) -> None:
     os.replace(partial, path)
 
 
-def estimate_s(case: Case, durations: Mapping[str, float]) -> float:
-    """Seconds, never more than the case's deadline. Where only the proof was recorded, timing is added to it."""
+def estimate_s(case: Case, durations: Mapping[str, float], like: str | None = None) -> float:
+    """Seconds, never more than the case's deadline. Where only the proof was recorded, timing is added to it. `like` is
+    the size that a checkpoint of another size than the published one costs as much as; no duration was committed of
+    such."""
+    if like is not None and like != case.size:
+        durations = {}
     if name(case) in durations:
         return durations[name(case)]
-    proof = durations.get(f"{case.label()} {UNTIMED}") or _proof_s(case)
-    timing = case.timing.processes * (START_S + case.timing.limit_s)
-    return min(proof + timing, case.deadline_s)
+    proof = durations.get(f"{case.label()} {UNTIMED}") or proof_s(like or case.size, len(case.optimizations))
+    return min(proof + timing_s(case.timing.processes, case.timing.limit_s), case.deadline_s)
 
 
-def _proof_s(case: Case) -> float:
-    each = PER_OPTIMIZATION_S.get(case.size, PER_OPTIMIZATION_S["full"])
-    return START_S + PROVE_S.get(case.size, PROVE_S["full"]) + len(case.optimizations) * each
+def like(case: Case, sizes: Iterable[str], weights_bytes: WeightsBytes) -> str:
+    """The size that a case costs as much as: its own, or of a checkpoint the one with weights nearest to its."""
+    if case.weights is None:
+        return case.size
+    own = weights_bytes(case.model, case.size, case.workload.dtype, case.weights)
+    published = {size: weights_bytes(case.model, size, case.workload.dtype, None) for size in sizes}
+    return min(published, key=lambda size: abs(math.log(own / published[size])))
+
+
+def proof_s(size: str, optimizations: int) -> float:
+    """Of a stack of so many."""
+    each = PER_OPTIMIZATION_S.get(size, PER_OPTIMIZATION_S["full"])
+    return START_S + PROVE_S.get(size, PROVE_S["full"]) + optimizations * each
+
+
+def timing_s(processes: int, limit_s: float) -> float:
+    """The most that so many processes take to time a case."""
+    return processes * (START_S + limit_s)

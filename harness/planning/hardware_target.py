@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from harness.errors import UserError
@@ -29,6 +29,10 @@ class MachineFacts(Protocol):
     @property
     def memory_bytes(self) -> int: ...
     @property
+    def cpu(self) -> str: ...
+    @property
+    def cores(self) -> int: ...
+    @property
     def capability(self) -> tuple[int, int] | None: ...
 
 
@@ -46,6 +50,8 @@ class Place:
     capabilities: frozenset[str]
     absent: str | None = None
     note: str | None = None
+    elsewhere: str | None = None
+    """Why a case could not run on the machine at hand, where it is planned as on one of its own."""
 
     @property
     def ranks(self) -> int:
@@ -152,6 +158,20 @@ class Site:
     def _missing(self, hardware: Hardware, found: int) -> str:
         here = ", ".join(self.machine.gpu_names) or "no GPU"
         return f"hardware '{hardware.name}' needs {hardware.gpu_count} GPU(s) of its kind, {found} found (here: {here})"
+
+
+@dataclass(frozen=True)
+class OnPaper:
+    """For a plan that nothing follows and of which nothing could run here: the machine at hand, and hardware that it
+    lacks at the word of its file."""
+
+    here: Site
+
+    def place(self, choice: Hardware | Auto) -> Place:
+        found = self.here.place(choice)
+        if found.absent is None:
+            return found
+        return replace(Cluster(self.here.machine.memory_bytes).place(choice), elsewhere=found.absent)
 
 
 def _version(capability: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from harness.errors import UnknownName, UserError
 from harness.planning import stack
 from harness.planning.hardware_target import Place, Sites
 from harness.planning.settings import AutoWorkload, Settings
+from harness.planning.stack_parameters import StackParameters, idle_notes, stack_parameters
 from harness.records.case import Case, DType, Plan, Skip
 from harness.spec.optimization import Menu
 
@@ -22,6 +23,8 @@ class Offer(Protocol):
     def sizes(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
     def menu(self) -> Menu: ...
+    @property
+    def checkpoint(self) -> str: ...
 
 
 WeightsBytes = Callable[[str, str, DType, str | None], int]
@@ -48,6 +51,7 @@ class _Expanded:
     case: Case
     reason: str | None
     notes: tuple[str, ...]
+    told: StackParameters
 
 
 def expand(
@@ -72,6 +76,7 @@ def expand(
     cases = {item.case.key: item.case for item in expanded if item.reason is None}
     skips = {item.case.key: Skip(case=item.case, reason=item.reason) for item in expanded if item.reason is not None}
     notes = dict.fromkeys(note for item in expanded for note in item.notes)
+    notes |= dict.fromkeys(idle_notes([(item.case, item.told) for item in expanded]))
     plan = Plan(cases=tuple(cases.values()), skipped=tuple(skips.values()), notes=tuple(notes))
     if not plan.cases:
         reason = plan.skipped[0].reason if plan.skipped else "no job was asked for"
@@ -89,10 +94,11 @@ def _expand_job(
     workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
     shape = workload.shape(place.kind)
     elsewhere = {item for other in specs.values() for item in other.menu.names()}
-    for asked in _stacks(tuple(job.optimization), spec.menu, place):
+    for asked in _stacks(job.stack(), spec.menu, place):
         chosen = stack.resolve(name, spec.menu, asked, place.capabilities, elsewhere)
         if chosen.wrong and not sweep:
             raise UserError(chosen.wrong)
+        told = stack_parameters(name, spec.menu, chosen, job.parameters(), elsewhere)
         cuts = tuple(item.name for item in spec.menu.items if item.shard and item.name in chosen.names)
         ranks = place.ranks if cuts else 0
         case = Case(
@@ -106,19 +112,22 @@ def _expand_job(
             seed=job.seed,
             weights=job.weights,
             deadline_s=job.deadline_s,
+            parameters=told.values,
         )
         unable = place.absent or chosen.wrong or chosen.unable
         reason = unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)
         if reason is None and ranks:
             reason = uneven(Shares(name, case.size, job.weights, cuts, ranks))
-        yield _Expanded(case, reason, _notes(case, place, chosen))
+        yield _Expanded(case, reason, _notes(case, place, chosen), told)
 
 
 def _stacks(asked: tuple[str, ...], menu: Menu, place: Place) -> tuple[tuple[str, ...], ...]:
     """The stacks that a choice stands for; a family cannot be a part of a stack."""
-    families = [name for name in asked if name in stack.FAMILIES]
+    families = [name for name in asked if stack.is_family(name)]
     if families and len(asked) > 1:
         raise UserError(f"optimization '{families[0]}' stands for several stacks and cannot be a part of one")
+    if stack.NONE in asked:
+        raise UserError(f"optimization '{stack.NONE}' is the empty stack and cannot be a part of another")
     return stack.family(families[0], menu, place.capabilities) if families else (asked,)
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from harness.errors import ConfigError, UnknownName
 from harness.records.case import Blocks, DType, Frozen, Positive, Processes, TimingSettings, WorkloadShape, cpu_ranks
@@ -20,6 +30,9 @@ class Named(Frozen):
 
 class Nothing(Frozen):
     """An option whose name says it all."""
+
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 
 
 class LocalEngineSettings(Frozen):
@@ -47,16 +60,15 @@ class Auto(Frozen):
 
 
 class Hardware(Frozen):
-    """A machine a case may ask for. The datasheet figures describe one GPU; only measured ceilings decide."""
+    """A machine a case may ask for."""
 
     name: str
-    vendor: str | None
     gpu_count: int = Field(ge=0)
     """0 is the CPU."""
     memory_bytes: int | None
-    bandwidth_bytes_per_s: float | None
-    bf16_flops_per_s: float | None
+    """Of one GPU; None on a CPU."""
     capability: str | None
+    """Of CUDA, as `9.0`; None on a CPU."""
     match: str | None
     """Regular expression, searched in the device's name."""
 
@@ -143,7 +155,8 @@ class Settings(Frozen):
 
     model: Named
     size: Named
-    optimization: dict[str, Nothing]
+    optimization: dict[str, Nothing | Scalar]
+    """Names of the stack, and `OPTIMIZATION.PARAMETER` -> value."""
     hardware: HardwareChoice
     workload: WorkloadChoice
     arm: dict[str, ArmSettings]
@@ -161,6 +174,14 @@ class Settings(Frozen):
     out: str
     reports: str
     report: tuple[Literal["html", "markdown"], ...]
+
+    def stack(self) -> tuple[str, ...]:
+        """The names asked for: optimizations, `full`, a family or a glob."""
+        return tuple(name for name, held in self.optimization.items() if isinstance(held, Nothing))
+
+    def parameters(self) -> dict[str, Scalar]:
+        """`OPTIMIZATION.PARAMETER` -> value as it was typed."""
+        return {name: held for name, held in self.optimization.items() if not isinstance(held, Nothing)}
 
 
 def from_config(composed: Mapping[str, Any]) -> Settings:

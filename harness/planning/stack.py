@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from harness.errors import UnknownName
 from harness.spec.optimization import Menu
@@ -20,13 +21,28 @@ class Stack:
     wrong: str | None = None
 
 
+NONE, FULL = "none", "full"
 FAMILIES = ("each", "growing", "less_one")
 """Choices that stand for several stacks, computed from the model's menu."""
+WILD = frozenset("*?[|!")
+
+
+def glob_word(include: Sequence[str], exclude: Sequence[str]) -> str:
+    """Return a glob as one word that `is_family` knows: `linear_*|rotary!linear_fp8`."""
+    return "!".join(filter(None, ("|".join(include), "|".join(exclude))))
+
+
+def is_family(name: str) -> bool:
+    """Tell whether a name stands for several stacks."""
+    return name in FAMILIES or not WILD.isdisjoint(name)
 
 
 def family(name: str, menu: Menu, capabilities: Collection[str]) -> tuple[tuple[str, ...], ...]:
     """The stacks of a family, in the menu's order: `each` optimization alone with what it requires, the full stack
-    `growing` one at a time, the full stack `less_one` at a time (and less what required it)."""
+    `growing` one at a time, the full stack `less_one` at a time (and less what required it); of a glob, every
+    optimization alone that it matches."""
+    if name not in FAMILIES:
+        return _matching(name, menu)
     left_out = _left_out(menu, capabilities)
     full = [item for item in menu.names() if item in menu.full and item not in left_out]
     if name == "each":
@@ -34,6 +50,18 @@ def family(name: str, menu: Menu, capabilities: Collection[str]) -> tuple[tuple[
     if name == "growing":
         return tuple(tuple(full[: count + 1]) for count in range(len(full)))
     return tuple(dict.fromkeys(_without(menu, full, item) for item in full))
+
+
+def _matching(glob: str, menu: Menu) -> tuple[tuple[str, ...], ...]:
+    include, exclude = (word.split("|") for word in glob.partition("!")[::2])
+    found = [
+        (name,)
+        for name in menu.names()
+        if any(fnmatchcase(name, one) for one in include) and not any(fnmatchcase(name, one) for one in exclude)
+    ]
+    if not found:
+        raise UnknownName("optimization", glob, menu.names())
+    return tuple(found)
 
 
 def _with_required(menu: Menu, name: str) -> tuple[str, ...]:
@@ -63,14 +91,14 @@ def resolve(
     A name that only other models of the plan offer (`elsewhere`) makes the stack unable, so that a sweep over models
     states it and goes on. Raises UnknownName for a name that nobody offers.
     """
-    explicit = [name for name in asked if name != "full"]
+    explicit = [name for name in asked if name != FULL]
     for name in explicit:
         if name not in menu.names() and name in elsewhere:
             return Stack(tuple(explicit), unable=f"{model} does not offer the optimization '{name}'")
         if name not in menu.names():
-            raise UnknownName(f"optimization of {model}", name, menu.names())
-    reasons = _left_out(menu, capabilities) if "full" in asked else {}
-    chosen = {*explicit, *(name for name in menu.full if "full" in asked and name not in reasons)}
+            raise UnknownName(f"optimization of {model}", name, (*menu.names(), FULL, NONE, *FAMILIES))
+    reasons = _left_out(menu, capabilities) if FULL in asked else {}
+    chosen = {*explicit, *(name for name in menu.full if FULL in asked and name not in reasons)}
     names = tuple(name for name in menu.names() if name in chosen)
     notes = tuple(f"{name} ({reason})" for name, reason in reasons.items() if name not in chosen)
     return Stack(names, notes, _unable(menu, names, capabilities), _wrong(model, menu, names))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, StrictInt, StrictStr, model_serializer
+
+from harness.spec.parameter import own_values
 
 
 class Frozen(BaseModel):
@@ -74,6 +76,11 @@ def cpu_ranks(hardware: str) -> int:
     return int(named[1] or 2) if named else 0
 
 
+def gpus_first(hardware: str) -> tuple[bool, str]:
+    """Sort what ran on GPUs before what ran on a CPU, each by the name of the hardware."""
+    return cpu_ranks(hardware) > 0, hardware
+
+
 class Case(Frozen):
     """One model x size x stack of optimizations x hardware x workload x seed."""
 
@@ -87,20 +94,52 @@ class Case(Frozen):
     seed: int
     weights: str | None = None
     deadline_s: float = Field(gt=0)
+    parameters: dict[str, StrictInt | StrictStr] = Field(default_factory=dict)
+    """`OPTIMIZATION.PARAMETER` -> value, of the parameters that are not at their defaults."""
+
+    @model_serializer(mode="wrap")
+    def _as_before_parameters(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `parameters` where there are none: such a case keeps the key that it had before they existed."""
+        fields: dict[str, Any] = dumped(self)
+        return fields if self.parameters else {name: held for name, held in fields.items() if name != "parameters"}
 
     @property
     def key(self) -> str:
         return self.digest()
 
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     @property
     def on_cpu(self) -> bool:
         return cpu_ranks(self.hardware) > 0
 
+    def stacked(self) -> tuple[str, ...]:
+        """The optimizations, each with what it is told: `linear(rows=8)`."""
+        return tuple(f"{name}{_told(name, self.parameters)}" for name in self.optimizations)
+
     def stack(self) -> str:
-        return "+".join(self.optimizations) or "none"
+        return "+".join(self.stacked()) or "none"
+
+    def asked(self) -> tuple[str, ...]:
+        """The words of the command line that ask for this stack."""
+        return stack_words(self.stack())
 
     def label(self) -> str:
         return f"{self.model}/{self.size} {self.stack()} {self.hardware} {self.workload.name}"
+
+
+def stack_words(stack: str) -> tuple[str, ...]:
+    """Turn what `Case.stack` said, `linear(rows=8)+rotary`, into what the command line takes:
+    `optimization=[linear,rotary]`, `optimization.linear.rows=8`."""
+    parts = [part.rstrip(")").partition("(") for part in stack.split("+") if part != "none"]
+    told = [f"optimization.{name}.{value}" for name, _, values in parts for value in values.split(",") if value]
+    return f"optimization=[{','.join(name for name, _, _ in parts)}]", *told
+
+
+def _told(name: str, parameters: dict[str, int | str]) -> str:
+    told = ",".join(f"{parameter}={value}" for parameter, value in own_values(name, parameters).items())
+    return f"({told})" if told else ""
 
 
 class Skip(Frozen):
@@ -117,6 +156,10 @@ class Plan(Frozen):
     skipped: tuple[Skip, ...]
     notes: tuple[str, ...] = ()
     """Choices made while expanding that a reader must know, such as what `full` leaves out on this machine."""
+
+    def every(self) -> tuple[Case, ...]:
+        """Those that will run, then those that will not."""
+        return (*self.cases, *(skip.case for skip in self.skipped))
 
     @property
     def hash(self) -> str:

@@ -16,8 +16,8 @@ SCHEMA_VERSION = 6
 READABLE = (1, 2, 3, 4, 5, 6)
 """Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer, version 3 the
 memory that the GPU itself counts, version 4 the kernels of a decode step, hot times, whether a warm-up settled, and the
-last line of a run file, version 5 the experts that a call visits, version 6 what each optimization
-provides."""
+last line of a run file, version 5 the experts that a call visits, version 6 the parameters of a case and what each
+optimization provides."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})

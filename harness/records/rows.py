@@ -31,6 +31,19 @@ class Row(TypedDict):
     dtype: str
     weights: str | None
     """Folder of the checkpoint; None where they are random."""
+    timing: str
+    """Name of the protocol; whether anything was timed, `processes` and `phase` tell."""
+    asked_processes: int
+    """Fresh processes that were to time it; 0 proves without timing."""
+    limit_s: float
+    """Of the timing of each."""
+    own_proof: bool
+    """It was proven in its own run, not in an earlier one."""
+    planted: bool
+    """Faults were planted after it, within `wall_s`."""
+    cpu: str | None
+    cores: int | None
+    """Those that the run might use."""
     margin: float
     """Relative: a change smaller than this is none."""
     status: str
@@ -85,6 +98,13 @@ def _common(record: Record, digest: str) -> Row:
         "new_tokens": shape.new_tokens,
         "dtype": shape.dtype,
         "weights": case.weights,
+        "timing": case.timing.name,
+        "asked_processes": case.timing.processes,
+        "limit_s": case.timing.limit_s,
+        "own_proof": record.proof is None,
+        "planted": record.kill_matrix is not None,
+        "cpu": record.environment.cpu if record.environment else None,
+        "cores": record.environment.cpu_cores if record.environment else None,
         "margin": case.timing.margin,
         "status": record.status,
         "provisional": record.provisional,

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import formats
 from harness.report.cells import Cell, Table, columns, row
 from harness.report.speed import VERDICT_TONES
 
 if TYPE_CHECKING:
     from harness.analysis.compare.ablation import Ablation, Contribution, Step
+    from harness.records.case import Case
 
 COLUMNS = columns(
     "Optimization", "Stack so far#", "On top of it#", "99 % interval#", "Verdict", "Alone", "Full less it"
@@ -38,10 +40,10 @@ class AblationView:
     """Bars of the steps that were timed at both ends; the first is the eager build without any optimization."""
 
 
-def view(found: Ablation) -> AblationView:
+def view(found: Ablation, names: StackNames = BY_MEMBERS) -> AblationView:
     case = found.case
     title = f"{case.model}/{case.size} on {case.hardware}, {case.workload.name}, {found.phase}"
-    rows = (_start(found), *(_row(one, found.case.optimizations) for one in found.contributions))
+    rows = (_start(found), *(_row(one, case, names) for one in found.contributions))
     return AblationView(title, Table(f"{title}: what each optimization contributed", COLUMNS, rows), _marks(found))
 
 
@@ -50,16 +52,17 @@ def _start(found: Ablation) -> tuple[Cell, ...]:
     return row("none", reached, *[formats.NONE] * 5)
 
 
-def _row(one: Contribution, full: tuple[str, ...]) -> tuple[Cell, ...]:
-    step = one.growing
+def _row(one: Contribution, case: Case, names: StackNames) -> tuple[Cell, ...]:
+    step, alone = one.growing, one.alone
+    below = f"on {names.of(case.model, alone.base)}" if alone and alone.base else ""
     return row(
         one.optimization,
         formats.NONE if one.reached is None else formats.ratio(one.reached),
         formats.NONE if step is None else formats.ratio(step.estimate.speedup),
         formats.NONE if step is None else formats.interval(step.estimate.low, step.estimate.high),
         UNTIMED if step is None else _verdict(step),
-        UNTIMED if one.alone is None else _gain(one.alone, f"on {'+'.join(one.alone.base)}" if one.alone.base else ""),
-        UNTIMED if one.less_one is None else _gain(one.less_one, _lost(one.less_one, one.optimization, full)),
+        UNTIMED if alone is None else _gain(alone, below),
+        UNTIMED if one.less_one is None else _gain(one.less_one, _lost(one.less_one, one.optimization, case.stacked())),
     )
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from harness.records.case import Case
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import Environment, Failure, ReceiptNote, Record
-from harness.report import formats, gate, judged, machine, mutants, speed, verdicts
+from harness.records.stack_name import BY_MEMBERS, StackNames
+from harness.report import compiled, formats, gate, judged, machine, mutants, speed, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
@@ -60,6 +61,8 @@ class CaseView:
     phases: tuple[PhaseView, ...]
     timing_notes: tuple[str, ...]
     kernels: Table | None
+    compiled: Table | None
+    """Kernels that were compiled ahead of time for a GPU that is not here."""
     ceilings: str
     arms: Table | None
     telemetry: Table | None
@@ -72,13 +75,16 @@ class CaseView:
         return f"{self.name} ({self.detail})"
 
 
-def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateRecords) -> CaseView:
+def build(
+    record: Record, phases: Sequence[PhaseComparison], on_record: GateRecords, names: StackNames = BY_MEMBERS
+) -> CaseView:
     """`phases` is the judged speed of this record; () when it was not timed."""
     parity, case = record.parity, record.case
+    ahead = record.provenance.aot_compiled if record.provenance else ()
     return CaseView(
         key=record.key,
         name=name(case),
-        detail=detail(case),
+        detail=detail(case, names),
         banner=verdicts.of_case(record, phases),
         facts=_facts(record),
         reproducer=_replay(record) if parity and parity.reproducer else None,
@@ -88,9 +94,10 @@ def build(record: Record, phases: Sequence[PhaseComparison], on_record: GateReco
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
         receipts=tuple(_receipt(note) for note in record.receipts),
-        phases=tuple(speed.phase_view(record, phase) for phase in phases),
+        phases=tuple(speed.phase_view(record, phase, names) for phase in phases),
         timing_notes=record.timing_notes,
         kernels=speed.kernels_table(record) if record.kernels else None,
+        compiled=compiled.table(ahead) if ahead else None,
         ceilings=speed.ceiling_text(record.ceilings),
         arms=machine.arms_table(record) if record.arms else None,
         telemetry=machine.telemetry_table(record) if record.blocks else None,
@@ -104,8 +111,8 @@ def name(case: Case) -> str:
     return f"{case.model}/{case.size}"
 
 
-def detail(case: Case) -> str:
-    return f"{case.stack()} on {case.hardware}, {case.workload.name}"
+def detail(case: Case, names: StackNames) -> str:
+    return f"{names.of(case.model, case.stacked())} on {case.hardware}, {case.workload.name}"
 
 
 def machine_view(title: str, environment: Environment) -> MachineView:
@@ -126,6 +133,7 @@ def _facts(record: Record) -> tuple[Fact, ...]:
         Fact("Status", record.status.replace("_", " ")),
         Fact("Model", name(case)),
         Fact("Optimizations", case.stack()),
+        *(Fact(f"optimization.{name}", str(value)) for name, value in case.parameters.items()),
         Fact("Hardware", case.hardware),
         Fact("Workload", case.workload.label()),
         Fact("Weights", case.weights or "random, from the seed"),
@@ -136,11 +144,9 @@ def _facts(record: Record) -> tuple[Fact, ...]:
         Fact("Took", formats.seconds(record.wall_s)),
     ]
     if record.provenance:
-        compiled = ", ".join(record.provenance.aot_compiled)
         facts += [
             Fact("Model config", record.provenance.hf_config, code=True),
             Fact("Kernel sources", record.provenance.kernel_sources, code=True),
-            *([Fact("Compiled ahead for sm_90", compiled)] if compiled else []),
         ]
     return tuple(facts)
 

@@ -18,6 +18,8 @@ class Cell:
     tone: Tone | None = None
     case: str | None = None
     """Key of the case whose page this cell leads to."""
+    title: str = ""
+    """What a pointer that rests on it is told."""
 
     @property
     def glyph(self) -> str:

@@ -19,11 +19,14 @@ from harness.records.case import Case, Plan
 from harness.records.checks import named
 from harness.records.proof_size import extent_of
 from harness.records.record import Record
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report.formats import number_of
 
 if TYPE_CHECKING:
     from harness.analysis.compare.arms import PhaseComparison
     from harness.analysis.compare.estimate import Estimate
+    from harness.planning.plan import Offer
+    from harness.spec.parameter import Parameter
 
 LISTED = 200
 """Cases that a terminal shows; of more, those that something is wrong with."""
@@ -33,9 +36,10 @@ PLAIN_WIDTH = 240
 class LineProgress:
     """One line per case, part and end: for logs."""
 
-    def __init__(self, stream: TextIO, total: int) -> None:
+    def __init__(self, stream: TextIO, total: int, names: StackNames) -> None:
         self._stream = stream
         self._total = total
+        self._names = names
         self._index = 0
 
     def __enter__(self) -> Self:
@@ -46,13 +50,13 @@ class LineProgress:
 
     def begin(self, case: Case) -> None:
         self._index += 1
-        self._line(f"case {self._index}/{self._total}: {case.label()}")
+        self._line(f"case {self._index}/{self._total}: {self._names.label(case.label())}")
 
     def part(self, name: str) -> None:
-        self._line(f"  {name}")
+        self._line(f"  {self._names.label(name)}")
 
     def say(self, fraction: float, text: str) -> None:
-        self._line(f"  {fraction:4.0%} {text}")
+        self._line(f"  {fraction:4.0%} {self._names.label(text)}")
 
     def end(self, record: Record) -> None:
         self._line(f"  {' '.join(filter(None, [record.status, why(record)]))} ({record.wall_s:.1f} s)")
@@ -64,7 +68,8 @@ class LineProgress:
 class BarProgress:
     """A bar for the cases and one for the part at hand; a line stays for each case that ended."""
 
-    def __init__(self, stream: TextIO, total: int) -> None:
+    def __init__(self, stream: TextIO, total: int, names: StackNames) -> None:
+        self._names = names
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -83,66 +88,85 @@ class BarProgress:
         self._bars.stop()
 
     def begin(self, case: Case) -> None:
-        self._bars.update(self._cases, description=clean(case.label()))
+        self._bars.update(self._cases, description=clean(self._names.label(case.label())))
 
     def part(self, name: str) -> None:
-        self._bars.reset(self._part, description=f"  {clean(name)}", visible=True)
+        self._bars.reset(self._part, description=f"  {clean(self._names.label(name))}", visible=True)
 
     def say(self, fraction: float, text: str) -> None:
-        self._bars.update(self._part, completed=round(100 * fraction), description=f"  {clean(text)}")
+        said = clean(self._names.label(text))
+        self._bars.update(self._part, completed=round(100 * fraction), description=f"  {said}")
 
     def end(self, record: Record) -> None:
-        self._bars.console.print(clean(f"{record.status}  {record.case.label()}  {record.wall_s:.1f} s  {why(record)}"))
+        label = self._names.label(record.case.label())
+        self._bars.console.print(clean(f"{record.status}  {label}  {record.wall_s:.1f} s  {why(record)}"))
         self._bars.update(self._part, visible=False)
         self._bars.advance(self._cases)
 
 
-def progress(stream: TextIO, total: int) -> LineProgress | BarProgress:
-    return BarProgress(stream, total) if stream.isatty() else LineProgress(stream, total)
+def progress(stream: TextIO, total: int, names: StackNames = BY_MEMBERS) -> LineProgress | BarProgress:
+    return BarProgress(stream, total, names) if stream.isatty() else LineProgress(stream, total, names)
 
 
-def print_plan(plan: Plan, costs_s: Mapping[str, float], stream: TextIO) -> None:
+def print_plan(plan: Plan, costs_s: Mapping[str, float], stream: TextIO, names: StackNames = BY_MEMBERS) -> None:
     """`costs_s`: case key -> estimated seconds."""
     rows = [
-        (case.key, case.label(), case.workload.label(), " ".join(case.arms), _duration(costs_s[case.key]))
+        (case.key, names.label(case.label()), case.workload.label(), " ".join(case.arms), _duration(costs_s[case.key]))
         for case in plan.cases
     ]
     _print_table(("key", "case", "workload", "arms", "estimate"), rows, stream)
     for skip in plan.skipped:
-        _say(stream, f"skipped: {skip.case.label()}: {skip.reason}")
+        _say(stream, f"skipped: {names.label(skip.case.label())}: {skip.reason}")
     for note in plan.notes:
         _say(stream, f"note: {note}")
+    _print_legend([case.label() for case in plan.every()], stream, names)
     if fed := dict.fromkeys(extent_of(case).label() for case in plan.cases):
         _say(stream, f"a proof is fed {', or '.join(fed)}")
     total = _duration(sum(costs_s.values()))
     _say(stream, f"plan {plan.hash}: {len(plan.cases)} cases, {len(plan.skipped)} skipped, about {total}")
 
 
-def print_shard(shard: str, cases: Sequence[Case], costs_s: Mapping[str, float], stream: TextIO) -> None:
+def print_shard(
+    shard: str, cases: Sequence[Case], costs_s: Mapping[str, float], stream: TextIO, names: StackNames = BY_MEMBERS
+) -> None:
     for case in cases:
-        _say(stream, f"shard {shard}: {case.key} {case.label()}")
+        _say(stream, f"shard {shard}: {case.key} {names.label(case.label())}")
     _say(stream, f"shard {shard}: {len(cases)} cases, about {_duration(sum(costs_s[case.key] for case in cases))}")
 
 
-def print_models(offers: Sequence[tuple[str, Sequence[str], Sequence[str]]], stream: TextIO) -> None:
-    """Model, sizes, optimizations."""
-    rows = [(name, " ".join(sizes), " ".join(offered)) for name, sizes, offered in offers]
-    _print_table(("model", "sizes", "optimizations"), rows, stream)
+def print_models(offers: Mapping[str, Offer], stream: TextIO) -> None:
+    """What each model is, and what its optimizations can be told."""
+    rows = [(name, o.checkpoint, " ".join(o.sizes), " ".join(o.menu.names())) for name, o in offers.items()]
+    _print_table(("model", "checkpoint", "sizes", "optimizations"), rows, stream)
+    owners: dict[tuple[str, Parameter], list[str]] = {}
+    for model, offer in offers.items():
+        for item in offer.menu.items:
+            for parameter in item.parameters:
+                owners.setdefault((item.name, parameter), []).append(model)
+    told = [
+        (f"optimization.{name}.{p.name}", str(p.default), p.span(), p.help, "" if of == [*offers] else " ".join(of))
+        for (name, p), of in owners.items()
+    ]
+    if told:
+        _print_table(("parameter", "default", "allowed", "what it is", "only of"), sorted(told), stream)
 
 
-def print_outcome(outcome: Outcome, run_file: Path, reports: Sequence[Path], stream: TextIO) -> None:
+def print_outcome(
+    outcome: Outcome, run_file: Path, reports: Sequence[Path], stream: TextIO, names: StackNames = BY_MEMBERS
+) -> None:
     records = outcome.records
     if len(records) > LISTED:
         records = outcome.refused()[:LISTED]
         _say(stream, f"{len(outcome.records)} cases: listed are the refused ones, {LISTED} at most")
-    rows = [row for record in records for row in _rows(record, outcome.phases.get(record.key, ()))]
+    rows = [row for record in records for row in _rows(record, outcome.phases.get(record.key, ()), names)]
     if rows:
         _print_table(("case", "parity", "phase", "vs reference", "vs strongest", "verdict"), rows, stream)
+    _print_legend([record.case.label() for record in records], stream, names)
     for note, labels in _timing_notes(records).items():
-        _say(stream, f"note: {labels[0] if len(labels) == 1 else f'{len(labels)} cases'}: {note}")
+        _say(stream, f"note: {names.label(labels[0]) if len(labels) == 1 else f'{len(labels)} cases'}: {note}")
     _say(stream, outcome.coverage())
     for reason in outcome.refusals():
-        _say(stream, f"refused: {reason}")
+        _say(stream, f"refused: {names.label(reason)}")
     _say(stream, f"records: {run_file}")
     for path in reports:
         _say(stream, f"report:  {path}")
@@ -153,8 +177,8 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _rows(record: Record, phases: Sequence[PhaseComparison]) -> list[tuple[str, ...]]:
-    label, parity = record.case.label(), _parity(record)
+def _rows(record: Record, phases: Sequence[PhaseComparison], names: StackNames) -> list[tuple[str, ...]]:
+    label, parity = names.label(record.case.label()), _parity(record)
     if not phases:
         untimed = "not timed" if record.status == "passed" else record.status
         return [(label, parity, "", "", "", untimed)]
@@ -163,8 +187,8 @@ def _rows(record: Record, phases: Sequence[PhaseComparison]) -> list[tuple[str, 
         reference, strongest = against_reference(phase), against_strongest(phase)
         look = ", a first look" if phase.processes < PROCESSES else ""
         verdict = f"{reference.verdict}{look}" if reference else "no reference"
-        named = f"{_ratio(strongest)} ({phase.strongest})" if strongest else ""
-        rows.append((label, parity, phase.phase, _ratio(reference), named, verdict))
+        best = f"{_ratio(strongest)} ({phase.strongest})" if strongest else ""
+        rows.append((label, parity, phase.phase, _ratio(reference), best, verdict))
         label = parity = ""
     return rows
 
@@ -202,6 +226,11 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], stream: Te
     for row in rows:
         table.add_row(*(clean(cell) for cell in row))
     terminal(stream).print(table)
+
+
+def _print_legend(labels: Sequence[str], stream: TextIO, names: StackNames) -> None:
+    for stack in names.legend(labels):
+        _say(stream, stack.sentence())
 
 
 def _say(stream: TextIO, text: str) -> None:

@@ -13,6 +13,7 @@ from harness.errors import UnknownName, UserError
 from harness.records.case import Plan
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import Record
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report.view import NOTHING, RunView, build
 
 NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
@@ -29,6 +30,7 @@ def write(
     out: Path,
     formats: Sequence[str],
     on_record: GateRecords = NOTHING,
+    names: StackNames = BY_MEMBERS,
 ) -> list[Path]:
     """Write the report of a run under `out/<run>`: `html` is index.html and cases/<key>.html, `markdown` report.md.
 
@@ -41,7 +43,7 @@ def write(
         raise UserError(
             f"run name '{run}' is not letters, digits, dot, dash: its report could be written outside {out}"
         )
-    view = build(records, plan, run, on_record=on_record)
+    view = build(records, plan, run, on_record=on_record, names=names)
     pages = {path: text for name in formats for path, text in FORMATS[name](view).items()}
     return [save(out / run, path, text) for path, text in pages.items()]
 

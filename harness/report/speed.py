@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.compare import floors
 from harness.records.record import AGAIN, CANDIDATE, Ceilings, KernelTime, Phase, Record
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, Tone, columns, row
 
@@ -71,8 +72,9 @@ class PhaseView:
     samples: tuple[SampleMark, ...]
 
 
-def phase_view(record: Record, found: PhaseComparison) -> PhaseView:
+def phase_view(record: Record, found: PhaseComparison, names: StackNames = BY_MEMBERS) -> PhaseView:
     case = record.case
+    stack = names.of(case.model, case.stacked())
     judged = [arm for arm in found.against if math.isfinite(arm.estimate.speedup)]
     best = next((arm for arm in judged if arm.arm == found.strongest), None)
     return PhaseView(
@@ -81,7 +83,7 @@ def phase_view(record: Record, found: PhaseComparison) -> PhaseView:
         facts=_facts(record, found),
         arms=Table(f"{found.phase}: the candidate against every arm", ARM_COLUMNS, _arm_rows(found)),
         marks=tuple(_mark(arm, arm.label, _standing(found, arm)) for arm in judged),
-        headline_mark=_mark(best, f"{case.model}/{case.size} {found.phase}", case.stack()) if best else None,
+        headline_mark=_mark(best, f"{case.model}/{case.size} {found.phase}", stack) if best else None,
         samples=sample_marks(record, found.phase),
     )
 

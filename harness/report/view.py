@@ -12,6 +12,7 @@ from harness.errors import RecordError
 from harness.records.case import Case, Plan
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import FAILURES, Record
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import ablation, case_view, formats, judged, verdicts
 from harness.report.ablation import AblationView
 from harness.report.case_view import CaseView, MachineView
@@ -69,11 +70,18 @@ class RunView:
     machines: tuple[MachineView, ...]
     ablations: tuple[AblationView, ...]
     """Sweeps over stacks, each phase taken apart by optimization."""
+    stacks: Table | None
+    """What the short names of stacks stand for."""
 
     @property
     def gate(self) -> tuple[str, ...]:
         """What is on record of the gate, each line once."""
         return tuple(dict.fromkeys(line for case in self.cases for line in case.gate))
+
+    @property
+    def compiled(self) -> tuple[tuple[Table, int], ...]:
+        """Each table of what was compiled ahead, and for how many cases it was the same."""
+        return tuple(Counter(case.compiled for case in self.cases if case.compiled).items())
 
     @property
     def timed(self) -> tuple[CaseView, ...]:
@@ -92,9 +100,10 @@ def build(
     run: str,
     compare: Compare | None = None,
     on_record: GateRecords = NOTHING,
+    names: StackNames = BY_MEMBERS,
 ) -> RunView:
     """The view of one run. `compare` judges the speed of a record; by default `harness.analysis.compare.arms.arms`.
-    `on_record` is what is known of the gate beside this run.
+    `on_record` is what is known of the gate beside this run, `names` are what stacks are called.
 
     Raises RecordError where the records are not those of the plan: coverage could not add up.
     """
@@ -102,25 +111,26 @@ def build(
     judge = compare or _default_compare()
     ran = {key: record for key, record in by_key.items() if record.status != "skipped"}
     phases = {key: judge(record) for key, record in ran.items()}
-    cases = tuple(case_view.build(record, phases[key], on_record) for key, record in ran.items())
+    cases = tuple(case_view.build(record, phases[key], on_record, names) for key, record in ran.items())
     skips = {skip.case.key: (skip.case, skip.reason) for skip in plan.skipped}
     skips |= {key: (record.case, record.reason or "") for key, record in by_key.items() if key not in ran}
     asked = [case for case in plan.cases if case.key not in skips]
     banners = {view.key: view.banner for view in cases}
     outcomes = [(case, banners.get(case.key) or verdicts.lost(NO_RECORD)) for case in asked]
     coverage = _coverage([ran[case.key].status if case.key in ran else "lost" for case in asked], len(skips))
-    labeled = [(f"{case_view.name(case)} ({case_view.detail(case)})", banner) for case, banner in outcomes]
+    labeled = [(f"{case_view.name(case)} ({case_view.detail(case, names)})", banner) for case, banner in outcomes]
     return RunView(
         run=run,
         subtitle=_subtitle(records),
         banner=verdicts.of_run(labeled, _remarks(coverage, list(ran.values())), _best(phases)),
         coverage=coverage,
-        skips=_skips_table(list(skips.values())) if skips else None,
+        skips=_skips_table(list(skips.values()), names) if skips else None,
         notes=plan.notes,
-        matrix=_matrix(outcomes, ran),
+        matrix=_matrix(outcomes, ran, names),
         cases=cases,
         machines=_machines(list(ran.values())),
-        ablations=_ablations(list(ran.values()), phases),
+        ablations=_ablations(list(ran.values()), phases, names),
+        stacks=_stacks(plan.every(), names),
     )
 
 
@@ -130,10 +140,18 @@ def _default_compare() -> Compare:
     return arms
 
 
-def _ablations(ran: Sequence[Record], phases: Mapping[str, Sequence[PhaseComparison]]) -> tuple[AblationView, ...]:
+def _stacks(cases: Sequence[Case], names: StackNames) -> Table | None:
+    found = names.legend(case.label() for case in cases)
+    rows = tuple(row(named.name, named.model, named.members) for named in found)
+    return Table("Stacks by their short names", columns("Stack", "Model", "Optimizations"), rows) if rows else None
+
+
+def _ablations(
+    ran: Sequence[Record], phases: Mapping[str, Sequence[PhaseComparison]], names: StackNames
+) -> tuple[AblationView, ...]:
     from harness.analysis.compare.ablation import ablations
 
-    return tuple(ablation.view(found) for found in ablations(ran, phases))
+    return tuple(ablation.view(found, names) for found in ablations(ran, phases))
 
 
 def _by_key(records: Sequence[Record], plan: Plan) -> dict[str, Record]:
@@ -190,19 +208,24 @@ def _best(phases: Mapping[str, Sequence[PhaseComparison]]) -> str:
     return f"{timed} of them timed: {' to '.join(reach)} the speed of the strongest baseline"
 
 
-def _skips_table(skips: Sequence[tuple[Case, str]]) -> Table:
-    rows = tuple(row(Cell(case_view.name(case), case_view.detail(case)), reason) for case, reason in skips)
+def _skips_table(skips: Sequence[tuple[Case, str]], names: StackNames) -> Table:
+    rows = tuple(row(_head(case, None, names), reason) for case, reason in skips)
     return Table("Skipped cases", columns("Case", "Why it did not run"), rows)
 
 
-def _matrix(outcomes: Sequence[Outcome], ran: Mapping[str, Record]) -> Table:
-    names = columns("Case", "Outcome", *(level.capitalize() for level in judged.LEVELS))
-    return Table("Every case that was to run, by level of parity", names, tuple(_matrix_row(*o, ran) for o in outcomes))
+def _head(case: Case, page: str | None, names: StackNames) -> Cell:
+    short = names.of(case.model, case.stacked()) != case.stack()
+    return Cell(case_view.name(case), case_view.detail(case, names), case=page, title=case.stack() if short else "")
 
 
-def _matrix_row(case: Case, banner: Banner, ran: Mapping[str, Record]) -> tuple[Cell, ...]:
-    record = ran.get(case.key)
-    head = Cell(case_view.name(case), case_view.detail(case), case=case.key if record else None)
+def _matrix(outcomes: Sequence[Outcome], ran: Mapping[str, Record], names: StackNames) -> Table:
+    heads = columns("Case", "Outcome", *(level.capitalize() for level in judged.LEVELS))
+    rows = tuple(_matrix_row(case, banner, ran.get(case.key), names) for case, banner in outcomes)
+    return Table("Every case that was to run, by level of parity", heads, rows)
+
+
+def _matrix_row(case: Case, banner: Banner, record: Record | None, names: StackNames) -> tuple[Cell, ...]:
+    head = _head(case, case.key if record else None, names)
     outcome = Cell(banner.word, banner.sentence if banner.word == "REFUSED" else "", banner.tone)
     return head, outcome, *judged.matrix_cells(record.parity if record else None)
 

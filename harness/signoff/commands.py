@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
 from harness.records.case import Case
 from harness.signoff.policy import Policy
@@ -11,7 +10,7 @@ from harness.signoff.policy import Policy
 
 def command(case: Case) -> str:
     """Runs the case."""
-    parts = [f"+model={case.model}", f"size={case.size}", f"optimization=[{','.join(case.optimizations)}]"]
+    parts = [f"+model={case.model}", f"size={case.size}", *case.asked()]
     parts += [f"hardware={case.hardware}", f"workload={case.workload.name}"]
     parts += [f"weights={case.weights}"] if case.weights else []
     return shlex.join(("python", "-m", "harness", *parts))
@@ -22,7 +21,7 @@ def measuring(case: Case, policy: Policy) -> str:
     return f"{command(case)} timing=signoff 'arm=[{','.join(policy.arms)}]'"
 
 
-def planting(case: Case, stack: Sequence[str] = ()) -> str:
-    """Plants faults in the model, or in what `stack` makes of it."""
+def planting(case: Case, in_stack: bool = False) -> str:
+    """Plants faults in the model, or in what the case's own stack makes of it."""
     words = ["python", "-m", "harness", "faults", f"+model={case.model}", f"hardware={case.hardware}"]
-    return shlex.join([*words, *([f"optimization=[{','.join(stack)}]"] if stack else [])])
+    return shlex.join([*words, *(case.asked() if in_stack else ())])

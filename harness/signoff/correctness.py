@@ -62,7 +62,7 @@ def faults(evidence: Evidence) -> Finding:
     unplanted = {MODEL, *ranks, *_kernels(evidence)} - {item.subject for item in (*matrix.killed, *matrix.survivors)}
     if unplanted:
         found += f"; none was planted in {', '.join(sorted(unplanted))}"
-        plant = planting(case, case.optimizations)
+        plant = planting(case, in_stack=True)
     return Finding(requirement="faults", met=matrix.complete and not unplanted, found=found, supply=plant)
 
 

@@ -1,4 +1,4 @@
-"""The decision as files: JSON that can be judged again, Markdown and HTML that say the same."""
+"""The decision as files: JSON that can be judged again, Markdown and HTML that render it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pages(decision: Decision) -> dict[str, str]:
     """File name -> text. The JSON leaves out the evidence itself, which the records hold; the others name its hash."""
     said = decision.model_dump(mode="json", exclude={"proof"})
     said |= {"schema_version": SCHEMA_VERSION, "signed": decision.signed}
-    text = json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    text = canonical(said)
     environment = _environment()
     seen = {"decision": decision, "banner": _banner(decision), "digest": hashlib.sha256(text.encode()).hexdigest()}
     return {
@@ -44,6 +44,11 @@ def pages(decision: Decision) -> dict[str, str]:
         "signoff.md": environment.get_template("signoff.md.j2").render(seen),
         "index.html": environment.get_template("signoff.html.j2").render(seen),
     }
+
+
+def canonical(said: Any) -> str:
+    """The one way in which a document's JSON is written."""
+    return json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def write(decision: Decision, folder: Path) -> list[Path]:
@@ -74,19 +79,6 @@ def question(path: Path) -> Question:
         return Question.model_validate({name: content.get(name) for name in Question.model_fields})
     except ValidationError as error:
         raise RecordError(f"{path}: not what a sign-off says: {error}") from None
-
-
-def differences(decision: Decision, folder: Path) -> list[str]:
-    """The files of a document that are not, byte for byte, what the decision says."""
-    wrong = []
-    for name, text in pages(decision).items():
-        try:
-            same = (folder / name).read_bytes() == text.encode()
-        except OSError:
-            same = False
-        if not same:
-            wrong.append(name)
-    return wrong
 
 
 def _banner(decision: Decision) -> Banner:

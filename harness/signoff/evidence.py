@@ -58,7 +58,7 @@ def gather(case: Case, sources: Sequence[Source], steps: Sequence[Accepted], unt
 
 def _same(one: Case, other: Case) -> bool:
     """Whether two cases ask for the same build doing the same work; how long they were timed is no part of that."""
-    fields = ("model", "size", "optimizations", "hardware", "workload", "weights")
+    fields = ("model", "size", "optimizations", "parameters", "hardware", "workload", "weights")
     return all(getattr(one, field) == getattr(other, field) for field in fields)
 
 

@@ -5,7 +5,7 @@ The modules of this package and `harness.errors` are all that code under `models
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ from harness.spec.config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Menu
+from harness.spec.parameter import Values
 from harness.spec.runtime import AttentionInputs, CausalLM
 from harness.spec.vision import Vision
 
@@ -80,6 +81,7 @@ class ModelSpec:
     name: str
     hf_id: str
     revision: str
+    """Commit of the hub, 40 hex digits."""
     sizes: Mapping[str, HFConfig]
     """Size name -> the Hugging Face config of that variant, as `config.json` would hold it."""
     build: Callable[[HFConfig, torch.dtype, torch.device], CausalLM]
@@ -106,4 +108,12 @@ class ModelSpec:
     """None where no stage shows what attention is given."""
     mutants: tuple[Mutant, ...] = ()
     """Faults that a build of this model can have."""
-    notes: tuple[str, ...] = field(default=())
+
+    def made_with(self, parameters: Values) -> ModelSpec:
+        """Return the same model, its optimizations made with the parameters of a case."""
+        return replace(self, menu=self.menu.made_with(parameters)) if parameters else self
+
+    @property
+    def checkpoint(self) -> str:
+        """The published checkpoint that `sizes["full"]` is of: its name on the Hugging Face hub and its commit."""
+        return f"{self.hf_id}@{self.revision[:8]}"

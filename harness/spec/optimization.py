@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from harness.errors import UnknownName
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
+from harness.spec.parameter import Parameter, Value, Values, find, own_values
 
 if TYPE_CHECKING:
     import torch
@@ -82,14 +85,15 @@ Rounding = Callable[[str], "Scheme | None"]
 class Optimization:
     """A named change to a model's eager build.
 
-    `apply` swaps modules on the instance it is given and returns the receipt; it must raise rather than do nothing.
+    `apply` swaps modules on the instance it is given and returns the receipt; it must raise rather than do nothing. It
+    takes every one of `parameters` as a keyword argument with the same default.
     """
 
     name: str
     summary: str
     numerics: Numerics
-    apply: Callable[[Any, Target], Receipt]
-    """Takes what `ModelSpec.build` makes."""
+    apply: Callable[..., Receipt]
+    """(what `ModelSpec.build` makes, target, one keyword argument for each parameter) -> the receipt."""
     kernels: tuple[Kernel, ...] = ()
     requires: tuple[str, ...] = ()
     """At least one of these must stand before it in the same stack."""
@@ -106,6 +110,18 @@ class Optimization:
     """For `near_lossless` and `four_bit`: the build is held against the reference with its weights so rounded."""
     mutants: tuple[Mutant, ...] = ()
     """Faults of a model that only this optimization can have."""
+    parameters: tuple[Parameter, ...] = ()
+    """What `apply` can be told; a run sets one as `optimization.NAME.PARAMETER=VALUE`."""
+
+    def checked(self, values: Mapping[str, object]) -> dict[str, Value]:
+        """Return the values that differ from their defaults, in the order declared; raise UserError for one that is not
+        declared or not allowed."""
+        given = {name: find(self.name, name, self.parameters).check(self.name, value) for name, value in values.items()}
+        return {p.name: given[p.name] for p in self.parameters if given.get(p.name, p.default) != p.default}
+
+    def made_with(self, values: Values) -> Optimization:
+        """Return the same optimization whose `apply` uses these values of its parameters."""
+        return replace(self, apply=partial(self.apply, **self.checked(values)))
 
     def __post_init__(self) -> None:
         found: set[Capability] = {*self.provides}
@@ -136,3 +152,10 @@ class Menu:
     def providing(self, capability: Capability) -> tuple[Optimization, ...]:
         """List the optimizations that provide it, in the menu's order."""
         return tuple(item for item in self.items if capability in item.provides)
+
+    def made_with(self, values: Values) -> Menu:
+        """Return the same menu made with `OPTIMIZATION.PARAMETER` -> value; raise UserError for what is not there."""
+        unknown = {name.partition(".")[0] for name in values} - set(self.names())
+        if unknown:
+            raise UnknownName("optimization", min(unknown), self.names())
+        return replace(self, items=tuple(item.made_with(own_values(item.name, values)) for item in self.items))

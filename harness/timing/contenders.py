@@ -76,7 +76,8 @@ class Lineup:
         began = time.perf_counter()
         ours = builder.candidate(self.config, hf).model
         ours_s = timed_s(self.target.device, began)
-        label = "+".join(self.stack) or "eager build"
+        told = dict(zip(self.case.optimizations, self.case.stacked(), strict=True))
+        label = "+".join(told[name] for name in self.stack) or "eager build"
         arms: list[tuple[Arm, float]] = [(self._peer(name), hf_s) for name in self.case.arms]
         shared = self.case.workload.shared_prefix_tokens
         if shared and "prefix_cache" in self.config.provides:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness.spec.parameter import Parameter
 from models.common.attention import decode_attention, prefill_attention
+from models.common.attention.decode_attention import MAX_SPLITS
 from models.common.attention.eager import Attend, NormRotateWrite
 from models.common.cache.kv_cache import LayerCache, Slots
 from models.common.kernels.workspace import Workspace
@@ -13,6 +15,13 @@ from models.common.mlp import swiglu
 from models.common.norms import rms_norm
 from models.common.norms.eager import AddRMSNorm, RMSNorm
 from models.common.rotary import norm_rotate_write
+
+SPLITS = Parameter(
+    "max_splits",
+    MAX_SPLITS,
+    range(1, MAX_SPLITS + 1),
+    "Most programs that share one row's keys for one key-value head in a decode step.",
+)
 
 
 class FusedAddRMSNorm(nn.Module):
@@ -86,11 +95,12 @@ class FusedRotateWrite(nn.Module):
 
 
 class FlashAttend(nn.Module):
-    """As Attend: split keys for one query token, online softmax over blocks for more."""
+    """As Attend: keys split among at most `max_splits` programs for one query token, online softmax over blocks for
+    more."""
 
-    def __init__(self, eager: Attend, workspaces: Workspaces) -> None:
+    def __init__(self, eager: Attend, workspaces: Workspaces, max_splits: int = MAX_SPLITS) -> None:
         super().__init__()
-        self.scale, self.workspaces = eager.scale, workspaces
+        self.scale, self.workspaces, self.max_splits = eager.scale, workspaces, max_splits
 
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         inputs = (q, cache.keys, cache.values, slots.table, slots.starts, slots.lengths, self.scale)
@@ -98,7 +108,8 @@ class FlashAttend(nn.Module):
             return prefill_attention.launch(*inputs)["out"]
         batch, _, heads, size = q.shape
         _, kv_heads, page_tokens, _ = cache.keys.shape
-        shape = decode_attention.default_shape(batch, kv_heads, page_tokens, slots.bound, q.element_size())
+        sizes = (batch, kv_heads, page_tokens, slots.bound, q.element_size())
+        shape = decode_attention.default_shape(*sizes, self.max_splits)
         needed = decode_attention.needs(batch, heads, size, shape.splits)
         return decode_attention.decode_attention(*inputs, shape, self.workspaces.get(needed, q.device))["out"]
 

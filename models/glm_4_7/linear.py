@@ -9,7 +9,7 @@ from models.common.kernels.pdl import offers
 from models.common.linear.eager import pack_neighbors
 from models.common.linear.gemv import default_shape, interpreted_shape
 from models.common.linear.gemv_cases import GEMV, GEMV_SWIGLU
-from models.common.linear.skinny import Shapes, stream
+from models.common.linear.skinny import Shapes, max_rows, stream
 from models.common.quantization.quantized_gemv_cases import GEMV_FP8, GEMV_INT4, GEMV_INT8
 from models.common.quantization.quantized_linear import Choice, weight_only
 from models.common.quantization.schemes import FP8, INT4, INT8, Scheme
@@ -25,14 +25,14 @@ def launch_shapes(target: Target) -> Shapes:
     return h200_shape if offers(target.device) else default_shape
 
 
-def pack(model: nn.Module, target: Target) -> Receipt:
+def pack(model: nn.Module, target: Target, rows: int = ROWS) -> Receipt:
     """q, k, v become one matrix, gate and up another; where Triton runs, decode steps stream them and every other
     linear layer."""
     touched = pack_neighbors(model)
     if target.kernels == "none":
         return Receipt("linear", touched, ("packed qkv and gate-up; no Triton in this process, so no decode kernels",))
-    touched += stream(model, ROWS, launch_shapes(target))
-    return Receipt("linear", touched, (f"packed qkv and gate-up; decode kernels up to {ROWS} rows",))
+    touched += stream(model, rows, launch_shapes(target))
+    return Receipt("linear", touched, (f"packed qkv and gate-up; decode kernels up to {rows} rows",))
 
 
 LINEAR = Optimization(
@@ -41,6 +41,7 @@ LINEAR = Optimization(
     numerics="reordered",
     apply=pack,
     kernels=(GEMV, GEMV_SWIGLU),
+    parameters=(max_rows(ROWS),),
 )
 
 

@@ -13,7 +13,7 @@ from models.common.linear.eager import linear
 from models.common.mlp.eager import SplitGateUp, SwiGLU
 from models.common.moe.eager import Experts, MoE
 from models.common.moe.moe_cases import MOE
-from models.common.moe.sparse import SparseExperts
+from models.common.moe.sparse import SparseExperts, token_limits
 from models.glm_4_7.config import Geometry
 from models.glm_4_7.kernels.fused_router import SigmoidRouter
 from models.glm_4_7.kernels.sigmoid_router_cases import SIGMOID_ROUTER
@@ -54,13 +54,14 @@ def moe(g: Geometry, dtype: torch.dtype, device: torch.device) -> SharedMoE:
     )
 
 
-def stream(model: nn.Module, target: Target) -> Receipt:
+def stream(model: nn.Module, target: Target, vector_max_tokens: int = FEW, tile_max_tokens: int = DOZENS) -> Receipt:
     """The router in one kernel, the chosen experts through kernels that read only their weights, once. The shared
     expert is a block of its own, which `linear` streams."""
     workspaces = Workspaces()
-    touched = swap(model, Router, lambda m: SigmoidRouter(m, DOZENS, workspaces))
-    touched += swap(model, Experts, lambda m: SparseExperts(m, FEW, DOZENS))
-    return Receipt("experts", touched, (f"vectors up to {FEW} tokens, tiles up to {DOZENS}, sorted beyond",))
+    touched = swap(model, Router, lambda m: SigmoidRouter(m, tile_max_tokens, workspaces))
+    touched += swap(model, Experts, lambda m: SparseExperts(m, vector_max_tokens, tile_max_tokens))
+    note = f"vectors up to {vector_max_tokens} tokens, tiles up to {tile_max_tokens}, sorted beyond"
+    return Receipt("experts", touched, (note,))
 
 
 EXPERTS = Optimization(
@@ -70,4 +71,5 @@ EXPERTS = Optimization(
     apply=stream,
     kernels=(SIGMOID_ROUTER, *MOE),
     needs=("triton",),
+    parameters=token_limits(FEW, DOZENS),
 )

@@ -16,8 +16,8 @@ from models.common.parallel.sharding import (
     vocabulary,
 )
 
-WORDS = 1 << 16
-"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
+ONE_SHOT_KIB = 256
+"""Of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
 
 
 def plan(model: Decoder) -> Plan:
@@ -44,4 +44,4 @@ def plan(model: Decoder) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(ONE_SHOT_KIB)

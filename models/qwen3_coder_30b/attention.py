@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from models.common.attention.decode_attention import MAX_SPLITS
 from models.common.attention.decode_attention_cases import DECODE_ATTENTION
 from models.common.attention.eager import Attend, Attention, NormRotateWrite
 from models.common.attention.prefill_attention_cases import PREFILL_ATTENTION
 from models.common.decoder.swap import swap
-from models.common.fused import FlashAttend, Workspaces
+from models.common.fused import SPLITS, FlashAttend, Workspaces
 from models.common.linear.eager import SplitQKV, linear
 from models.common.norms.eager import RMSNorm
 from models.qwen3_coder_30b.config import Geometry
@@ -31,10 +32,10 @@ def attention(g: Geometry, dtype: torch.dtype, device: torch.device) -> Attentio
     )
 
 
-def flash(model: nn.Module, target: Target) -> Receipt:
+def flash(model: nn.Module, target: Target, max_splits: int = MAX_SPLITS) -> Receipt:
     """Attention through the prefill and decode kernels."""
     workspaces = Workspaces()
-    return Receipt("attention", swap(model, Attend, lambda m: FlashAttend(m, workspaces)))
+    return Receipt("attention", swap(model, Attend, lambda m: FlashAttend(m, workspaces, max_splits)))
 
 
 ATTENTION = Optimization(
@@ -44,4 +45,5 @@ ATTENTION = Optimization(
     apply=flash,
     kernels=(PREFILL_ATTENTION, DECODE_ATTENTION),
     needs=("triton",),
+    parameters=(SPLITS,),
 )

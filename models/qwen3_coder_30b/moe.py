@@ -10,7 +10,7 @@ from models.common.decoder.swap import swap
 from models.common.fused import Workspaces
 from models.common.moe.eager import Experts, MoE
 from models.common.moe.moe_cases import MOE
-from models.common.moe.sparse import SparseExperts
+from models.common.moe.sparse import SparseExperts, token_limits
 from models.qwen3_coder_30b.config import Geometry
 from models.qwen3_coder_30b.kernels.fused_router import SoftmaxRouter
 from models.qwen3_coder_30b.kernels.softmax_router_cases import SOFTMAX_ROUTER
@@ -29,12 +29,13 @@ def moe(g: Geometry, dtype: torch.dtype, device: torch.device) -> nn.Module:
     )
 
 
-def stream(model: nn.Module, target: Target) -> Receipt:
+def stream(model: nn.Module, target: Target, vector_max_tokens: int = FEW, tile_max_tokens: int = DOZENS) -> Receipt:
     """The router in one kernel, the experts through kernels that read only the chosen ones' weights, once."""
     workspaces = Workspaces()
-    touched = swap(model, Router, lambda m: SoftmaxRouter(m, DOZENS, workspaces))
-    touched += swap(model, Experts, lambda m: SparseExperts(m, FEW, DOZENS))
-    return Receipt("experts", touched, (f"vectors up to {FEW} tokens, tiles up to {DOZENS}, sorted beyond",))
+    touched = swap(model, Router, lambda m: SoftmaxRouter(m, tile_max_tokens, workspaces))
+    touched += swap(model, Experts, lambda m: SparseExperts(m, vector_max_tokens, tile_max_tokens))
+    note = f"vectors up to {vector_max_tokens} tokens, tiles up to {tile_max_tokens}, sorted beyond"
+    return Receipt("experts", touched, (note,))
 
 
 EXPERTS = Optimization(
@@ -44,4 +45,5 @@ EXPERTS = Optimization(
     apply=stream,
     kernels=(SOFTMAX_ROUTER, *MOE),
     needs=("triton",),
+    parameters=token_limits(FEW, DOZENS),
 )

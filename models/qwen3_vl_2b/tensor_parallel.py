@@ -17,8 +17,8 @@ from models.common.parallel.sharding import (
 )
 from models.qwen3_vl_2b.model import Qwen3VL
 
-WORDS = 1 << 16
-"""Of 4 bytes, of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
+ONE_SHOT_KIB = 256
+"""Of a part that is summed in one launch: those of a decode step, not those of a long prompt."""
 
 
 def plan(model: Qwen3VL) -> Plan:
@@ -42,4 +42,4 @@ def plan(model: Qwen3VL) -> Plan:
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)
-ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(WORDS)
+ONE_SHOT_ALL_REDUCE = one_shot_all_reduce(ONE_SHOT_KIB)

@@ -9,10 +9,6 @@ from pathlib import Path
 from harness.build.registry import load, names
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHOUT_THE_INSTALLED = """import sys
-sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__editable__")]
-"""
-"""The copy's `sitecustomize`: an editable installation would find the deleted models in the project itself."""
 
 
 def alone(root: Path, name: str) -> Path:
@@ -22,7 +18,6 @@ def alone(root: Path, name: str) -> Path:
     for folder in ("harness", "models", "conf"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", root)
-    (root / "sitecustomize.py").write_text(WITHOUT_THE_INSTALLED)
     return root
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import get_args
 
 from harness.analysis.compare.arms import PhaseComparison
@@ -58,26 +59,26 @@ def ablations(records: Sequence[Record], phases: Mapping[str, Sequence[PhaseComp
     steps to two optimizations or more. `phases` is the judged speed by case key."""
     groups: dict[str, dict[Stack, Record]] = {}
     for record in records:
-        group = record.case.model_copy(update={"optimizations": ()}).digest()
-        groups.setdefault(group, {})[record.case.optimizations] = record
+        group = record.case.model_copy(update={"optimizations": (), "parameters": {}}).digest()
+        groups.setdefault(group, {})[record.case.stacked()] = record
     return tuple(found for group in groups.values() for found in _of_group(group, phases))
 
 
 def _of_group(group: Mapping[Stack, Record], phases: Mapping[str, Sequence[PhaseComparison]]) -> Iterator[Ablation]:
-    full = _full(group)
-    if len(full) < 2:
-        return
-    for phase in get_args(Phase):
+    for full, phase in product(_full(group), get_args(Phase)):
         timed = _Timed(group, phases, phase)
         if full in timed.found:
             contributions = tuple(timed.contribution(full, place) for place in range(len(full)))
             yield Ablation(group[full].case, phase, timed.speedup(()), contributions)
 
 
-def _full(group: Mapping[Stack, Record]) -> Stack:
-    """The longest stack that every one of its beginnings was asked for beside; () where there is none."""
+def _full(group: Mapping[Stack, Record]) -> list[Stack]:
+    """The longest stack that every one of its beginnings was asked for beside, where it has two optimizations or more;
+    the same stack once for each value where a parameter was swept."""
     grown = [stack for stack in group if all(stack[:length] in group for length in range(len(stack)))]
-    return max(grown, key=len, default=())
+    longest = max(grown, key=len, default=())
+    same = [stack for stack in grown if group[stack].case.optimizations == group[longest].case.optimizations]
+    return same if len(longest) > 1 else []
 
 
 class _Timed:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from harness.analysis.compare.estimate import Estimate
 from harness.analysis.compare.runs import WORDS, Apart, Change, Comparison, Word
+from harness.records.stack_name import BY_MEMBERS, StackNames
 
 BAD: tuple[Word, ...] = ("introduced", "lost")
 LIMIT_BYTES = 65_000
@@ -26,12 +27,12 @@ TABLE = "| verdict | case | phase | HEAD over BASE | 99 % interval | BASE | HEAD
 RULE = "|---|---|---|---|---|---|---|---|"
 
 
-def render(found: Comparison, base: str, head: str, everything: bool = False) -> str:
+def render(found: Comparison, base: str, head: str, everything: bool = False, names: StackNames = BY_MEMBERS) -> str:
     """Under 65 kB. Speed-ups above 1 mean that HEAD is faster; `same` rows are counted, or shown with `everything`.
 
     The largest effects come first; what does not fit is counted and left out.
     """
-    lines = list(_lines(found, cell(base), cell(head), everything))
+    lines = list(_lines(found, cell(base), cell(head), everything, names))
     kept: list[str] = []
     room = LIMIT_BYTES - 200
     for number, line in enumerate(lines):
@@ -50,21 +51,27 @@ def cell(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~@#])", r"\\\1", html.escape(short, quote=False))
 
 
-def _lines(found: Comparison, base: str, head: str, everything: bool) -> Iterator[str]:
+def _lines(found: Comparison, base: str, head: str, everything: bool, names: StackNames) -> Iterator[str]:
     yield f"### {head} against {base}"
     yield ""
     yield _summary(found)
     shown = [change for change in found.changes if everything or change.estimate.verdict != "same"]
     bad = [word for word in BAD if found.of(word)]
     for word in bad:
-        yield from _apart(HEADINGS[word], found.of(word))
+        yield from _apart(HEADINGS[word], found.of(word), names)
     if shown:
         yield from ("", TABLE, RULE)
-        yield from map(_row, shown)
-        yield from _reasons(shown)
+        yield from (_row(change, names) for change in shown)
+        yield from _reasons(shown, names)
     for word in WORDS:
         if word not in bad and found.of(word) and (everything or word != "held"):
-            yield from _apart(HEADINGS[word], found.of(word))
+            yield from _apart(HEADINGS[word], found.of(word), names)
+    told = [change.label for change in shown]
+    told += [item.label for item in found.apart if everything or item.word != "held"]
+    if legend := names.legend(told):
+        yield ""
+    for named in legend:
+        yield f"- {cell(named.name)} of {cell(named.model)} is {cell(named.members)}"
 
 
 def _summary(found: Comparison) -> str:
@@ -74,12 +81,12 @@ def _summary(found: Comparison) -> str:
     return f"{', '.join([*speeds, *ends]) or 'nothing in common'}."
 
 
-def _row(change: Change) -> str:
+def _row(change: Change, names: StackNames) -> str:
     found = change.estimate
     detectable = f"{found.minimum_detectable_effect:.1%}" if math.isfinite(found.minimum_detectable_effect) else "-"
     cells = (
         f"**{found.verdict}**" if found.verdict in ("faster", "slower") else found.verdict,
-        cell(change.label),
+        cell(names.label(change.label)),
         change.phase,
         f"{found.speedup:.3f}x" if found.n else "-",
         _interval(found),
@@ -94,15 +101,15 @@ def _interval(found: Estimate) -> str:
     return f"{found.low:.3f} to {found.high:.3f}" if found.low > 0 and math.isfinite(found.high) else "none"
 
 
-def _reasons(shown: list[Change]) -> Iterator[str]:
+def _reasons(shown: list[Change], names: StackNames) -> Iterator[str]:
     reasons = [(change, "; ".join(change.estimate.reasons)) for change in shown if change.estimate.reasons]
     if reasons:
         yield ""
     for change, why in reasons:
-        yield f"- {cell(change.label)}, {change.phase}: {change.estimate.verdict}: {cell(why)}"
+        yield f"- {cell(names.label(change.label))}, {change.phase}: {change.estimate.verdict}: {cell(why)}"
 
 
-def _apart(heading: str, items: tuple[Apart, ...]) -> Iterator[str]:
+def _apart(heading: str, items: tuple[Apart, ...], names: StackNames) -> Iterator[str]:
     yield from ("", f"#### {heading} ({len(items)})", "")
     for item in items:
-        yield f"- {cell(item.label)}: {cell(item.reason)}"
+        yield f"- {cell(names.label(item.label))}: {cell(item.reason)}"

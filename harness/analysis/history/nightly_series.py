@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from harness.analysis.compare.arms import log_ratios_by_process
 from harness.analysis.history.rules import Point, Series
+from harness.records.case import gpus_first, stack_words
 from harness.records.record import REFERENCE, Phase, Record
 
 if TYPE_CHECKING:
@@ -19,13 +20,17 @@ WHERE: dict[str, Any] = {"arm": REFERENCE, "status": "passed", "provisional": Fa
 
 
 def series(frame: pd.DataFrame) -> tuple[Series, ...]:
-    """From rows of `harness.records.store.load(folder, **WHERE)`, by label and phase.
+    """From rows of `harness.records.store.load(folder, **WHERE)`, those on GPUs first, then by label and phase.
 
     A row whose blocks were all dropped has no speed-up and is no point. A record that a merged run holds, too, is one.
     """
     timed = frame[frame["speedup"].notna()].drop_duplicates(["hash", "phase"]).sort_values(["started_at", "run"])
-    made = [_one(rows) for _, rows in timed.groupby(["key", "phase"], sort=False)]
-    return tuple(sorted(made, key=lambda each: (each.label, each.phase, each.key)))
+    made = [
+        (gpus_first(rows.iloc[-1]["hardware"])[0], _one(rows))
+        for _, rows in timed.groupby(["key", "phase"], sort=False)
+    ]
+    made.sort(key=lambda found: (found[0], found[1].label, found[1].phase, found[1].key))
+    return tuple(found for _, found in made)
 
 
 def of_case(records: Sequence[Record]) -> tuple[Series, ...]:
@@ -56,7 +61,6 @@ def _points(records: Sequence[Record], phase: Phase) -> tuple[Point, ...]:
 
 def _one(rows: pd.DataFrame) -> Series:
     last = rows.iloc[-1]
-    stack = last["stack"].replace("+", ",")
     return Series(
         key=last["key"],
         label=f"{last['model']}/{last['size']} {last['stack']} {last['hardware']} {last['workload']}",
@@ -69,7 +73,7 @@ def _one(rows: pd.DataFrame) -> Series:
         ask=(
             f"+model={last['model']}",
             f"size={last['size']}",
-            f"optimization=[{stack}]",
+            *stack_words(last["stack"]),
             f"workload={last['workload']}",
             f"hardware={last['hardware']}",
             *((f"weights={last['weights']}",) if isinstance(last["weights"], str) else ()),

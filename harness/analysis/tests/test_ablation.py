@@ -28,13 +28,13 @@ GROWING = [FULL[:count] for count in range(1, len(FULL) + 1)]
 LESS_ONE = [tuple(other for other in FULL if other != name) for name in FULL]
 
 
-def timed(stack, model="m", environment=MACHINE, gains=GAINS):
+def timed(stack, model="m", environment=MACHINE, gains=GAINS, parameters=None):
     """Its candidate is as fast as the product of its gains, on a machine whose processes run at different levels."""
     rng = np.random.default_rng(len(stack))
     shape = WorkloadShape(name="w", batch=1, prompt_tokens=8, new_tokens=4, dtype="bfloat16")
     case = Case(
         model=model, size="tiny", optimizations=stack, hardware="h", workload=shape, arms=("reference",),
-        timing=TIMING, seed=0, deadline_s=60.0,
+        timing=TIMING, seed=0, deadline_s=60.0, parameters=parameters or {},
     )  # fmt: skip
     speed = math.prod(gains[name] for name in stack)
     times = {"reference": 20.0, "candidate": 20.0 / speed, "again": 20.0 / speed}
@@ -123,3 +123,19 @@ def test_models_are_taken_apart_one_by_one():
 @pytest.mark.parametrize("stacks", [[], [("rotary",)], [FULL], EACH], ids=["none", "one", "no steps", "each alone"])
 def test_what_does_not_grow_is_no_ablation(stacks):
     assert taken_apart(*sweep(*stacks)) == ()
+
+
+def test_each_value_of_a_swept_parameter_is_taken_apart():
+    told = {rows: {"linear.rows": rows} for rows in (8, 32)}
+    swept = [
+        timed(stack, parameters=parameters, gains=GAINS | {"linear": 1 + parameters["linear.rows"] / 100})
+        for stack in [*EACH, *GROWING]
+        if "linear" in stack
+        for parameters in told.values()
+    ]
+    found = {one.case.parameters["linear.rows"]: one for one in taken_apart(*sweep(*GROWING[:2]), *swept)}
+    assert {rows: one.contributions[2].optimization for rows, one in found.items()} == {
+        rows: f"linear(rows={rows})" for rows in told
+    }
+    for rows, one in found.items():
+        assert one.contributions[2].growing.estimate.speedup == pytest.approx(1 + rows / 100, rel=0.01)

@@ -14,6 +14,7 @@ from harness.records.case import Plan
 from harness.records.checks import Check, Parity
 from harness.records.record import Failure, Record, Series
 from harness.records.run_file import RunWriter, run_path
+from harness.records.stack_name import StackNames
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 PROCESSES, BLOCKS = 5, 20
@@ -186,6 +187,13 @@ def test_markdown_stays_under_its_limit_and_counts_what_it_leaves_out(make_recor
     assert 100 < shown < 5000
     assert "more lines were left out" in text
     assert text.splitlines()[2] == "5000 slower."
+
+
+def test_markdown_names_a_stack_shortly_and_tells_its_members_below(make_record):
+    names = StackNames({"toy": ("rotary",)})
+    text = markdown.render(compared(make_record(), make_record(candidate_ms=2.1, seed=1)), "a", "b", names=names)
+    assert "| toy/tiny full on cpu smoke | decode |" in text
+    assert text.endswith("- full of toy is rotary\n")
 
 
 def test_markdown_cannot_be_broken_by_an_exception(make_record):

@@ -8,6 +8,10 @@ import pytest
 from harness.build import registry
 from harness.errors import HarnessError, UnknownName
 from harness.spec.optimization import Menu
+from harness.spec.parameter import Parameter
+
+ROWS = Parameter("rows", 8, range(1, 65), "Rows.")
+WIDE = Parameter("page_tokens", 64, (16, 32), "Tokens.")
 
 
 def test_models_are_directories_with_an_init_but_common_and_private_ones(tmp_path):
@@ -35,6 +39,14 @@ def test_a_model_is_a_commit_of_the_hub_and_no_branch(name):
         (lambda items: items[1:], "'full' names 'rotary', which is not on the menu"),
         (lambda items: items[::-1], "would be applied before"),
         (lambda items: (*items, dataclasses.replace(items[0], name="x", conflicts=("y",))), "'x' names 'y'"),
+        (
+            lambda items: (dataclasses.replace(items[0], parameters=(ROWS,)), *items[1:]),
+            "'rows' of 'rotary' is no",
+        ),
+        (
+            lambda items: (dataclasses.replace(items[0], parameters=(WIDE,)), *items[1:]),
+            "is 64 by default, which",
+        ),
         (lambda items: (dataclasses.replace(items[0], numerics="four_bit"), *items[1:]), "judged by another's rules"),
     ],
 )

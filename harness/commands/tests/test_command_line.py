@@ -17,11 +17,13 @@ from harness.analysis.compare.estimate import Estimate
 from harness.build.checkpoint import read_config
 from harness.commands import run as command
 from harness.commands.answers import answered
+from harness.commands.main import main
 from harness.execution.session import World
 from harness.planning import compose
 from harness.records.run_file import read_run
 
 STAND_INS = Path(__file__).parents[2] / "execution" / "tests"
+PAGED = ("+model=glm_4_7", "optimization=[attention,kv_cache_paged]")
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def with_judge(world, verdict):
         (["+model=glm_4_8"], "unknown model 'glm_4_8': did you mean 'glm_4_7'?"),
         (["+modell=glm_4_7"], "unknown setting 'modell': did you mean 'model'?"),
         (["+model=glm_4_7", "size=fulll"], "unknown size 'fulll': did you mean 'full'?"),
-        (["+model=glm_4_7", "optimization=rotery"], "unknown optimization 'rotery': did you mean 'rotary'?"),
+        (["+model=glm_4_7", "optimization=rotery"], "unknown optimization of glm_4_7 'rotery': did you mean 'rotary'?"),
         (["+model=glm_4_7", "sead=3"], "unknown setting 'sead': did you mean 'seed'?"),
         (
             ["+model=glm_4_7", "workload=smoke", "+workload.batchh=3"],
@@ -132,6 +134,37 @@ def with_judge(world, verdict):
         (["+model=glm_4_7", "out=${oc.env:HOME}"], "'out' holds a resolver"),
         (["+model=glm_4_7", "out=${nope}"], "Interpolation key 'nope' not found"),
         (["+model=glm_4_7", "hydra.run.dir=x"], "Hydra's own settings have no effect here"),
+        (
+            [*PAGED, "optimization.kv_cache_paged.page_tokens=24"],
+            "page_tokens=24: must be a whole number, 16, 32 or 64",
+        ),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=16.0"], "page_tokens=16.0: must be a whole number"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=true"], "page_tokens=True: must be a whole number"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=null"], "page_tokens=None: must be a whole number"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=[16]"], "one value per case; a comma under -m is a sweep"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=16,32"], "is a sweep: add -m"),
+        (
+            [*PAGED, "optimization.kv_cache_paged.page_token=16"],
+            "unknown parameter of 'kv_cache_paged' 'page_token': did you mean 'page_tokens'?",
+        ),
+        ([*PAGED, "optimization.attention.page_tokens=16"], "'attention' has no parameters"),
+        ([*PAGED, "optimization.kv_cach.page_tokens=16"], "unknown optimization of glm_4_7 'kv_cach': did you mean"),
+        ([*PAGED, "optimization.kv_cache_paged=16"], "told is optimization.NAME.PARAMETER=VALUE"),
+        ([*PAGED, "optimization.kv_cache_paged._target_=os.system"], "_paged._target_' would have code named by"),
+        ([*PAGED, "optimization.kv_cache_paged.page_tokens=${oc.env:HOME}"], "page_tokens' holds a resolver"),
+        (
+            ["+model=glm_4_7", "optimization=rotary", "optimization.kv_cache_paged.page_tokens=16"],
+            "optimization.kv_cache_paged.page_tokens: 'kv_cache_paged' is not in the stack rotary",
+        ),
+        (
+            ["-m", "+model=glm_4_7", "optimization=none,rotary", "optimization.kv_cache_paged.page_tokens=16,32"],
+            "optimization.kv_cache_paged.page_tokens: 'kv_cache_paged' is not in the stack none",
+        ),
+        (["+model=glm_4_7", "optimization=[none,rotary]"], "'none' is the empty stack and cannot be a part of another"),
+        (["+model=glm_4_7", "+optimization=rotary"], "'optimization' is there already, without a plus"),
+        (["+model=glm_4_7", "~optimization"], "an empty stack is optimization=none"),
+        (["+model=glm_4_7", "optimization/rotary=x"], "unknown setting 'optimization/rotary'"),
+        (["-m", "+model=glm_4_7", "optimization=glob(linear*)"], "unknown optimization 'linear*'"),
         (["+model=glm_4_7", "weights=nowhere"], "'nowhere' holds no config.json"),
         (["+model=glm_4_7", "optimization=[rotary"], "no viable alternative"),
         (["model=glm_4_7"], "'model' is added with a plus: +model=..."),
@@ -241,20 +274,63 @@ def test_the_ablation_is_computed_for_each_model_and_states_what_it_skips(ask):
     assert "skipped: glm_4_7/tiny kv_cache+cuda_graph cpu smoke: optimization 'cuda_graph' needs cuda" in out
 
 
-def test_a_crossed_sweep_gives_what_composing_every_job_gives():
-    from hydra import compose as hydra_compose
+def test_a_parameter_is_swept_and_stacks_without_its_optimization_stay_as_they_are(ask):
+    sweep = ("optimization=[attention,kv_cache_paged],rotary", "optimization.kv_cache_paged.page_tokens=16,64")
+    code, out, err = ask("-m", "+model=glm_4_7", *sweep, "plan=only")
+    assert (code, err) == (0, "")
+    assert "3 cases, 0 skipped" in out
+    assert "attention+kv_cache_paged(page_tokens=16) cpu" in out
+    assert "attention+kv_cache_paged cpu" in out
+    assert "note: optimization.kv_cache_paged.page_tokens has no part in 1 of 2 stacks" in out
 
+
+def test_a_parameter_is_printed_beside_the_stack(ask):
+    _, out, _ = ask("--cfg", "job", "+model=glm_4_7", "optimization.kv_cache_paged.page_tokens=16")
+    assert out.startswith("optimization:\n  full: {}\n  kv_cache_paged.page_tokens: 16\n")
+
+
+def test_a_parameter_is_recorded(ask, tmp_path):
+    told = "optimization.kv_cache_paged.page_tokens=16"
+    code, out, _ = ask(*PAGED, told, "timing=quick")
+    (path,) = tmp_path.rglob("*.jsonl")
+    _, (record,) = read_run(path)
+    assert code == 0
+    assert record.case.parameters == {"kv_cache_paged.page_tokens": 16}
+    assert record.case.asked() == (PAGED[1], told)
+    assert record.case.label() in out
+
+
+def test_a_glob_is_every_optimization_of_the_menu_that_it_matches(ask):
+    code, out, _ = ask("-m", "+model=glm_4_7", "optimization=glob([kv_*,rot*],exclude=*_paged)", "plan=only")
+    assert (code, "2 cases, 0 skipped" in out) == (0, True)
+    assert "kv_cache cpu" in out
+    assert "rotary cpu" in out
+
+
+def test_help_of_a_model_lists_what_its_optimizations_can_be_told():
+    out = io.StringIO()
+    assert main(["--help", "+model=glm_4_7"], out) == 0
+    (line,) = (line for line in out.getvalue().splitlines() if "kv_cache_paged.page_tokens" in line)
+    assert [cell.strip() for cell in line.split("|")[1:5]] == [
+        "optimization.kv_cache_paged.page_tokens",
+        "64",
+        "16, 32, 64, 128 or 256",
+        "Tokens in a page.",
+    ]
+
+
+def test_a_crossed_sweep_gives_what_composing_every_job_gives():
     sweep = ["+model=qwen3_coder_30b", "workload=smoke,standard", "workload.batch=1,3", "seed=1,2", "size=tiny"]
     crossed = compose.texts(sweep, multirun=True)
-    with compose._hydra():
-        each = [
-            OmegaConf.to_yaml(
-                hydra_compose("config", [sweep[0], f"workload={w}", f"workload.batch={b}", f"seed={s}", "size=tiny"])
-            )
-            for w in ("smoke", "standard")
-            for b in (1, 3)
-            for s in (1, 2)
-        ]
+    each = [
+        text
+        for w in ("smoke", "standard")
+        for b in (1, 3)
+        for s in (1, 2)
+        for text in compose.texts(
+            [sweep[0], f"workload={w}", f"workload.batch={b}", f"seed={s}", "size=tiny"], multirun=False
+        )
+    ]
     assert crossed == each
 
 
@@ -300,3 +376,61 @@ def test_what_a_worker_tells_of_a_secret_is_in_no_file_of_the_run(ask, world, tm
     assert "HUB_TOKEN=<HUB_TOKEN>" in path.read_text()
     for told in (out, err, *(file.read_text() for file in tmp_path.rglob("*") if file.is_file())):
         assert "hf_ThisIsNobodysToken" not in told
+
+
+def test_a_plan_for_hardware_that_is_not_here_is_that_of_its_own_machine(ask, world, gpu_site):
+    asked = ("+model=glm_4_7", "optimization=full", "hardware=h200", "plan=only")
+    code, out, err = ask(*asked)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[-1] == (
+        "this machine would not run it: hardware 'h200' needs 1 GPU(s) of its kind, 0 found (here: no GPU)"
+    )
+    there = dataclasses.replace(world, probe=lambda: gpu_site.machine)
+    assert ask(*asked, world=there)[1].splitlines() == lines[:-1], "the same plan and cost, less the warning"
+
+
+def test_hardware_that_is_not_here_still_runs_nothing(ask):
+    code, _, err = ask("+model=glm_4_7", "hardware=h200")
+    assert code == 2
+    assert "nothing would run: hardware 'h200' needs 1 GPU" in err
+
+
+def test_a_plan_for_several_machines_that_are_not_here_warns_of_each(ask):
+    code, out, _ = ask("-m", "+model=glm_4_7", "optimization=rotary", "hardware=h200,h200_x8", "plan=only")
+    assert code == 0
+    assert "2 cases, 0 skipped" in out
+    assert out.count("this machine would not run it: ") == 2
+
+
+def test_a_plan_says_what_its_case_took_the_last_time(ask, world, tmp_path):
+    assert run_fine(ask, world, "timing=off")[0] == 0
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    _, (record,) = read_run(path)
+    _, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=off", "plan=only")
+    (row,) = (line for line in out.splitlines() if " glm_4_7/" in line)
+    assert row.split("|")[-2].strip() == f"{record.wall_s:.0f} s"
+
+
+def test_what_one_machine_has_learned_moves_no_case_to_another_shard(ask, world, tmp_path):
+    def cases_of_a_shard():
+        _, out, _ = ask(
+            "-m", "+model=glm_4_7", "optimization=none,rotary,attention", "timing=off", "shard=1/2", "plan=only"
+        )
+        return [line for line in out.splitlines() if line.startswith("shard 1/2: ") and "glm_4_7" in line]
+
+    run_fine(ask, world, "timing=off")
+    learned = cases_of_a_shard()
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    path.unlink()
+    assert learned == cases_of_a_shard() != []
+
+
+def test_records_that_cannot_be_trusted_are_told_and_the_estimate_stands(ask, world, tmp_path):
+    run_fine(ask, world, "timing=off")
+    (path,) = (tmp_path / "benchmark_results").rglob("*.jsonl")
+    path.write_text(path.read_text().replace('"wall_s":', '"wall_s":1'))
+    code, out, _ = ask("+model=glm_4_7", "optimization=rotary", "timing=off", "plan=only")
+    assert code == 0
+    assert "note: the estimates are not of this machine: " in out
+    assert "edited" in out

@@ -17,6 +17,7 @@ from harness.records.case import Plan
 from harness.records.checks import Check, Parity
 from harness.records.record import Record, Series
 from harness.records.run_file import RunWriter, read_file, run_path
+from harness.records.stack_name import StackNames
 
 RIGHT = Parity(checks=(Check(level="op", subject="k", name="o", rule="max", error=0.0, noise=1.0, limit=1.0),))
 NIGHTS, SLOW_FROM = 34, 30
@@ -32,8 +33,9 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, weights=None, **changes):
-        case, day = make_case(weights=weights), FIRST + timedelta(number)
+    def night(number, candidate_ms, weights=None, hardware="cpu", parameters=None, **changes):
+        case = make_case(weights=weights, hardware=hardware, parameters=parameters or {})
+        day = FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
         series = tuple(
@@ -53,7 +55,7 @@ def night(tmp_path, make_case, environment):
             parity=RIGHT,
             series=series,
         )
-        with RunWriter(run_path(tmp_path, "cpu", run), run, plan) as writer:
+        with RunWriter(run_path(tmp_path, hardware, run), run, plan) as writer:
             writer.append(record)
         return case
 
@@ -87,8 +89,23 @@ def test_an_alarm_has_its_commits_and_the_command_that_bisects(slowed, run):
     assert out.startswith("SLOWER  toy/tiny rotary cpu smoke, decode")
     assert f"commits {commit_of(SLOW_FROM - 1)[:12]}..{commit_of(SLOW_FROM)[:12]}" in out
     assert f"since {FIRST + timedelta(SLOW_FROM)}T02:00" in out
-    assert f"python -m harness history --bisect {slowed}" in out
+    assert f"python -m harness history bisect={slowed}" in out
     assert out.endswith("1 series: 1 slower\n")
+
+
+def test_an_alarm_names_a_stack_shortly_and_tells_its_members_below(slowed, run, monkeypatch):
+    monkeypatch.setattr(command.registry, "stack_names", lambda models: StackNames({"toy": ("rotary",)}))
+    lines = run()[1].splitlines()
+    assert lines[0].startswith("SLOWER  toy/tiny full on cpu smoke, decode")
+    assert lines[-2:] == ["`full` of toy is rotary", "1 series: 1 slower"]
+
+
+def test_series_on_gpus_come_before_those_on_a_cpu(night, run):
+    for number in range(3):
+        night(number, 2.0)
+        night(number, 2.0, hardware="h200")
+    told = [line for line in run()[1].splitlines() if line.startswith("INSUFFICIENT HISTORY")]
+    assert ["rotary h200" in line for line in told] == [True, False]
 
 
 def test_an_accepted_step_is_quiet_until_it_expires(slowed, run, night):
@@ -145,6 +162,14 @@ def test_a_history_of_a_checkpoint_is_bisected_with_the_checkpoint(night, tmp_pa
         night(number, 2.0, weights="checkpoints/a")
     (series,) = nightly_series.series(store.load(tmp_path, **nightly_series.WHERE))
     assert "weights=checkpoints/a" in series.ask
+
+
+def test_a_history_of_a_parameter_is_bisected_with_its_value(night, tmp_path):
+    for number in range(9):
+        night(number, 2.0, parameters={"rotary.rows": 8})
+    (series,) = nightly_series.series(store.load(tmp_path, **nightly_series.WHERE))
+    assert series.label == "toy/tiny rotary(rows=8) cpu smoke"
+    assert series.ask[2:4] == ("optimization=[rotary]", "optimization.rotary.rows=8")
 
 
 def test_a_steady_history_exits_zero(night, run):

@@ -104,9 +104,11 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     last = source.config["num_hidden_layers"] - 1
     assert bench.divergence is not None
     assert bench.divergence.layer == last
-    saved = capture(builder.BuildConfig(wrong, source, (), CPU), "tiny", EXTENT, Parity(checks=checks))
+    config = builder.BuildConfig(wrong, source, (), CPU)
+    saved = capture(config, "tiny", EXTENT, Parity(checks=checks), {"linear.rows": 8})
     assert saved is not None
     again = Reproducer.load(saved.save(tmp_path / "case"))
+    assert again.asked.parameters == {"linear.rows": 8}
     assert [check.subject for check in again.run(wrong) if not check.passed] == [f"layer {last}"]
     assert all(check.passed for check in again.run(right))
 

@@ -197,7 +197,7 @@ def test_cases_that_need_the_same_gpu_take_turns(run, make_case):
     elapsed_s = time.monotonic() - begun
     assert [record.status for record in records] == ["passed"] * 2
     assert sum(record.wall_s for record in records) <= elapsed_s, "waiting for the GPU was counted as work"
-    assert any("waiting: GPU-a is held by another case" in part for part in heard.parts)
+    assert any("waiting for GPU-a, held by another case of this run since " in part for part in heard.parts)
 
 
 def test_a_case_that_has_waited_long_enough_for_its_gpu_is_lost(run, make_case):
@@ -231,7 +231,7 @@ def test_cases_that_a_cpus_memory_does_not_hold_together_take_turns(run, make_ca
     cases, heard = untimed(make_case, "fine"), Heard()
     more = {case.key: CPU.memory_bytes // 2 + 1 for case in cases}
     assert [record.status for record in run(*cases, workers=2, weights_bytes=more, heard=heard)] == ["passed"] * 2
-    assert any("waiting: cpu is held by another case" in part for part in heard.parts)
+    assert any("waiting for cpu, held by another case of this run since " in part for part in heard.parts)
 
 
 def notes(record):

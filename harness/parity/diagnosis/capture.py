@@ -23,15 +23,19 @@ from harness.spec.inputs import ModelInputs
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
+from harness.spec.parameter import Values
 
 MOST_BYTES = 64 << 20
 """Tensors of one reproducer; rows of a layer's input past it are left out, other inputs past it are not saved."""
 
 
 @torch.no_grad()
-def capture(config: builder.BuildConfig, size: str, extent: Extent, parity: Parity) -> Reproducer | None:
+def capture(
+    config: builder.BuildConfig, size: str, extent: Extent, parity: Parity, parameters: Values | None = None
+) -> Reproducer | None:
     """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
-    None when the inputs are too large to save, or do not fail again by themselves."""
+    None when the inputs are too large to save, or do not fail again by themselves. The spec of `config` is made with
+    `parameters`."""
     spec, source, target = config.spec, config.source, config.target
     about = {
         "model": spec.name,
@@ -39,6 +43,7 @@ def capture(config: builder.BuildConfig, size: str, extent: Extent, parity: Pari
         "seed": source.seed,
         "weights": str(source.directory) if source.directory else None,
         "stack": config.stack,
+        "parameters": dict(parameters or {}),
         "device": target.device.type,
         "kernels": target.kernels,
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, StrictInt, StrictStr, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -49,6 +49,8 @@ class Asked(Frozen):
     seed: int
     weights: str | None
     stack: tuple[str, ...]
+    parameters: dict[str, StrictInt | StrictStr] = Field(default_factory=dict)
+    """Of the stack, those that were not at their defaults."""
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "float16", "bfloat16"]
     kernels: KernelMode

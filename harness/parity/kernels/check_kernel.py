@@ -39,7 +39,7 @@ ITEMS = (
     "misaligned",
     "far",
 )
-"""The fixed menu (METHOD 1.3): each item is in the name of a case of every kernel that does not declare it
+"""The fixed menu (docs/method.md 1.3): each item is in the name of a case of every kernel that does not declare it
 inapplicable. `far` stands for offsets past 2^31 elements."""
 
 

@@ -19,7 +19,7 @@ def compile_elsewhere(case: Case) -> Callable[[], tuple[str, ...]]:
     line per compilation; it raises HarnessError with the compiler's words if one failed."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.parity.kernels.compile_ahead_process", case.model, *case.optimizations],
+        [sys.executable, "-P", "-m", "harness.parity.kernels.compile_ahead_process", case.model, *case.optimizations],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -32,7 +32,7 @@ def precompile(case: Path) -> None:
     shares = min(MOST, len(os.sched_getaffinity(0)))
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "harness.parity.kernels.precompile", str(case), str(share), str(shares)],
+            [sys.executable, "-P", "-m", "harness.parity.kernels.precompile", str(case), str(share), str(shares)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -59,7 +59,9 @@ def share_of(
 def main(arguments: list[str]) -> int:
     case = Case.model_validate_json(Path(arguments[0]).read_text())
     share, shares = int(arguments[1]), int(arguments[2])
-    for kernel, entry in share_of(registry.load(case.model), case, torch.device("cuda"), share, shares):
+    for kernel, entry in share_of(
+        registry.load(case.model).made_with(case.parameters), case, torch.device("cuda"), share, shares
+    ):
         # Guarded as the op level's: what is compiled depends on how the memory is aligned.
         arguments_of, _ = place(entry.inputs, NANS)
         kernel.launch(**arguments_of)

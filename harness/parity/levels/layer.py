@@ -1,4 +1,4 @@
-"""Every layer alone, teacher-forced: each implementation gets the plain model's own input to it (METHOD 1.4)."""
+"""Every layer alone, teacher-forced: each gets the plain model's own input to it (docs/method.md 1.4)."""
 
 from __future__ import annotations
 

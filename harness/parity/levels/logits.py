@@ -1,4 +1,4 @@
-"""Logits against a wide reference, with the plain model's own error as the measure (METHOD 1.4)."""
+"""Logits against a wide reference, with the plain model's own error as the measure (docs/method.md 1.4)."""
 
 from __future__ import annotations
 

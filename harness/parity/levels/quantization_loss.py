@@ -1,4 +1,4 @@
-"""What rounded weights cost: the lossy build against the unrounded reference (METHOD 1.5, the second question)."""
+"""What rounded weights cost: the lossy build against the unrounded reference (docs/method.md 1.5)."""
 
 from __future__ import annotations
 

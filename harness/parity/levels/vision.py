@@ -1,5 +1,5 @@
 """A model that sees, stage by stage before its decoder layers: positions, the tower's parts, the language model on the
-reference's own features (METHOD 1.5)."""
+reference's own features (docs/method.md 1.5)."""
 
 from __future__ import annotations
 

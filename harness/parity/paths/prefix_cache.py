@@ -31,6 +31,7 @@ def check_prefixes(model: PrefixLM, known: ReferenceText) -> list[Check]:
     bench = _Bench(model, known)
     return [
         *bench.hit(),
+        *bench.in_own_blocks(),
         *bench.abandoned(),
         bench.decoded(),
         *bench.parted(),
@@ -60,6 +61,15 @@ class _Bench:
         prefixes = self.pool(2)
         self.warm(prefixes, self.tokens[:, : self.start])
         return self.rest(prefixes, ExecutionPath.PREFIX_HIT, self.start)
+
+    def in_own_blocks(self) -> list[Check]:
+        """A hit of one whole block of the size that the model was built with, where our tokens reach past it."""
+        block = self.model.prefixes.page_tokens
+        if block == PAGE_TOKENS or block >= self.length:
+            return []
+        prefixes = self.model.prefixes.resized(2 * self.batch * -(-self.length // block), block)
+        self.warm(prefixes, self.tokens[:, :block])
+        return self.rest(prefixes, f"prefix hit in blocks of {block}", block)
 
     def abandoned(self) -> list[Check]:
         """Another row opened the whole of our tokens and was closed when only the prompt was computed."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.conftest import KNOWN, optimization
+from harness.conftest import KNOWN, PAGE_TOKENS, optimization
 from harness.errors import UnknownName, UserError
 from harness.planning import cost, plan
 from harness.planning.settings import Settings, from_config
@@ -290,3 +290,34 @@ def test_the_weights_of_a_model_are_counted_once_however_many_cases_there_are(mo
     jobs = [job(seed=seed) for seed in range(5)]
     plan.expand(jobs, {"toy": model}, gpu_site, lambda *what: counted.append(what) or GIB, even, True)
     assert len(counted) == len(set(counted))
+
+
+def paged(page_tokens: int, **changes: Any) -> Settings:
+    stack = {"attention": {}, "kv_cache_paged": {}, "kv_cache_paged.page_tokens": page_tokens}
+    return job(optimization=stack, **changes)
+
+
+def test_a_parameter_at_its_default_is_the_case_without_it(model, cpu_site):
+    jobs = [stacked("attention", "kv_cache_paged"), paged(64), paged(16)]
+    plain, told = expand(jobs, {"toy": model}, cpu_site, sweep=True).cases
+    assert (plain.parameters, told.parameters) == ({}, {"kv_cache_paged.page_tokens": 16})
+    assert plain.key != told.key
+
+
+def test_a_parameter_of_what_full_leaves_out_is_refused_with_the_reason(model, cpu_site):
+    told = dataclasses.replace(model.menu["cuda_graph"], parameters=(PAGE_TOKENS,))
+    menu = Menu((*model.menu.items[:-1], told), model.menu.full)
+    asked = job(optimization={"full": {}, "cuda_graph.page_tokens": 16})
+    with pytest.raises(UserError, match=r"is not in the stack .*: `full` leaves out cuda_graph \(needs cuda\) here"):
+        expand([asked], {"toy": dataclasses.replace(model, menu=menu)}, cpu_site)
+
+
+def test_a_parameter_that_only_another_model_of_the_sweep_takes_is_noted(model, cpu_site):
+    poorer = dataclasses.replace(model, menu=Menu(model.menu.items[:1], ()))
+    told = {"rotary": {}, "kv_cache_paged.page_tokens": 16}
+    jobs = [paged(16), job(model={"name": "poor"}, optimization=told)]
+    result = expand(jobs, {"toy": model, "poor": poorer}, cpu_site, sweep=True)
+    assert [case.parameters for case in result.cases] == [{"kv_cache_paged.page_tokens": 16}, {}]
+    assert result.notes == ("optimization.kv_cache_paged.page_tokens has no part in 1 of 2 stacks",)
+    with pytest.raises(UnknownName, match="unknown optimization of poor 'kv_cache_paged'"):
+        expand(jobs[1:], {"poor": poorer}, cpu_site)

@@ -8,6 +8,7 @@ from datetime import date
 from typing import get_args
 
 from harness.analysis.history.rules import Finding
+from harness.records.case import gpus_first
 from harness.records.record import Phase
 from harness.report.dashboard import trend
 from harness.report.dashboard.entry import Entry
@@ -35,10 +36,6 @@ class CasePage:
         return f"{self.newest.work[0]}/{self.newest.work[1]}"
 
     @property
-    def stack(self) -> str:
-        return "+".join(self.newest.work[2]) or "none"
-
-    @property
     def main(self) -> Trend | None:
         """Decode where it was timed."""
         return self.trends[-1] if self.trends else None
@@ -49,13 +46,13 @@ class CasePage:
 
 
 def pages(gathered: Gathered, today: date) -> tuple[CasePage, ...]:
-    """By label."""
+    """On GPUs first, then by label."""
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:
         held.setdefault(one.key, []).append(one)
     findings = {finding.series.name: finding for finding in gathered.findings}
     every = [_page(key, entries, findings, gathered, today) for key, entries in held.items()]
-    return tuple(sorted(every, key=lambda page: (page.newest.label, page.key)))
+    return tuple(sorted(every, key=lambda page: (gpus_first(page.newest.work[3])[0], page.newest.label, page.key)))
 
 
 def _page(

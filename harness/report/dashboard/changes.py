@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.analysis.compare.runs import Apart, Change
+from harness.records.case import gpus_first
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.gather import Difference
@@ -38,9 +39,14 @@ class Row:
 
 
 def rows(differences: Iterable[Difference]) -> tuple[Row, ...]:
-    """What became worse first, then the largest effect."""
+    """What became worse first, then what ran on GPUs, then the largest effect."""
     every = [row for difference in differences for row in _rows(difference)]
-    return tuple(sorted(every, key=lambda row: (row.tone != "bad", row.insignificant, -row.effect)))
+    return tuple(sorted(every, key=_first))
+
+
+def _first(row: Row) -> tuple[bool, bool, bool, float]:
+    on_cpu, _ = gpus_first(row.difference.after.work[3])
+    return row.tone != "bad", row.insignificant, on_cpu, -row.effect
 
 
 def _rows(difference: Difference) -> Iterator[Row]:

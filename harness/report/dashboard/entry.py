@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.analysis.compare.arms import PhaseComparison
 from harness.records.case import Case
 from harness.records.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import verdicts
 from harness.report.cells import Tone
 
@@ -44,7 +45,12 @@ class Entry:
     """Of the file that holds the record."""
     key: str
     work: Work
+    stack: str
+    """By its short name."""
+    members: str
+    """Of the stack, where the short name is another; else empty."""
     label: str
+    """With the short name."""
     workload: str
     status: str
     word: str
@@ -84,17 +90,20 @@ class Entry:
 
 def work(case: Case) -> Work:
     weights = case.weights
-    return case.model, case.size, case.optimizations, case.hardware, case.workload.label(), weights
+    return case.model, case.size, case.stacked(), case.hardware, case.workload.label(), weights
 
 
-def entry(record: Record, run: str, phases: Sequence[PhaseComparison]) -> Entry:
+def entry(record: Record, run: str, phases: Sequence[PhaseComparison], names: StackNames = BY_MEMBERS) -> Entry:
     """`run` is that of its file, `phases` the judged speed of the record."""
     banner, environment = verdicts.of_case(record, phases), record.environment
+    stack, members = names.of(record.case.model, record.case.stacked()), record.case.stack()
     return Entry(
         run=run,
         key=record.key,
         work=work(record.case),
-        label=record.case.label(),
+        stack=stack,
+        members="" if stack == members else members,
+        label=names.label(record.case.label()),
         workload=record.case.workload.name,
         status=record.status,
         word=banner.word,

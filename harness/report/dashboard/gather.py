@@ -18,6 +18,7 @@ from harness.records import store
 from harness.records.kill_matrix import KillMatrix
 from harness.records.record import Record
 from harness.records.run_file import RunFile, read_file
+from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report.ablation import AblationView, view
 from harness.report.dashboard.entry import Entry, entry
 
@@ -42,6 +43,7 @@ class Difference:
 class Waterfall:
     run: str
     day: str
+    hardware: str
     view: AblationView
 
 
@@ -64,11 +66,13 @@ class Gathered:
     accepted: tuple[Accepted, ...] = ()
     files: list[Path] = field(default_factory=list)
     """Run files, in the order of time."""
+    names: StackNames = BY_MEMBERS
+    """What stacks are called on every page."""
 
 
-def gather(results: Path, today: date) -> Gathered:
+def gather(results: Path, today: date, names: StackNames = BY_MEMBERS) -> Gathered:
     """Read every run file under `results`; RecordError names a file that cannot be trusted, UserError no folder."""
-    gathered = Gathered(accepted=accepted.read(results))
+    gathered = Gathered(accepted=accepted.read(results), names=names)
     latest: Held = {}
     before: Held = {}
     seen: set[str] = set()
@@ -95,7 +99,7 @@ def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: se
         if digest in seen:
             continue
         seen.add(digest)
-        one = entry(record, file.path.stem, phases[record.key])
+        one = entry(record, file.path.stem, phases[record.key], gathered.names)
         gathered.entries.append(one)
         if record.kill_matrix:
             case = record.case
@@ -107,9 +111,9 @@ def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: se
         slim = {"kill_matrix": None, "kernels": (), "receipts": ()}
         latest[record.key] = one, record.model_copy(update=slim)
     for ablation in ablations(file.records, phases):
-        seen_as = view(ablation)
+        seen_as = view(ablation, gathered.names)
         started = min(record.started_at for record in file.records)
-        gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], seen_as)
+        gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], ablation.case.hardware, seen_as)
 
 
 def _add_drifts(gathered: Gathered, latest: Held) -> None:

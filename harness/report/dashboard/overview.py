@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.history.rules import Finding
+from harness.records.case import gpus_first
+from harness.records.stack_name import StackNames
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry
@@ -61,6 +64,7 @@ class Matrix:
 @dataclass(frozen=True)
 class Alarm:
     finding: Finding
+    label: str
     tone: Tone
     text: str
 
@@ -92,13 +96,19 @@ def build(gathered: Gathered) -> Overview:
     counts = Counter(line.word for line in lines)
     tones = {line.word: line.shown.tone for line in lines}
     every_run = run_lines(gathered.entries)
+    machines = sorted({line.newest.work[3] for line in lines}, key=gpus_first)
     standings: Counter[str] = Counter(finding.standing for finding in gathered.findings)
     return Overview(
         words=tuple((word, tones[word], counts[word]) for word in WORST_FIRST if counts[word]),
-        matrices=tuple(_matrix(hardware, lines) for hardware in sorted({line.newest.work[3] for line in lines})),
-        alarms=tuple(_alarm(finding) for word in ALARMS for finding in gathered.findings if finding.standing == word),
+        matrices=tuple(_matrix(hardware, lines) for hardware in machines),
+        alarms=tuple(
+            _alarm(finding, gathered.names)
+            for word in ALARMS
+            for finding in gathered.findings
+            if finding.standing == word
+        ),
         standings=", ".join(f"{standings[word]} {word}" for word in STANDINGS if standings[word]),
-        runs=every_run[:NEWEST_RUNS],
+        runs=gpu_runs_first(every_run[:NEWEST_RUNS]),
         records=len(gathered.entries),
         run_count=len(every_run),
     )
@@ -124,6 +134,11 @@ def run_lines(entries: Iterable[Entry]) -> tuple[RunLine, ...]:
     return tuple(_run_line(run, held[run]) for run in sorted(held, key=lambda run: held[run][0].started_at)[::-1])
 
 
+def gpu_runs_first(runs: Iterable[RunLine]) -> tuple[RunLine, ...]:
+    """Those on GPUs, then those on a CPU, otherwise in the order given."""
+    return tuple(sorted(runs, key=lambda run: gpus_first(run.hardware)[0]))
+
+
 def _run_line(run: str, entries: Sequence[Entry]) -> RunLine:
     words = Counter(one.word for one in entries)
     tones = {one.word: one.tone for one in entries}
@@ -136,13 +151,19 @@ def _run_line(run: str, entries: Sequence[Entry]) -> RunLine:
 def _matrix(hardware: str, lines: Sequence[Line]) -> Matrix:
     mine: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        model, size, stack, where, *_ = line.newest.work
+        model, size, _, where, *_ = line.newest.work
         if where == hardware:
-            mine.setdefault(("+".join(stack) or "none", f"{model}/{size}"), []).append(line)
+            mine.setdefault((line.newest.stack, f"{model}/{size}"), []).append(line)
     models = tuple(sorted({model for _, model in mine}))
-    stacks = sorted({stack for stack, _ in mine}, key=lambda stack: (stack != "none", stack.count("+"), stack))
+    stacks = sorted({stack for stack, _ in mine}, key=_by_size)
     rows = tuple((stack, tuple(_cell(hardware, stack, model, mine) for model in models)) for stack in stacks)
     return Matrix(hardware, models, rows)
+
+
+def _by_size(stack: str) -> tuple[int, int, str]:
+    """None, then lists of members, then what is named by a full stack."""
+    kind = 0 if stack == "none" else 2 if stack.split(" ")[0] == "full" else 1
+    return kind, len(re.findall("[+-]", stack)), stack
 
 
 def _cell(hardware: str, stack: str, model: str, mine: Mapping[tuple[str, str], Sequence[Line]]) -> Cell | None:
@@ -152,11 +173,11 @@ def _cell(hardware: str, stack: str, model: str, mine: Mapping[tuple[str, str], 
     return Cell(tuple(lines[:LINES]), len(lines) - LINES, f"{model} {stack} {hardware}")
 
 
-def _alarm(finding: Finding) -> Alarm:
+def _alarm(finding: Finding, names: StackNames) -> Alarm:
     text = finding.reason
     if finding.first_bad and finding.last_good:
         text = (
             f"{change(finding.change)} since {finding.first_bad.at[:10]}, commits "
             f"{finding.last_good.commit[:8]} to {finding.first_bad.commit[:8]}"
         )
-    return Alarm(finding, STANDINGS[finding.standing], text)
+    return Alarm(finding, names.label(finding.series.label), STANDINGS[finding.standing], text)

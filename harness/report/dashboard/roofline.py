@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.records.case import gpus_first
 from harness.report import formats
 from harness.report.dashboard.entry import Entry
 
@@ -64,7 +65,7 @@ class Roof:
 def roofs(latest: Sequence[Entry]) -> tuple[Roof, ...]:
     """One for each hardware with measured ceilings; `latest` holds one record a case, the oldest first."""
     found = []
-    for hardware in sorted({one.work[3] for one in latest}):
+    for hardware in sorted({one.work[3] for one in latest}, key=gpus_first):
         mine = [one for one in latest if one.work[3] == hardware and one.speeds]
         measured = [one.ceilings for one in mine if one.ceilings]
         spots = _spots(sorted(mine, key=lambda one: one.label))

@@ -8,6 +8,7 @@ from harness.analysis.outcome import Outcome
 from harness.records.case import Plan, Skip
 from harness.records.checks import Check, Divergence, Parity
 from harness.records.record import Failure, Record
+from harness.records.stack_name import StackNames
 from harness.report import console
 
 
@@ -50,6 +51,17 @@ def test_progress_tells_case_part_and_end_and_obeys_nothing_that_the_worker_says
     assert "killed from outside" in text
     assert "\x1b]0;owned" not in text
     assert "\x07" not in text
+
+
+def test_tables_name_a_stack_shortly_and_tell_its_members_below(make_case, make_record):
+    stream, names = io.StringIO(), StackNames({"toy": ("rotary", "kv_cache")})
+    whole = make_case(optimizations=("rotary", "kv_cache"))
+    record = make_record("crashed", case=whole, error=Failure(kind="X", message="broke"))
+    console.print_outcome(Outcome((record,), {}), console.Path("r.jsonl"), (), stream, names)
+    lines = stream.getvalue().splitlines()
+    assert any("| toy/tiny full on cpu smoke " in line for line in lines)
+    assert "`full` of toy is rotary+kv_cache" in lines
+    assert "refused: toy/tiny full on cpu smoke: crashed: broke" in lines
 
 
 def test_a_log_has_no_control_characters(make_case, make_record):

@@ -13,6 +13,7 @@ from jinja2 import UndefinedError
 from harness.errors import HarnessError, UserError
 from harness.records.case import Plan
 from harness.records.record import ArmReport, Failure, Record
+from harness.records.stack_name import StackNames
 from harness.report import charts, render
 from harness.report.view import build
 
@@ -53,6 +54,21 @@ def written(ends, tmp_path_factory):
     _, plan, records = ends
     out = tmp_path_factory.mktemp("reports")
     return render.write(tuple(records.values()), plan, "run-1", out, ["html", "markdown"])
+
+
+def test_a_stack_is_named_by_its_full_one_and_its_members_are_a_click_away(ends, tmp_path):
+    cases, plan, records = ends
+    case = cases["timed"]
+    names = StackNames({case.model: (*case.optimizations, "more")})
+    render.write(tuple(records.values()), plan, "run", tmp_path, ["html", "markdown"], names=names)
+    members = "+".join(case.optimizations)
+    index, page = tmp_path / "run" / "index.html", tmp_path / "run" / "cases" / f"{case.key}.html"
+    assert "<small>full - more on h200, standard</small>" in index.read_text()
+    assert f'title="{members}"' in index.read_text()
+    assert "<summary>What the short names of stacks stand for</summary>" in index.read_text()
+    assert '<p class="sub">full - more on h200, standard</p>' in page.read_text()
+    assert str(render.breakable(members)) in page.read_text(), "whole among the facts of its case"
+    assert f"| full - more | {case.model} | {members} |" in (tmp_path / "run" / "report.md").read_text()
 
 
 @pytest.fixture

@@ -70,6 +70,14 @@ def test_ranks_that_hold_the_model_together_need_faults_of_their_own(tmp_path, e
     assert not missing or "'optimization=[tensor_parallel]'" in said
 
 
+def test_evidence_at_another_value_of_a_parameter_signs_nothing(tmp_path, case, environment):
+    stored(tmp_path / "records", [record(case, environment), faults(case, environment), *history(case, environment)])
+    told = "optimization.linear.rows=8"
+    code, said = asked(tmp_path, told)
+    assert code == 1
+    assert f"'{case.asked()[0]}' {told} hardware=cpu" in said
+
+
 def test_too_short_a_history_refuses(tmp_path, case, environment):
     short = [record(case, environment), faults(case, environment), *history(case, environment, 9)]
     stored(tmp_path / "records", short)

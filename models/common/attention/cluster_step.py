@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from harness.spec.parameter import Parameter
 from models.common.attention import cluster_attention
 from models.common.attention.eager import Attention
 from models.common.cache.kv_cache import LayerCache, Slots
@@ -43,6 +44,14 @@ class ClusterAttention(Attention):
             q_norm.eps,
             self.attend.scale,
         )["out"]
+
+
+def step_limits(rows: int, keys: int) -> tuple[Parameter, Parameter]:
+    """Declare which decode steps are one launch."""
+    return (
+        Parameter("rows", rows, range(1, 65), "Most sequences of a decode step that is one launch."),
+        Parameter("keys", keys, range(256, 262145, 256), "Most tokens of a row's cache that such a step reads."),
+    )
 
 
 def cluster(model: nn.Module, rows: int, keys: int) -> tuple[str, ...]:

@@ -40,14 +40,16 @@ class AttentionShape:
     """Programs that share one row's keys for one key-value head."""
 
 
-def default_shape(batch: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int) -> AttentionShape:
+def default_shape(
+    batch: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int, max_splits: int = MAX_SPLITS
+) -> AttentionShape:
     """`capacity` is the largest length that the table can hold; the length itself is known to the device only."""
     programs = INTERPRETED_PROGRAMS if interpreted() else PROGRAMS
     block_n = 32 if element_size > 2 else 128 if batch * kv_heads < PROGRAMS else 64
     if capacity != page_tokens:
         block_n = min(block_n, page_tokens & -page_tokens)
     blocks = triton.cdiv(capacity, block_n)
-    splits = max(1, min(blocks, MAX_SPLITS, round(programs / (batch * kv_heads))))
+    splits = max(1, min(blocks, max_splits, round(programs / (batch * kv_heads))))
     # A short capacity gives few blocks: one each, rather than a last program with none.
     return AttentionShape(block_n, 4, 3, triton.cdiv(blocks, triton.cdiv(blocks, splits)))
 

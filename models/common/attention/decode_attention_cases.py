@@ -91,6 +91,7 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 32 * blocks, columns, *draw))
     yield OpCase("full shares, padding that ends inside a block", _full_shares(*draw))
     yield from attention_items(inputs([9, 5], [0, 2], 2, 2, 16, 1, *draw), generator)
+    yield OpCase("pages of 16, GQA 4", inputs([45, 32], [17, 0], 4, 2, 16, 3, *draw))
 
 
 def _full_shares(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> dict[str, Any]:

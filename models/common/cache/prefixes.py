@@ -19,8 +19,10 @@ from harness.errors import SharedSlots
 from harness.spec.inputs import ModelInputs
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.parameter import Parameter
 from harness.spec.runtime import OpenedPrefix
 from models.common.cache.kv_cache import CacheShape, KVCache, LayerCache
+from models.common.cache.optimization import PAGE_SIZES
 from models.common.cache.prefix_tree import Lease, PrefixTree, Symbol
 from models.common.decoder.frame import Decoder
 from models.common.decoder.swap import attach
@@ -141,14 +143,15 @@ class Prefixes:
 
 
 def prefix_caching(
-    symbols: Callable[..., list[list[Symbol]]], page_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
+    symbols: Callable[..., list[list[Symbol]]], default_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
 ) -> Optimization:
-    """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are."""
+    """Gives the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are. Its
+    blocks hold `default_tokens` where nothing else is asked for."""
 
-    def apply(model: Decoder, target: Target) -> Receipt:
-        pages = min(pool_tokens, model.max_positions) // page_tokens
-        pool = Prefixes(model.caches, pages, page_tokens, symbols)
-        return Receipt("prefix_caching", attach(model, "prefixes", pool))
+    def apply(model: Decoder, target: Target, block_tokens: int = default_tokens) -> Receipt:
+        pages = min(pool_tokens, model.max_positions) // block_tokens
+        touched = attach(model, "prefixes", Prefixes(model.caches, pages, block_tokens, symbols))
+        return Receipt("prefix_caching", touched, (f"{pages} blocks of {block_tokens} tokens",))
 
     return Optimization(
         name="prefix_caching",
@@ -158,4 +161,12 @@ def prefix_caching(
         apply=apply,
         provides=frozenset({"prefix_cache"}),
         mutants=mutants,
+        parameters=(
+            Parameter(
+                "block_tokens",
+                default_tokens,
+                PAGE_SIZES,
+                "Tokens in a block of the prefix pool.",
+            ),
+        ),
     )

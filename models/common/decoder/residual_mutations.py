@@ -109,12 +109,6 @@ def _last_stale(x: Tensor) -> Tensor:
     return torch.cat((x[:, :-1], x[:, -2:-1]), dim=1)
 
 
-def _without_last_channel(x: Tensor) -> tuple[Tensor]:
-    x = x.clone()
-    x[..., -1] = 0
-    return (x,)
-
-
 def _tail_zero(logits: Tensor) -> Tensor:
     return torch.cat((logits[..., :-1], torch.zeros_like(logits[..., -1:])), dim=-1)
 

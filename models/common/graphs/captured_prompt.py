@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.parameter import Parameter
 from models.common.cache.kv_cache import KVCache, Slots
 from models.common.decoder.frame import Decoder
 from models.common.decoder.swap import attach
@@ -46,24 +47,26 @@ class GraphedPrompts:
     """Runs `compute` eagerly for the first call of a kind on a cache, captures the second, and replays it from then on.
 
     Left eager: one token a row, logits of every token, caches whose memory moves, prompts with images, and calls of
-    more than `MOST_TOKENS` tokens.
+    more than `max_tokens` tokens. Of each cache, the `kept_calls` kinds used last are remembered.
     """
 
-    def __init__(self, compute: Callable[..., Tensor]) -> None:
-        self.eager = compute
+    def __init__(
+        self, compute: Callable[..., Tensor], max_tokens: int = MOST_TOKENS, kept_calls: int = MOST_CALLS
+    ) -> None:
+        self.eager, self.max_tokens, self.kept_calls = compute, max_tokens, kept_calls
         self.calls: WeakKeyDictionary[KVCache, OrderedDict[_Kind, _Capture | None]] = WeakKeyDictionary()
 
     def __call__(self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int, *seen: Any) -> Tensor:
         """As `Decoder.compute`; the logits are the caller's own."""
         shown = any(item is not None for item in seen)
-        small = tokens.shape[1] > 1 and tokens.numel() <= MOST_TOKENS
+        small = tokens.shape[1] > 1 and tokens.numel() <= self.max_tokens
         if shown or not (small and keep and cache.replayable):
             return self.eager(tokens, slots, cache, keep, *seen)
         kind = _Kind(slots.tokens, slots.bound, slots.masked, keep)
         known = self.calls.setdefault(cache, OrderedDict())
         if kind not in known:
             known[kind] = None
-            if len(known) > MOST_CALLS:
+            if len(known) > self.kept_calls:
                 known.popitem(last=False)
             return self.eager(tokens, slots, cache, keep)
         known.move_to_end(kind)
@@ -110,14 +113,15 @@ def replaying(faulty: type[GraphedPrompts], name: str, kind: str, beside: str = 
         right = vars(model).get("compute")
         if not isinstance(right, GraphedPrompts) or beside not in vars(model):
             return ()
-        return attach(model, "compute", faulty(right.eager))
+        return attach(model, "compute", faulty(right.eager, right.max_tokens, right.kept_calls))
 
     return Mutant(name, kind, plant)
 
 
-def capture(model: Decoder, target: Target) -> Receipt:
+def capture(model: Decoder, target: Target, max_tokens: int = MOST_TOKENS, kept_calls: int = MOST_CALLS) -> Receipt:
     """Prompts whose length comes again on a cache are replayed."""
-    return Receipt("prompt_graph", attach(model, "compute", GraphedPrompts(model.compute)))
+    touched = attach(model, "compute", GraphedPrompts(model.compute, max_tokens, kept_calls))
+    return Receipt("prompt_graph", touched, (f"calls of up to {max_tokens} tokens, {kept_calls} kinds a cache",))
 
 
 PROMPT_GRAPH = Optimization(
@@ -132,5 +136,9 @@ PROMPT_GRAPH = Optimization(
         replaying(_FirstTokens, "prompt replays the tokens it was captured with", "cached"),
         replaying(_FirstAnswer, "prompt answered from its capture", "cached"),
         replaying(_FirstPlaces, "prompt written where the captured one stood", "cache", "prefixes"),
+    ),
+    parameters=(
+        Parameter("max_tokens", MOST_TOKENS, range(64, 65537), "Most tokens of all rows of a call that is captured."),
+        Parameter("kept_calls", MOST_CALLS, range(2, 65), "Most kinds of call that are remembered for one cache."),
     ),
 )

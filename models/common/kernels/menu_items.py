@@ -1,4 +1,4 @@
-"""The values and layouts that every kernel meets, each as one small case (METHOD 1.3), and why some kernels meet fewer.
+"""The values and layouts that every kernel meets, each as one small case (docs/method.md 1.3), and why some meet fewer.
 
 An item changes the named inputs of a case and nothing else. New values lie in memory as the old ones did.
 """

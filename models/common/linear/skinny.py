@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.spec.parameter import Parameter
 from models.common.decoder.swap import swap
 from models.common.kernels.workspace import Workspace
 from models.common.linear.eager import PackedLinear, sums
@@ -16,6 +17,12 @@ from models.common.mlp.eager import SwiGLU
 
 Shapes = Callable[[int, int, int, int, bool], GemvShape]
 """(rows, outputs, sum length, element size, paired) -> how the launch is cut."""
+
+
+def max_rows(default: int) -> Parameter:
+    """Declare how many activation rows the decode kernels take."""
+    allowed = range(1, MAX_ROWS + 1)
+    return Parameter("rows", default, allowed, "Most activation rows that the decode kernels take.")
 
 
 def gemv_workspace(weights: Iterable[Tensor], rows: int, shapes: Shapes = default_shape) -> Workspace:

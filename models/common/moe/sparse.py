@@ -5,9 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from harness.spec.parameter import Parameter
 from models.common.moe import moe_tiles, moe_vector
 from models.common.moe.eager import Experts, group, grouped_product
 from models.common.moe.moe_combine import combine
+
+
+def token_limits(vector: int, tile: int) -> tuple[Parameter, Parameter]:
+    """Declare which kernels serve how many tokens; beyond the tiles, tokens are sorted for torch's grouped products."""
+    return (
+        Parameter("vector_max_tokens", vector, range(1, 9), "Most tokens that stream their own experts' rows."),
+        Parameter(
+            "tile_max_tokens",
+            tile,
+            range(16, 65),
+            "Most tokens among which an expert looks for its own.",
+        ),
+    )
 
 
 class SparseExperts(nn.Module):

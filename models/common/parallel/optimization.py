@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.parameter import Parameter
 from models.common.decoder.swap import swap
 from models.common.kernels.cuda_library import library
 from models.common.parallel import one_shot_all_reduce as kernel
@@ -27,25 +28,26 @@ class OneShotAllReduce(nn.Module):
         return kernel.all_reduce(part, dtype, self.inbox)
 
 
-def one_shot_all_reduce(words: int) -> Optimization:
-    """For parts of up to so many words of 4 bytes."""
-    limit = f"parts of up to {words * WORD_BYTES // 1024} KiB"
+def one_shot_all_reduce(default_kib: int) -> Optimization:
+    """For parts of up to `default_kib` KiB where nothing else is asked for."""
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
+    def apply(model: nn.Module, target: Target, max_kib: int = default_kib) -> Receipt:
         library("one_shot_all_reduce")
-        inbox = Inbox.joined(words, target.device)
+        inbox = Inbox.joined(max_kib * 1024 // WORD_BYTES, target.device)
         touched = swap(model, AllReduce, lambda m: OneShotAllReduce(m, inbox))
-        return Receipt(
-            "one_shot_all_reduce", touched, (f"{limit} by one launch, rank {target.rank} of {target.world}",)
-        )
+        note = f"parts of up to {max_kib} KiB by one launch, rank {target.rank} of {target.world}"
+        return Receipt("one_shot_all_reduce", touched, (note,))
 
     return Optimization(
         name="one_shot_all_reduce",
-        summary=f"{limit} summed over the ranks in one launch on each",
+        summary="small parts summed over the ranks in one launch on each",
         numerics="reordered",
         apply=apply,
         kernels=(ONE_SHOT_ALL_REDUCE,),
         requires=("tensor_parallel",),
         conflicts=("compile",),
         needs=("cuda", "nvcc", "ranks"),
+        parameters=(
+            Parameter("max_kib", default_kib, range(16, 4097), "Largest part, in KiB, that is summed in one launch."),
+        ),
     )

@@ -16,6 +16,7 @@ from models.common.kernels.pdl import offers
 from models.common.kernels.workspace import Workspace
 from models.common.linear.eager import PackedLinear, SplitQKV, pack_neighbors, project
 from models.common.linear.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs
+from models.common.linear.skinny import max_rows
 from models.common.mlp.eager import SplitGateUp
 from models.common.quantization.quantized_gemv import gemv_int4
 from models.common.quantization.schemes import Codes, Scheme
@@ -122,9 +123,9 @@ def weight_only(
     """The optimization that holds linear layers as `choice` says and reads them so in decode steps."""
     summary = f"{choice}; decode steps stream the codes"
 
-    def apply(model: nn.Module, target: Target) -> Receipt:
-        used = f"decode kernels up to {choice.rows} rows" if target.kernels != "none" else "no decode kernels"
-        return Receipt(name, quantize(model, choice, target), (summary, used))
+    def apply(model: nn.Module, target: Target, rows: int = choice.rows) -> Receipt:
+        used = f"decode kernels up to {rows} rows" if target.kernels != "none" else "no decode kernels"
+        return Receipt(name, quantize(model, replace(choice, rows=rows), target), (summary, used))
 
     return Optimization(
         name=name,
@@ -134,6 +135,7 @@ def weight_only(
         kernels=kernels,
         conflicts=conflicts,
         rounding=choice.of_parameter,
+        parameters=(max_rows(choice.rows),),
     )
 
 

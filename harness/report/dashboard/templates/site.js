@@ -8,7 +8,9 @@ if (form) {
     const heads = cell && cell.closest("table").tHead.rows[0].cells;
     const around = item === row ? "" : `${row.cells[0].textContent} ${heads[cell.cellIndex].textContent}`;
     const hardware = place ? place.dataset.h : "";
-    return {item, hardware, word: item.dataset.w, text: `${item.textContent} ${around} ${hardware}`.toLowerCase()};
+    const members = [item, ...item.querySelectorAll("[title]")].map((titled) => titled.title).join(" ");
+    const text = `${item.textContent} ${members} ${around} ${hardware}`.toLowerCase();
+    return {item, hardware, word: item.dataset.w, text};
   });
   const everything = document.querySelector("#everything");
   const apply = () => {

@@ -1,5 +1,6 @@
 """The site of a synthetic history: what its pages say, that they link to each other, and that data stays data."""
 
+import io
 import re
 import shutil
 from collections import Counter
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.report import main
+from harness.commands.main import main
 from harness.errors import RecordError, UserError
+from harness.records.stack_name import StackNames
 from harness.report.dashboard import site
 
 RESULTS = Path(__file__).resolve().parents[4] / "benchmark_results"
@@ -134,14 +136,43 @@ def test_a_run_that_has_its_report_is_not_written_again(results, tmp_path):
     assert len(site.run_pages(file, tmp_path)) == 4
 
 
-def test_the_command_writes_the_site_and_names_its_first_page(results, tmp_path, capsys):
+def test_a_stack_goes_by_its_short_name_and_its_members_are_a_click_away(results, tmp_path, today, cases):
+    gathered = site.gather(results, today, StackNames({"alpha": ("rotary", "attention")}))
+    made = dict(site.pages(gathered, today))
+    key = cases["stepped"].key
+    assert '<th scope="row">full</th>' in made["index.html"]
+    assert f'title="rotary+attention" href="cases/{key}.html"' in made["index.html"]
+    assert "alpha/<wbr>tiny full on cpu standard, decode" in made["index.html"], "an alarm, too"
+    assert '<td title="rotary+attention">full</td>' in made["cases.html"]
+    assert '<p class="sub">rotary+<wbr>attention</p>' in made[f"cases/{key}.html"]
+
+
+def test_a_history_of_one_record_draws_no_line(pages):
+    rows = (pages / "cases.html").read_text().split("<tr ")[1:]
+    once = [row for row in rows if '<td class="n">1</td>' in row]
+    assert len(once) == 3
+    assert not any("<svg" in row for row in once)
+    assert sum("<svg" in row for row in rows) == 4
+
+
+def test_a_run_is_written_again_where_its_stacks_are_named_otherwise(results, tmp_path):
+    file = results / "cpu" / "sweep.jsonl"
+    site.run_pages(file, tmp_path)
+    names = StackNames({"gamma": ("rotary", "attention")})
+    assert len(site.run_pages(file, tmp_path, names=names)) == 4
+    assert site.run_pages(file, tmp_path, names=names) == []
+    assert "full on cpu" in (tmp_path / "runs" / "sweep" / "index.html").read_text()
+
+
+def test_the_command_writes_the_site_and_names_its_first_page(results, tmp_path):
+    asked, out = ["report", "dashboard=true", f"reports={tmp_path / 'site'}"], io.StringIO()
     folder = tmp_path / "results" / "cpu"
     folder.mkdir(parents=True)
     shutil.copy(results / "cpu" / "sweep.jsonl", folder)
-    assert main(["--dashboard", str(folder.parent), "--out", str(tmp_path / "site")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "site" / "index.html")
+    assert main([*asked, f"out={folder.parent}"], out) == 0
+    assert out.getvalue().strip() == str(tmp_path / "site" / "index.html")
     assert (tmp_path / "site" / "runs" / "sweep" / "index.html").is_file()
-    assert main(["--dashboard", str(tmp_path / "absent"), "--out", str(tmp_path / "site")]) == 2
+    assert main([*asked, f"out={tmp_path / 'absent'}"], out, io.StringIO()) == 2
 
 
 def test_a_file_that_was_edited_makes_no_site(results, tmp_path, today):

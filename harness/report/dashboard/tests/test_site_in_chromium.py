@@ -1,13 +1,17 @@
 """The site in a real browser, from disk: filter, sort, open, keyboard, dark, narrow; its first page at scale."""
 
+import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from harness.records.stack_name import StackNames
 from harness.report import render
 from harness.report.dashboard import overview, site
 from harness.report.dashboard.entry import Entry, Speed
 from harness.report.dashboard.gather import Gathered
+from harness.report.dashboard.tests.conftest import START, timed, write_run
 from harness.tests.seen import contrast, luminance, tab_to, width
 
 RECORDS, CASES = 100_000, 500
@@ -74,6 +78,16 @@ def test_a_slash_goes_to_the_filter(opened):
     assert page.locator("output").inner_text() == "2 of 8 cases"
 
 
+def test_a_stack_that_goes_by_its_short_name_is_found_by_its_members(opened, results, today, tmp_path):
+    gathered = site.gather(results, today, StackNames({"alpha": ("rotary", "attention")}))
+    for path, text in site.pages(gathered, today):
+        render.save(tmp_path, path, text)
+    for page, what in (("index.html", "3 of 8 workloads"), ("cases.html", "3 of 8 cases")):
+        found = opened(page, tmp_path)
+        found.get_by_label("Find").fill("attention")
+        assert found.locator("output").inner_text() == what
+
+
 def test_what_says_nothing_is_hidden_until_asked_for(opened):
     page = opened("compare.html")
     assert len(shown(page, "tbody tr")) == 5
@@ -81,6 +95,19 @@ def test_what_says_nothing_is_hidden_until_asked_for(opened):
     page.get_by_label("Show what says nothing").check()
     assert len(shown(page, "tbody tr")) == 10
     assert page.locator("output").inner_text() == "10 of 10 changes"
+
+
+def test_a_table_of_which_nothing_is_shown_is_not_shown_either(opened, cases, machine, today, tmp_path):
+    for number in range(2):
+        fields = {"stepped": timed(random.Random(number), 2.0) | {"environment": machine}}
+        write_run(tmp_path, f"n-{number}", {"stepped": cases["stepped"]}, START + timedelta(days=number), fields)
+    for path, text in site.pages(site.gather(tmp_path, today), today):
+        render.save(tmp_path / "site", path, text)
+    page = opened("compare.html", tmp_path / "site")
+    assert page.locator("table").count() == 1
+    assert not page.locator("table").is_visible()
+    page.get_by_label("Show what says nothing").check()
+    assert page.locator("table").is_visible()
 
 
 def everything(pages):
@@ -143,7 +170,8 @@ def many(records, cases):
     over = (1.5, 1.49, 1.51)
     speed = Speed("decode", 2.0, "Hugging Face default", "faster", *over, over, 10**9, 10**9, 0.5, "memory")
     first = Entry(
-        run="r", key="0" * 16, work=("m", "full", (), "h", "w", None), label="l", workload="w", status="passed",
+        run="r", key="0" * 16, work=("m", "full", (), "h", "w", None), stack="none", members="", label="l",
+        workload="w", status="passed",
         word="PASSED", tone="good", sentence="", started_at="2026-01-01T00:00:00+00:00", commit="c" * 40,
         fingerprint="f", provisional=False, checks=100, worst=0.5, speeds=(speed,), ceilings=None, faults="",
     )  # fmt: skip
@@ -151,7 +179,7 @@ def many(records, cases):
     def kind(number):
         stack, workload = tuple(f"s{i}" for i in range(number // 4 % 5)), f"w{number // 100}"
         work = (f"model_{number % 4}", "full", stack, f"h{number // 20 % 5}", workload, None)
-        return replace(first, key=f"{number:016x}", work=work, workload=workload)
+        return replace(first, key=f"{number:016x}", work=work, stack="+".join(stack) or "none", workload=workload)
 
     kinds = [kind(number) for number in range(cases)]
     for night in range(records // cases):
