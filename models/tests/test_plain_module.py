@@ -33,6 +33,7 @@ def judged(root: Path, change: tuple[str, str] = ("", "")) -> tuple[subprocess.C
     """What the public command says of the model and records, with one part of its source changed."""
     for folder in ("harness", "models", "conf"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    shutil.copy(ROOT / "pyproject.toml", root)
     shutil.copytree(ROOT / "models" / "tests" / NAME, root / "models" / NAME)
     (root / "conf" / "model" / f"{NAME}.yaml").write_text(f"name: {NAME}\n")
     source = root / "models" / NAME / "model.py"

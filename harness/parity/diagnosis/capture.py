@@ -34,7 +34,7 @@ def capture(
     config: builder.BuildConfig, size: str, extent: Extent, parity: Parity, parameters: Values | None = None
 ) -> Reproducer | None:
     """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
-    None when the inputs are too large to save, or do not fail again by themselves. The model of `config` is made with
+    None when the inputs are too large to save, or do not fail again by themselves. The spec of `config` is made with
     `parameters`."""
     spec, source, target = config.spec, config.source, config.target
     about = {
