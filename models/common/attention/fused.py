@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from models.common.attention import decode_attention, prefill_attention
+from models.common.attention.decode_attention import MAX_SPLITS
 from models.common.attention.eager import Attend
 from models.common.attention.tuned_shapes import Shapes, default_shapes
 from models.common.cache.kv_cache import LayerCache, Slots
@@ -12,11 +13,14 @@ from models.common.kernels.workspace import Workspaces
 
 
 class FlashAttend(nn.Module):
-    """As Attend: split keys for one query token, online softmax over blocks for more."""
+    """As Attend: keys split among at most `max_splits` programs for one query token, online softmax over blocks for
+    more."""
 
-    def __init__(self, eager: Attend, workspaces: Workspaces, shapes: Shapes | None = None) -> None:
+    def __init__(
+        self, eager: Attend, workspaces: Workspaces, shapes: Shapes = default_shapes, max_splits: int = MAX_SPLITS
+    ) -> None:
         super().__init__()
-        self.scale, self.workspaces, self.shapes = eager.scale, workspaces, shapes or default_shapes()
+        self.scale, self.workspaces, self.shapes, self.max_splits = eager.scale, workspaces, shapes, max_splits
 
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         inputs = (q, cache.keys, cache.values, slots.table, slots.starts, slots.lengths, self.scale)
@@ -24,6 +28,7 @@ class FlashAttend(nn.Module):
             return prefill_attention.launch(*inputs)["out"]
         batch, _, heads, size = q.shape
         _, kv_heads, page_tokens, _ = cache.keys.shape
-        shape = self.shapes(batch, heads, kv_heads, page_tokens, slots.bound, q.element_size())
+        sizes = (batch, heads, kv_heads, page_tokens, slots.bound, q.element_size())
+        shape = self.shapes(*sizes, self.max_splits)
         needed = decode_attention.needs(batch, heads, size, shape.splits)
         return decode_attention.decode_attention(*inputs, shape, self.workspaces.get(needed, q.device))["out"]

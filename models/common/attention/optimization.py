@@ -31,8 +31,8 @@ def flash_attention(tuned: LaunchShapes, more: Extension = NOTHING) -> Optimizat
     """Swap every Attend for the prefill and decode kernels, launched as `tuned` says, and what `more` names."""
 
     def apply(model: nn.Module, target: Target, max_splits: int = MAX_SPLITS) -> Receipt:
-        workspaces, shapes = Workspaces(), attention_shapes(tuned, target, max_splits)
-        swaps: Swaps = {Attend: lambda m: FlashAttend(m, workspaces, shapes)}
+        workspaces, shapes = Workspaces(), attention_shapes(tuned, target)
+        swaps: Swaps = {Attend: lambda m: FlashAttend(m, workspaces, shapes, max_splits)}
         notes = (tuned.note(target.device),) if KERNEL in tuned.kernels and target.kernels == "compiled" else ()
         return Receipt("attention", swap_all(model, swaps, more.swaps), notes)
 

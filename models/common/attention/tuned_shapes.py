@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.spec.optimization import Target
-from models.common.attention.decode_attention import MAX_SPLITS, AttentionShape, default_shape
+from models.common.attention.decode_attention import AttentionShape, default_shape
 from models.common.kernels.launch_shapes import LaunchShapes
 
 KERNEL = "decode_attention"
-Shapes = Callable[[int, int, int, int, int, int], AttentionShape]
-"""(rows, query heads, key-value heads, tokens of a page, slots of a row, element size) -> how the launch is cut."""
+Shapes = Callable[[int, int, int, int, int, int, int], AttentionShape]
+"""(rows, query heads, key-value heads, tokens of a page, slots of a row, element size, most programs to a row's keys)
+-> how the launch is cut."""
 
 
 def attention_sizes(
@@ -23,30 +24,25 @@ def attention_sizes(
     return {**sizes, "element_bytes": element_size}
 
 
-def default_shapes(max_splits: int = MAX_SPLITS) -> Shapes:
+def default_shapes(
+    batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int, max_splits: int
+) -> AttentionShape:
     """As `decode_attention.default_shape`, which needs no number of query heads."""
-
-    def shape(
-        batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int
-    ) -> AttentionShape:
-        return default_shape(batch, kv_heads, page_tokens, capacity, element_size, max_splits)
-
-    return shape
+    return default_shape(batch, kv_heads, page_tokens, capacity, element_size, max_splits)
 
 
-def attention_shapes(tuned: LaunchShapes, target: Target, max_splits: int = MAX_SPLITS) -> Shapes:
-    """Return what cuts decode attention on the target, with at most `max_splits` programs to a row's keys."""
-    default = default_shapes(max_splits)
+def attention_shapes(tuned: LaunchShapes, target: Target) -> Shapes:
+    """Return what cuts decode attention on the target."""
     if target.kernels != "compiled" or not tuned.fit(target.device):
-        return default
+        return default_shapes
 
     def shape(
-        batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int
+        batch: int, heads: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int, max_splits: int
     ) -> AttentionShape:
         sizes = (batch, heads, kv_heads, page_tokens, capacity, element_size)
         found = tuned.find(KERNEL, attention_sizes(*sizes))
         if not found:
-            return default(*sizes)
+            return default_shapes(*sizes, max_splits)
         made = AttentionShape(**found)
         return replace(made, splits=min(made.splits, max_splits))
 
