@@ -62,7 +62,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class Option:
-    """`name=VALUE`. One that `repeats` is a tuple of all values given."""
+    """`name=VALUE`. Of several the last one counts, as in Hydra; one that `repeats` is a tuple of all of them."""
 
     name: str
     about: str
@@ -135,10 +135,7 @@ class Usage:
     def _given(self, option: Option, given: Mapping[str, list[Any]]) -> Any:
         if option.repeats:
             return tuple(given.get(option.name, ()))
-        values = given.get(option.name, [option.default])
-        if len(values) > 1:
-            raise UserError(f"{self.command}: {option.name} is given {len(values)} times")
-        return values[0]
+        return given.get(option.name, [option.default])[-1]
 
     def _dashed(self, argument: str, known: Mapping[str, Option]) -> str:
         name = argument.lstrip("-").partition("=")[0].replace("-", "_")

@@ -33,8 +33,8 @@ def test_kernels_are_judged_in_processes_beside_each_other_and_kept(tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("seeds=0", "seeds is given 2 times"),
-        ("dtypes=float8", "dtypes is given 2 times"),
+        ("seeds=0", "seeds=0: must be a whole number of at least 1"),
+        ("dtypes=float8", "dtypes must be among float32, bfloat16, float16"),
         ("workers=0", "workers=0: must be a whole number of at least 1"),
         ("tokens=0", "tokens=0: must be a whole number of at least 1"),
         ("--tokens=8", "'--tokens=8' is written tokens=VALUE"),
@@ -48,18 +48,10 @@ def test_what_cannot_be_is_refused(change: str, says: str, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("asked", "says"),
-    [
-        (["hardware=cpu"], "no model was named"),
-        (["+model=qwen3_4b_instruct_2507", "hardware=cpu", "dtypes=float8"], "dtypes must be among float32"),
-        (["+model=qwen3_4b_instruct_2507", "seeds=0"], "seeds=0: must be a whole number of at least 1"),
-    ],
-)
-def test_what_is_asked_alone_is_refused(asked: list[str], says: str, tmp_path: Path) -> None:
+def test_a_model_must_be_named() -> None:
     err = io.StringIO()
-    assert main(["calibrate", *asked, f"out={tmp_path}"], io.StringIO(), err) == 2
-    assert says in err.getvalue()
+    assert main(["calibrate", "hardware=cpu"], io.StringIO(), err) == 2
+    assert "no model was named" in err.getvalue()
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU here")
