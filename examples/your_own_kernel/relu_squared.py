@@ -17,6 +17,7 @@ def relu_squared(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
 
 
 def launch(x):
+    x = x.contiguous()
     y = torch.empty_like(x)
     relu_squared[(triton.cdiv(x.numel(), BLOCK),)](x, y, x.numel(), BLOCK=BLOCK)
     return {"y": y}
@@ -27,8 +28,11 @@ def eager(x):
 
 
 def cases(dtype, device, generator):
-    for shape in ((1, 1), (1, 256), (7, 257), (33, 320)):
-        yield OpCase(f"{shape[0]}x{shape[1]}", {"x": torch.randn(shape, generator=generator, device=device).to(dtype)})
+    drawn = torch.randint(2, 300, (2,), generator=generator, device=device).tolist()
+    for rows, columns in ((1, 1), (1, 256), (7, 257), drawn):
+        x = torch.randn(rows, columns, generator=generator, device=device).to(dtype)
+        yield OpCase(f"{rows}x{columns}", {"x": x})
+    yield OpCase("transposed", {"x": torch.randn(33, 320, generator=generator, device=device).to(dtype).t()})
 
 
 def cost(x):

@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": "run a saved failure again",
     "calibrate": "do right answers stay clear of the gate's limits on this machine",
     "tune": "find the fastest launch shapes of a model's decode steps on this GPU",
+    "check-kernel": "is a kernel of your own right, and would its cases show it if it were not",
     "timers": "does our kernel timer read what other timers read",
 }
 """Each is a module of this package with `help_text(words)` and `main(arguments, out, err)`, imported when it is asked

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,18 +14,19 @@ EXAMPLE = HERE.parent / "relu_squared.py"
 ROOT = HERE.parents[2]
 
 
-def judged(path: Path) -> dict[str, object]:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, HERE / "kernel_judge.py", path]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def check(path: Path, *options: str) -> tuple[int, str]:
+    """Exit code and output of the command, in a process of its own: Triton settles when it is imported whether it
+    interprets."""
+    command = [sys.executable, "-m", "harness", "check-kernel", str(path), "hardware=cpu", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
-def test_the_example_is_right() -> None:
-    found = judged(EXAMPLE)
-    assert found["checks"]
-    assert found["broken"] == []
+def test_the_example_is_right_and_its_cases_show_every_fault() -> None:
+    code, said = check(EXAMPLE)
+    assert code == 0, said
+    assert "all pass" in said
+    assert re.search(r"relu_squared: (\d+) of \1 planted faults seen", said)
 
 
 def test_the_page_shows_the_code_of_the_example() -> None:
@@ -44,8 +44,44 @@ def test_the_page_shows_the_code_of_the_example() -> None:
     ],
 )
 def test_a_wrong_variant_is_refused(tmp_path: Path, right: str, wrong: str, rule: str) -> None:
+    code, said = check(changed(tmp_path, right, wrong), "faults=false")
+    assert code == 1
+    assert rule in said
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "fault"),
+    [
+        pytest.param(
+            '    yield OpCase("transposed"', '    "" and OpCase("transposed"', "strides ignored", id="strides"
+        ),
+        pytest.param("(7, 257), drawn)", "(7, 257))", "made for known shapes", id="no size that is drawn"),
+    ],
+)
+def test_cases_that_show_too_little_are_told(tmp_path: Path, right: str, wrong: str, fault: str) -> None:
+    code, said = check(changed(tmp_path, right, wrong))
+    assert code == 1
+    assert f"not seen: {fault}" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = 1\n", "holds no Kernel"),
+        ("import nothing_of_that_name\n", "cannot be imported"),
+        ("def\n", "cannot be imported"),
+    ],
+)
+def test_a_file_without_a_kernel_is_one_line(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "file.py").write_text(text)
+    code, said = check(tmp_path / "file.py")
+    assert (code, said.count("\n")) == (2, 1)
+    assert says in said
+
+
+def changed(folder: Path, right: str, wrong: str) -> Path:
     source = EXAMPLE.read_text()
     assert source.count(right) == 1
-    variant = tmp_path / "variant.py"
+    variant = folder / "variant.py"
     variant.write_text(source.replace(right, wrong))
-    assert rule in judged(variant)["broken"]
+    return variant
