@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.build import registry
 from harness.build.builder import Source
 from harness.machine.installation import ROOT
 from harness.records.record import Provenance
@@ -15,7 +16,7 @@ from harness.spec.model import ModelSpec
 
 FRESH = "INFERENCE_PIO_FRESH_CACHES"
 """Set by the engine for a worker whose kernel caches it has just made, empty."""
-MODELS = ROOT / "models"
+ENDINGS = ("*.py", "*.cu", "launch_shapes.json")
 LOCK = ROOT / "constraints.txt"
 
 
@@ -32,12 +33,15 @@ def provenance(spec: ModelSpec, source: Source, aot_compiled: Iterable[str] = ()
 
 def kernel_sources(spec: ModelSpec) -> str:
     """Hash of all sources that a build of the model is made of, tests left out."""
-    return _sources(MODELS / "common", MODELS / spec.name)
+    return _sources(registry.MODELS / "common", registry.source(spec.name))
 
 
-def _sources(*folders: Path) -> str:
+def _sources(*places: Path) -> str:
+    """Of folders, and of modules that are one file."""
     digest = hashlib.sha256()
-    sources = (path for folder in folders for ending in ("*.py", "*.cu") for path in folder.rglob(ending))
-    for path in sorted(path for path in sources if "tests" not in path.parts):
-        digest.update(path.relative_to(MODELS).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for place in places:
+        inside = [place] if place.is_file() else [path for ending in ENDINGS for path in place.rglob(ending)]
+        for path in sorted(path for path in inside if "tests" not in path.relative_to(place).parts):
+            name = path.relative_to(place.parent).as_posix()
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

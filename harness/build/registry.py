@@ -1,4 +1,4 @@
-"""The models: names by listing directories (light), specs by importing them (heavy)."""
+"""The models: names by listing directories and entry points (light), specs by importing them (heavy)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import importlib
 import inspect
 import re
 from collections.abc import Collection
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
-from harness.errors import HarnessError, UnevenShares, UnknownName
+from harness.errors import HarnessError, UnevenShares, UnknownName, UserError
+from harness.planning.plugins import model_plugins, told
 from harness.records.stack_name import StackNames
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu, Optimization
@@ -24,20 +26,44 @@ MODELS = Path(next(iter(models.__path__)))
 
 
 def names(root: Path = MODELS) -> tuple[str, ...]:
-    """Directories that hold an `__init__.py`, but `common` and private ones. Imports none of them."""
+    """Directories that hold an `__init__.py`, but `common` and private ones, and the plugins of other distributions.
+    Imports none of them. Raises UserError for a plugin that takes the name of another or of a directory."""
     found = (path.parent.name for path in root.glob("*/__init__.py"))
-    return tuple(sorted(name for name in found if name != "common" and not name.startswith("_")))
+    own = {name for name in found if name != "common" and not name.startswith("_")}
+    plugins = model_plugins()
+    for name in sorted(own & plugins.keys()):
+        raise UserError(f"two models are named '{name}': models/{name} and {told(plugins[name])}: uninstall the plugin")
+    return tuple(sorted(own | plugins.keys()))
 
 
 def load(name: str) -> ModelSpec:
-    """Import `models.<name>` and check its SPEC. UnknownName for no such model, HarnessError for a broken one."""
+    """Import the model and check its SPEC. UnknownName for no such model, UserError for a plugin that cannot be
+    imported, HarnessError for a broken one."""
     if name not in names():
         raise UnknownName("model", name, names())
-    spec = getattr(importlib.import_module(f"models.{name}"), "SPEC", None)
+    plugin = model_plugins().get(name)
+    place = f"models/{name}" if plugin is None else told(plugin)
+    spec = getattr(importlib.import_module(f"models.{name}"), "SPEC", None) if plugin is None else _imported(plugin)
     if not isinstance(spec, ModelSpec) or spec.name != name:
-        raise HarnessError(f"models/{name} must export SPEC, a ModelSpec of that name: it could not be found by it")
+        raise HarnessError(f"{place} must be SPEC, a ModelSpec named '{name}': it could not be found by that name")
     check_menu(name, spec.menu)
     return spec
+
+
+def _imported(plugin: EntryPoint) -> object:
+    try:
+        return plugin.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UserError(f"the plugin '{plugin.name}' ({told(plugin)}) cannot be imported: {error}") from error
+
+
+def source(name: str) -> Path:
+    """The directory that holds the model's sources, or the one file that does."""
+    plugin = model_plugins().get(name)
+    if plugin is None:
+        return MODELS / name
+    file = Path(str(importlib.import_module(plugin.module).__file__))
+    return file.parent if file.name == "__init__.py" else file
 
 
 def stack_names(models: Collection[str]) -> StackNames:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, UnknownName, UserError
 from harness.machine.installation import CONF
+from harness.planning.plugins import model_plugins
 from harness.planning.settings import Hardware, Settings, dotted_keys, from_config, refuse_unsafe
 from harness.planning.stack import FAMILIES, NONE, glob_word
 
@@ -63,12 +64,15 @@ def _trees(overrides: Sequence[str], multirun: bool) -> list[Tree]:
 def _hydra() -> Iterator[ConfigLoaderImpl]:
     """Hydra on `conf/`; its errors become one line with the nearest name."""
     from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
     if not CONF.is_dir():
         raise UserError(f"no configuration at {CONF}: this installation lacks its data, install it anew")
+    for name in model_plugins():
+        ConfigStore.instance().store(group="model", name=name, node={"name": name})
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             yield GlobalHydra.instance().config_loader()  # type: ignore[misc]
