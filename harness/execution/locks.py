@@ -16,6 +16,8 @@ from harness.errors import UserError
 from harness.execution.holder import holders, sign
 
 RETRY_S = 0.5
+SIGNING_S = 0.05
+"""Who has just taken a device writes itself into its lock within this."""
 
 
 class Busy(Exception):
@@ -66,6 +68,8 @@ def _wait(
 ) -> None:
     file, told = _open(stack, device), ""
     while not _lock(file, how):
+        if not holders(_path(device)):
+            time.sleep(SIGNING_S)
         said = ", ".join([device, *(holder.sentence() for holder in holders(_path(device)))])
         if said != told:
             waiting(said)

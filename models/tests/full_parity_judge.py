@@ -13,7 +13,7 @@ from itertools import chain
 import torch
 
 from harness.build import registry
-from harness.build.builder import Source
+from harness.build.builder import BuildConfig, Source
 from harness.parity.kernels.check_kernel import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.parity_run import Bench
@@ -44,12 +44,13 @@ def capabilities(target: Target) -> set[str]:
 def checks(spec: ModelSpec, stack: tuple[str, ...], target: Target, launched: set[str]) -> Iterator[Check]:
     """The float32 maths and, on a GPU, everything in the target's dtype."""
     source = Source.of(spec, "tiny", 3, None)
-    single = Bench.fp32(spec, source, stack, target, FEW if target.kernels == "interpreted" else MANY)
+    config = BuildConfig(spec, source, stack, target)
+    single = Bench.fp32(config, FEW if target.kernels == "interpreted" else MANY)
     with watched(single.model, single.receipts, kernels_of(spec, stack), torch.float32) as ran:
         yield from chain.from_iterable(single.in_fp32())
         launched |= {name for name, launches in ran.kernels.items() if launches()}
     if target.kernels == "compiled":
-        yield from chain.from_iterable(Bench(spec, source, stack, target, MANY).in_target())
+        yield from chain.from_iterable(Bench(config, MANY).in_target())
 
 
 @torch.no_grad()

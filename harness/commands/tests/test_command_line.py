@@ -315,7 +315,7 @@ def test_help_of_a_model_lists_what_its_optimizations_can_be_told():
         "optimization.kv_cache_paged.page_tokens",
         "64",
         "16, 32, 64, 128 or 256",
-        "Tokens in a page.",
+        "Tokens in a page of the cache.",
     ]
 
 

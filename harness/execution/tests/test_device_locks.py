@@ -15,7 +15,7 @@ from harness.execution import locks
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys
-from harness.engines import locks
+from harness.execution import locks
 
 with locks.hold(("cuda:0",), 1, print, shared="shared" in sys.argv):
     print("held", flush=True)

@@ -63,13 +63,15 @@ class _Bench:
         return self.rest(prefixes, ExecutionPath.PREFIX_HIT, self.start)
 
     def in_own_blocks(self) -> list[Check]:
-        """A hit of one whole block of the size that the model was built with, where our tokens reach past it."""
+        """A hit of one whole block of the size that the model was built with, where our tokens reach past it; of the
+        whole prompt where it shows images, which no prompt may show in part."""
         block = self.model.prefixes.page_tokens
-        if block == PAGE_TOKENS or block >= self.length:
+        cached = block if self.inputs.pixels is None else self.start
+        if block == PAGE_TOKENS or not block <= cached < self.length:
             return []
         prefixes = self.model.prefixes.resized(2 * self.batch * -(-self.length // block), block)
-        self.warm(prefixes, self.tokens[:, :block])
-        return self.rest(prefixes, f"prefix hit in blocks of {block}", block)
+        self.warm(prefixes, self.tokens[:, :cached])
+        return self.rest(prefixes, f"prefix hit in blocks of {block}", cached)
 
     def abandoned(self) -> list[Check]:
         """Another row opened the whole of our tokens and was closed when only the prompt was computed."""

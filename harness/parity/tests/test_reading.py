@@ -51,7 +51,8 @@ def last_expert_left_out(config: HFConfig, stream: Stream) -> Iterable[tuple[str
         (
             last_expert_left_out,
             1,
-            "refused: no tensor for 'model.layers.0.mlp.experts.15.down_proj.weight' (3 missing)",
+            "refused: no tensor for 'model.layers.0.mlp.experts.15.down_proj.weight' (3 missing)"
+            f"; qwen3_coder_30b was written for {SPARSE.checkpoint}",
         ),
     ],
 )
