@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from harness.planning.hardware_target import Site
+from harness.planning.hardware_target import LocalMachine
 from harness.planning.settings import Hardware
 from harness.records.case import Case, TimingSettings, WorkloadShape
 from harness.records.record import Environment
@@ -88,14 +88,14 @@ def model() -> FakeModel:
 
 
 @pytest.fixture
-def cpu_site() -> Site:
-    return Site(FakeMachine(), KNOWN, cxx=True, nvcc=True)
+def cpu_site() -> LocalMachine:
+    return LocalMachine(FakeMachine(), KNOWN, cxx=True, nvcc=True)
 
 
 @pytest.fixture
-def gpu_site() -> Site:
+def gpu_site() -> LocalMachine:
     names = ("NVIDIA H200", "NVIDIA H200")
-    return Site(FakeMachine("cuda", names, ("GPU-a", "GPU-b"), 140 * GIB), KNOWN, cxx=True, nvcc=True)
+    return LocalMachine(FakeMachine("cuda", names, ("GPU-a", "GPU-b"), 140 * GIB), KNOWN, cxx=True, nvcc=True)
 
 
 @pytest.fixture

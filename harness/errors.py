@@ -29,7 +29,7 @@ class ConfigError(UserError):
     """A model config or setting with a value that this build does not implement; it names the field."""
 
 
-class UnevenShares(ConfigError):
+class IndivisibleShares(ConfigError):
     """A model whose heads or channels cannot be shared out evenly among so many ranks; it gives their numbers."""
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from harness.machine.process import Ended, tail
 from harness.records import partial_record
 from harness.records.case import Case, cpu_ranks
-from harness.records.partial_record import Fragment
+from harness.records.partial_record import PartialRecord
 from harness.records.record import Failure
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -131,7 +131,7 @@ def earliest(target: Target, found: int | None) -> int | None:
     return None if least == none else least
 
 
-def run(arguments: Sequence[str], world: int, worker: str = "harness.execution.worker") -> Fragment:
+def run(arguments: Sequence[str], world: int, worker: str = "harness.execution.worker") -> PartialRecord:
     """The part named by the worker's `arguments` (case, part, out, options) on `world` ranks; rank 0 alone speaks."""
     with tempfile.TemporaryDirectory(prefix="inference-pio-ranks-") as scratch:
         places = [Rank(rank, world, Path(scratch) / "meeting") for rank in range(world)]
@@ -194,13 +194,13 @@ class _Process:
         with self.said.open("rb") as errors:
             return Ended(self.process.returncode, tail(errors))
 
-    def fragment(self) -> Fragment:
+    def fragment(self) -> PartialRecord:
         if not self.left.exists():
             end = self.ended()
             return partial_record.ended("crashed", end.how, end.last_line or partial_record.SILENT, end.tail)
         return partial_record.read(self.left)
 
-    def blamed(self) -> Fragment:
+    def blamed(self) -> PartialRecord:
         who = f"rank {self.place.rank} of {self.place.world}"
         if self.process.returncode == -signal.SIGKILL:
             return partial_record.ended("killed", "SIGKILL", f"{who}: killed from outside, often for want of memory")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
-from harness.errors import HarnessError, UnevenShares, UnknownName, UserError
+from harness.errors import HarnessError, IndivisibleShares, UnknownName, UserError
 from harness.planning.plugins import model_plugins, told
 from harness.records.stack_name import StackNames
 from harness.spec.model import ModelSpec
@@ -118,7 +118,7 @@ def weights_bytes(model: str, size: str, dtype: DType, weights: str | None) -> i
     return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 
-def uneven(shares: Shares) -> str | None:
+def indivisible(shares: Shares) -> str | None:
     """Why ranks cannot share a model evenly, tried on the meta device: nothing is allocated."""
     import torch
 
@@ -131,6 +131,6 @@ def uneven(shares: Shares) -> str | None:
     for cut in filter(None, (spec.menu[name].shard for name in shares.cuts)):
         try:
             cut(spec.build(config, torch.float32, meta), target)
-        except UnevenShares as error:
+        except IndivisibleShares as error:
             return str(error)
     return None

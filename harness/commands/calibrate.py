@@ -118,9 +118,11 @@ def _shares(spec: ModelSpec, kind: Kind, dtypes: Sequence[str], seeds: Sequence[
     from harness.machine import hardware
     from harness.parity.calibration import Share
     from harness.parity.kernels.check_kernel import kernels_of
-    from harness.planning.hardware_target import Site
+    from harness.planning.hardware_target import LocalMachine
 
-    here = Site(hardware.probe(), {}, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
+    here = LocalMachine(
+        hardware.probe(), {}, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None
+    )
     offered = here.capabilities(kind, 2) | {"ranks"}
     kernels = kernels_of(spec, [item.name for item in spec.menu.items if offered >= set(item.needs)])
     # The interpreter computes bfloat16 wrongly.

@@ -24,7 +24,7 @@ from harness.analysis.compare.arms import DROPPED_LIMIT, arms, log_ratios_by_pro
 from harness.analysis.compare.estimate import Estimate
 from harness.analysis.compare.interruption import deferred
 from harness.analysis.compare.revisions import commit_of, latest
-from harness.analysis.compare.runs import Apart, Change, Comparison, ordered, without_speed
+from harness.analysis.compare.runs import Change, Comparison, NotComparable, ordered, without_speed
 from harness.analysis.stats import CONFIDENCE, FEWEST
 from harness.errors import UserError
 from harness.records.record import REFERENCE, Phase, Record
@@ -66,7 +66,7 @@ def alternate(
 def judge(rounds: Rounds, confidence: float = CONFIDENCE) -> Comparison:
     """Pure. A case that failed in any round has failed."""
     changes: list[Change] = []
-    apart: list[Apart] = []
+    apart: list[NotComparable] = []
     for key in dict.fromkeys(key for side in (rounds.base, rounds.head) for held in side for key in held):
         base, head = ([held.get(key) for held in side] for side in (rounds.base, rounds.head))
         ended = without_speed(_worst(base), _worst(head))
@@ -78,7 +78,7 @@ def judge(rounds: Rounds, confidence: float = CONFIDENCE) -> Comparison:
         changes += found
         if not found:
             apart.append(
-                Apart(key, pairs[0][1].case.label(), "not comparable", "no phase was timed beside a reference")
+                NotComparable(key, pairs[0][1].case.label(), "not comparable", "no phase was timed beside a reference")
             )
     return ordered(changes, apart)
 

@@ -16,7 +16,7 @@ from harness.planning import compose
 from harness.planning.stack import FAMILIES, FULL, NONE
 
 if TYPE_CHECKING:
-    from harness.execution.session import World
+    from harness.execution.session import Services
 
 EXAMPLES = """\
   python -m harness +model=NAME                                        the full stack against the reference
@@ -35,7 +35,7 @@ def main(
     arguments: Sequence[str],
     out: TextIO = sys.stdout,
     err: TextIO = sys.stderr,
-    services: Callable[[], World] = services.services,
+    services: Callable[[], Services] = services.services,
 ) -> int:
     """0: right and not slower. 1: refused. Raises UserError on a mistake in what was asked."""
     asked = _parser().parse_intermixed_args(arguments)
@@ -93,7 +93,7 @@ def _menus(models: Sequence[str]) -> str:
     return out.getvalue().rstrip()
 
 
-def _list_models(world: World, out: TextIO, err: TextIO) -> int:
+def _list_models(world: Services, out: TextIO, err: TextIO) -> int:
     from harness.report import console
 
     specs = {name: world.load(name) for name in registry.names()}

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.build import registry
-from harness.execution.session import World
+from harness.execution.session import Services
 from harness.machine.installation import CHECKOUT
 from harness.records.case import Plan
 from harness.records.record import Record
 
 
-def services(command: Sequence[str] | None = None) -> World:
+def services(command: Sequence[str] | None = None) -> Services:
     """`command` is how this run was asked for, where it is not `python -m harness`."""
     from harness.analysis.compare.arms import arms
     from harness.machine import environment, hardware
 
-    return World(
+    return Services(
         probe=hardware.probe,
         load=registry.load,
         weights_bytes=registry.weights_bytes,
-        uneven=registry.uneven,
+        indivisible=registry.indivisible,
         check_weights=check_weights,
         capture=lambda: environment.capture(CHECKOUT, command or ["python", "-m", "harness", *sys.argv[1:]]),
         judge=arms,

@@ -113,7 +113,7 @@ def _evidence(case: Case, records: Path, until: datetime) -> Evidence:
 
 def _cases(jobs: Sequence[Settings]) -> tuple[Case, ...]:
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
-    plan = expand(jobs, specs, Cluster(probe().memory_bytes), registry.weights_bytes, registry.uneven, sweep=False)
+    plan = expand(jobs, specs, Cluster(probe().memory_bytes), registry.weights_bytes, registry.indivisible, sweep=False)
     return plan.cases
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.execution.local import LocalEngine
-from harness.execution.record_factory import Stamp
+from harness.execution.record_factory import RecordFactory
 from harness.machine.environment import capture
 from harness.machine.hardware import probe
 from harness.machine.installation import CHECKOUT
-from harness.planning.hardware_target import Place
+from harness.planning.hardware_target import HardwareTarget
 from harness.records.case import Case
 from harness.records.record import Record
 
@@ -42,7 +42,7 @@ WAIT_S = 600.0
 job it is a part of its own."""
 
 
-def run(case: Case, stamp: Stamp, place: Place, worker_module: str, out: Path, folder: Path) -> str:
+def run(case: Case, stamp: RecordFactory, place: HardwareTarget, worker_module: str, out: Path, folder: Path) -> str:
     """Run the case and leave its record at `out`, whole or not at all, and a reproducer of a failure in `folder`.
     Returns its status. The record's environment is that of the node, with the command that was given elsewhere."""
     try:
@@ -61,7 +61,7 @@ def run(case: Case, stamp: Stamp, place: Place, worker_module: str, out: Path, f
     return record.status
 
 
-def _given(place: Place) -> tuple[str, ...]:
+def _given(place: HardwareTarget) -> tuple[str, ...]:
     """The UUIDs of the GPUs that Slurm gave, by which whoever else uses this node locks them: their indices may be
     counted anew in every job. UserError where they are not what the place has."""
     if place.kind != "cuda":

@@ -4,7 +4,7 @@ per device.
     python -m harness.execution.worker CASE.json prove OUT.json
     python -m harness.execution.worker CASE.json time OUT.json --process 0
 
-A worker writes a `Fragment` to OUT.json and may print `::progress FRACTION TEXT`. However it ends, the case gets a
+A worker writes a `PartialRecord` to OUT.json and may print `::progress FRACTION TEXT`. However it ends, the case gets a
 record with a word for it, and the other cases go on.
 """
 
@@ -27,14 +27,14 @@ from harness.execution import locks
 from harness.execution.part import Part
 from harness.execution.progress import Progress, Shared, Told
 from harness.execution.proofs import Proofs
-from harness.execution.record_factory import Stamp, now
+from harness.execution.record_factory import RecordFactory, now
 from harness.machine import cores, process
 from harness.machine.installation import ROOT
 from harness.machine.process import Stop, Stopped
-from harness.planning.hardware_target import Place
+from harness.planning.hardware_target import HardwareTarget
 from harness.records import partial_record
 from harness.records.case import Case
-from harness.records.partial_record import Fragment
+from harness.records.partial_record import PartialRecord
 from harness.records.record import Record
 from harness.records.redaction import withheld
 
@@ -56,8 +56,8 @@ class LocalEngine:
 
     def __init__(
         self,
-        stamp: Stamp,
-        places: Mapping[str, Place],
+        stamp: RecordFactory,
+        places: Mapping[str, HardwareTarget],
         progress: Progress,
         folder: Path,
         worker_module: str = "harness.execution.worker",
@@ -105,7 +105,7 @@ class LocalEngine:
             return self._stamp.lost(case, "interrupted before it started")
         told = self._progress.of(case)
         started_at, begun = now(), time.monotonic()
-        parts: list[Fragment] = []
+        parts: list[PartialRecord] = []
         try:
             with self._devices(case, told) as held:
                 started_at, begun = now(), time.monotonic()
@@ -151,7 +151,7 @@ class LocalEngine:
         has_room = place.memory_bytes is None or held <= place.memory_bytes
         return place.kind == "cpu" and case.timing.processes == 0 and has_room
 
-    def _run_parts(self, case: Case, parts: list[Fragment], told: Told, held: tuple[str, ...]) -> None:
+    def _run_parts(self, case: Case, parts: list[PartialRecord], told: Told, held: tuple[str, ...]) -> None:
         with tempfile.TemporaryDirectory(prefix="inference-pio-") as scratch:
             deadline = time.monotonic() + case.deadline_s
             asked = Path(scratch) / "case.json"
@@ -170,7 +170,7 @@ class LocalEngine:
             if self._mutants and parts[-1].status == "passed":
                 parts.append(self._part(case, asked, Part("mutants"), visible, deadline, told))
 
-    def _proven(self, case: Case, asked: Path, visible: tuple[str, ...], deadline: float, told: Told) -> Fragment:
+    def _proven(self, case: Case, asked: Path, visible: tuple[str, ...], deadline: float, told: Told) -> PartialRecord:
         standing = self._proofs.of(case)
         if standing is None or standing.proof is None:
             return partial_record.proof(self._part(case, asked, Part("prove"), visible, deadline, told))
@@ -179,7 +179,7 @@ class LocalEngine:
 
     def _part(
         self, case: Case, asked: Path, part: Part, visible: tuple[str, ...], deadline: float, told: Told
-    ) -> Fragment:
+    ) -> PartialRecord:
         """One process. Its fragment, or one made from the way it ended."""
         left = asked.with_name(part.file)
         command = [sys.executable, "-P", "-m", self._worker, *part.arguments(asked, left)]

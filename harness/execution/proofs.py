@@ -8,8 +8,8 @@ from pathlib import Path
 from harness.errors import RecordError, UserError
 from harness.records import run_line
 from harness.records.case import Case
-from harness.records.partial_record import Fragment
-from harness.records.proof_size import extent_of
+from harness.records.partial_record import PartialRecord
+from harness.records.proof_size import proof_size_of
 from harness.records.record import Environment, Record, StandingProof
 from harness.records.run_file import read_file
 
@@ -18,9 +18,9 @@ class Proofs:
     """Passed proofs by what a proof depends on."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Fragment] = {}
+        self._held: dict[str, PartialRecord] = {}
 
-    def of(self, case: Case) -> Fragment | None:
+    def of(self, case: Case) -> PartialRecord | None:
         return self._held.get(_proven(case))
 
     def add(self, record: Record) -> None:
@@ -30,7 +30,7 @@ class Proofs:
         content = run_line.digest(record.model_dump(mode="json"))
         self._held.setdefault(
             _proven(record.case),
-            Fragment(
+            PartialRecord(
                 status="passed",
                 provenance=record.provenance,
                 receipts=record.receipts,
@@ -60,7 +60,7 @@ def read(path: Path, environment: Environment) -> Proofs:
 def _proven(case: Case) -> str:
     """What a proof depends on: everything but how the case is timed, and of its workload what the proof is fed."""
     asked = case.model_dump_json(exclude={"timing", "arms", "deadline_s", "workload"})
-    return f"{asked} {extent_of(case)} {case.workload.dtype}"
+    return f"{asked} {proof_size_of(case)} {case.workload.dtype}"
 
 
 def _code(environment: Environment) -> tuple[str, str]:

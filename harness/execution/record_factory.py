@@ -11,7 +11,7 @@ from harness.records.record import Environment, Record
 
 
 @dataclass(frozen=True)
-class Stamp:
+class RecordFactory:
     run: str
     plan: str
     """The plan's hash."""

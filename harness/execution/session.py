@@ -17,11 +17,11 @@ from harness.analysis.outcome import Outcome
 from harness.errors import HarnessError, UserError
 from harness.execution import proofs, resume
 from harness.execution.progress import Progress
-from harness.execution.record_factory import Stamp
+from harness.execution.record_factory import RecordFactory
 from harness.machine.installation import WORK
 from harness.planning import cost, machine_times
-from harness.planning.hardware_target import Cluster, MachineFacts, OnPaper, Place, Site, Sites
-from harness.planning.plan import Offer, Uneven, WeightsBytes, expand, needed_bytes, proof_bytes
+from harness.planning.hardware_target import Cluster, HardwareTarget, LocalMachine, MachineFacts, Machines, OnPaper
+from harness.planning.plan import Indivisible, Offer, WeightsBytes, expand, needed_bytes, proof_bytes
 from harness.planning.settings import Hardware, Settings
 from harness.planning.sharding import Group, Item, Machine, Shard, split
 from harness.records.case import Case, Plan, Skip
@@ -38,13 +38,13 @@ SHARED = ("engine", "plan", "shard", "resume", "proof", "out", "reports", "repor
 
 
 @dataclass(frozen=True)
-class World:
+class Services:
     """Everything outside of the pure core."""
 
     probe: Callable[[], MachineFacts]
     load: Callable[[str], Offer]
     weights_bytes: WeightsBytes
-    uneven: Uneven
+    indivisible: Indivisible
     check_weights: Callable[[str, Path], None]
     capture: Callable[[], Environment]
     judge: Callable[[Record], Sequence[PhaseComparison]]
@@ -64,24 +64,24 @@ class Planned:
     costs_s: Mapping[str, float]
     needs_bytes: Mapping[str, int]
     """What a device must hold, by case key."""
-    places: Mapping[str, Place]
+    places: Mapping[str, HardwareTarget]
     names: StackNames
     likes: Mapping[Case, str]
     """Case -> the size that it costs as much as."""
 
 
-def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, sweep: bool) -> Planned:
+def planned(jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Services, sweep: bool) -> Planned:
     asked = _agreed(jobs)
     specs = {name: world.load(name) for name in dict.fromkeys(job.model.name for job in jobs)}
     for model, weights in dict.fromkeys((job.model.name, job.weights) for job in jobs):
         if weights is not None:
             world.check_weights(model, Path(weights))
     machine = world.probe()
-    here = Site(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
-    sites: Sites = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
+    here = LocalMachine(machine, known, cxx=shutil.which("g++") is not None, nvcc=shutil.which("nvcc") is not None)
+    sites: Machines = Cluster(machine.memory_bytes) if asked.engine.name == "slurm" else here
     if asked.plan == "only" and all(sites.place(job.hardware).absent for job in jobs):
         sites = OnPaper(here)
-    plan = expand(jobs, specs, sites, world.weights_bytes, world.uneven, sweep)
+    plan = expand(jobs, specs, sites, world.weights_bytes, world.indivisible, sweep)
     durations = cost.read_durations(DURATIONS)
     weighed = cache(world.weights_bytes)
     likes = {case: cost.like(case, specs[case.model].sizes, weighed) for case in plan.cases}
@@ -105,7 +105,7 @@ def groups(whole: Planned, count: int) -> tuple[Group, ...]:
 
 
 def conduct(
-    jobs: Sequence[Settings], known: Mapping[str, Hardware], world: World, out: TextIO, err: TextIO, sweep: bool
+    jobs: Sequence[Settings], known: Mapping[str, Hardware], world: Services, out: TextIO, err: TextIO, sweep: bool
 ) -> int:
     """Run the jobs of one command. 0: right and not slower. 1: refused. A user's mistake is a UserError."""
     from harness.report import console
@@ -136,7 +136,7 @@ def conduct(
     return outcome.exit_code if cases else 0
 
 
-def _expected(whole: Planned, out: Path, world: World, stream: TextIO) -> dict[str, float]:
+def _expected(whole: Planned, out: Path, world: Services, stream: TextIO) -> dict[str, float]:
     """Seconds by case key, by what this machine has on record under `out`; without it where that cannot be read."""
     try:
         times = machine_times.read(out, whole.likes, cost.read_durations(DURATIONS), world.probe())
@@ -157,14 +157,14 @@ def _part(whole: Planned, shard: str | None) -> tuple[tuple[Case, ...], tuple[Sk
 
 
 def _run(
-    whole: Planned, cases: Sequence[Case], skips: Sequence[Skip], asked: Settings, world: World, err: TextIO
+    whole: Planned, cases: Sequence[Case], skips: Sequence[Skip], asked: Settings, world: Services, err: TextIO
 ) -> tuple[str, Path, tuple[Record, ...]]:
     """The run's name, its file, and its records: those it goes on with, then those that it made, as they came."""
     from harness.report import console
 
     environment = world.capture()
     run = f"{datetime.now(UTC):%Y%m%d}-{environment.commit[:8]}-{secrets.token_hex(3)}"
-    stamp = Stamp(run, whole.plan.hash, asked.shard, environment)
+    stamp = RecordFactory(run, whole.plan.hash, asked.shard, environment)
     path = run_path(Path(asked.out), "-".join(sorted({case.hardware for case in whole.plan.cases})), run)
     resumed = "off" if world.mutants else asked.resume
     wanted = resume.Wanted(stamp.plan, asked.shard, environment, on_nodes=asked.engine.name == "slurm")
@@ -208,10 +208,10 @@ class Engine(Protocol):
 
 def _engine(
     asked: Settings,
-    stamp: Stamp,
+    stamp: RecordFactory,
     whole: Planned,
     progress: Progress,
-    world: World,
+    world: Services,
     path: Path,
     earlier: Sequence[Record],
 ) -> Engine:

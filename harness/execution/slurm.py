@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from harness.errors import RecordError, UserError
 from harness.execution import job, slurm_queue
 from harness.execution.progress import Progress
-from harness.execution.record_factory import Stamp
-from harness.planning.hardware_target import Place
+from harness.execution.record_factory import RecordFactory
+from harness.planning.hardware_target import HardwareTarget
 from harness.planning.settings import SlurmEngineSettings
 from harness.records.case import Case
 from harness.records.record import Failure, Record
@@ -74,8 +74,8 @@ class SlurmEngine:
 
     def __init__(
         self,
-        stamp: Stamp,
-        places: Mapping[str, Place],
+        stamp: RecordFactory,
+        places: Mapping[str, HardwareTarget],
         progress: Progress,
         settings: SlurmEngineSettings,
         folder: Path,

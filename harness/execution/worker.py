@@ -26,8 +26,8 @@ from harness.parity.kernels.precompile import precompile
 from harness.parity.reference.attention_backends import exact_convolutions
 from harness.records.case import Case
 from harness.records.kill_matrix import KillMatrix
-from harness.records.partial_record import REPRODUCER, Fragment
-from harness.records.proof_size import extent_of
+from harness.records.partial_record import REPRODUCER, PartialRecord
+from harness.records.proof_size import proof_size_of
 from harness.records.record import Failure, ReceiptNote
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import KernelMode, Target
@@ -42,19 +42,19 @@ def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
 
 
-def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> Fragment:
+def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> PartialRecord:
     """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
     target = config.target
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
-    proof = prove(config, extent_of(case), say)
+    proof = prove(config, proof_size_of(case), say)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
-        saved = capture(config, case.size, extent_of(case), proof.parity, case.parameters)
+        saved = capture(config, case.size, proof_size_of(case), proof.parity, case.parameters)
         if saved is not None:
             saved.save(out.with_name(f"{out.stem}{REPRODUCER}"))
-    return Fragment(
+    return PartialRecord(
         status="passed" if proof.parity.passed else "failed",
         provenance=provenance(config.spec, config.source, compiled),
         receipts=_receipts(config.spec, proof),
@@ -62,9 +62,9 @@ def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> Fragment:
     )
 
 
-def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: bool) -> Fragment:
+def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: bool) -> PartialRecord:
     timing: Timing = time_case(case, config, process, kernels, _blocks(case.timing.max_blocks))
-    return Fragment(
+    return PartialRecord(
         status="passed",
         arms=tuple(timing.arms),
         series=tuple(timing.series),
@@ -76,23 +76,23 @@ def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: boo
     )
 
 
-def run_mutants(case: Case, argv: list[str], world: int) -> Fragment:
+def run_mutants(case: Case, argv: list[str], world: int) -> PartialRecord:
     """The faults that one process can have; where ranks hold the model, then theirs."""
     alone = kill_matrix(_trial(case, target_of(case, "mutants", 0, 1)), say)
     if not world:
-        return Fragment(status="passed", kill_matrix=alone)
+        return PartialRecord(status="passed", kill_matrix=alone)
     say(1.0, "faults of ranks")
     shared = ranks.run(argv, world)
     if shared.kill_matrix is None:
         return shared
     outcomes = (*alone.outcomes, *shared.kill_matrix.outcomes)
     whole = KillMatrix(outcomes=outcomes, wall_s=alone.wall_s + shared.kill_matrix.wall_s)
-    return Fragment(status="passed", kill_matrix=whole)
+    return PartialRecord(status="passed", kill_matrix=whole)
 
 
 def _trial(case: Case, target: Target) -> Trial:
     return Trial(
-        case.model, case.size, case.seed, case.weights, case.optimizations, target, extent_of(case), case.parameters
+        case.model, case.size, case.seed, case.weights, case.optimizations, target, proof_size_of(case), case.parameters
     )
 
 
@@ -123,14 +123,14 @@ def _receipts(spec: ModelSpec, proof: Proof) -> tuple[ReceiptNote, ...]:
     )
 
 
-def _guarded(work: Callable[[], Fragment]) -> Fragment:
+def _guarded(work: Callable[[], PartialRecord]) -> PartialRecord:
     """The one broad except of the project: whatever a case does, its record says what it was."""
     try:
         return work()
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        return Fragment(status="out_of_memory", error=_failure(error))
+        return PartialRecord(status="out_of_memory", error=_failure(error))
     except Exception as error:  # noqa: BLE001
-        return Fragment(status="crashed", error=_failure(error))
+        return PartialRecord(status="crashed", error=_failure(error))
 
 
 def _failure(error: BaseException) -> Failure:
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
+def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRecord:
     spec = registry.load(case.model).made_with(case.parameters)
     if options.part != "time":
         exact_convolutions()
@@ -179,7 +179,7 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> Fragment:
     source = builder.Source.of(spec, case.size, case.seed, case.weights)
     config = builder.BuildConfig(spec, source, case.optimizations, target)
     if options.part == "mutants":
-        done = Fragment(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
+        done = PartialRecord(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
     elif options.part == "prove":
         done = run_prove(case, config, options.out)
     else:

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.faults import wrong_outputs
 from harness.faults.low_precision_accumulation import narrow_sums, sums
 from harness.faults.memory import Launch, floating, like, longest, shapes, without_last_column
-from harness.faults.side_effects import DEEDS, PROMISED
+from harness.faults.side_effects import PROMISED, SIDE_EFFECTS
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
 
@@ -25,7 +25,7 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
     stand for any of the same name: so a kernel says where such a fault is none."""
     first = next(_menu(kernel, dtype, device))
     added = sums(kernel, {name: x.clone() if isinstance(x, Tensor) else x for name, x in first.items()})
-    plain = kernel.twin(**first)
+    plain = kernel.eager(**first)
     outputs = [name for name, value in plain.items() if value.is_floating_point()]
     made: list[Mutant] = []
     for name in outputs:
@@ -33,7 +33,7 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
     for name in _read(kernel, dtype, device):
         made += [Mutant(f"{name} {fault}", "input", _reading(name, change)) for fault, change in INPUTS]
     fresh = [name for name in outputs if name not in kernel.mutates]
-    made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in DEEDS]
+    made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in SIDE_EFFECTS]
     if kernel.batch_invariant:
         made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in PROMISED]
     made += [narrow_sums(kernel)] if added else []

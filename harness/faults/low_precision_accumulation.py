@@ -27,7 +27,7 @@ def narrow_sums(kernel: Kernel) -> Mutant:
     def plant(_: Launch) -> Launch:
         def faulty(**inputs: Any) -> Mapping[str, Tensor]:
             with Narrow():
-                return kernel.twin(**inputs)
+                return kernel.eager(**inputs)
 
         return faulty
 
@@ -38,7 +38,7 @@ def sums(kernel: Kernel, inputs: Mapping[str, Any]) -> bool:
     """Whether the twin adds anything up."""
     mode = Narrow()
     with mode:
-        kernel.twin(**inputs)
+        kernel.eager(**inputs)
     return mode.sums > 0
 
 

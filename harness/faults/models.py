@@ -14,10 +14,10 @@ from harness.build.inputs import prepared
 from harness.errors import HarnessError
 from harness.faults.verdict import Seen, first_seen
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR
-from harness.parity.parity_run import Bench
+from harness.parity.parity_run import ParityRun
 from harness.parity.tolerance.rules import relative_frobenius
 from harness.records.kill_matrix import MODEL, End, MutantOutcome
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.mutant import Mutant
 from harness.spec.runtime import CausalLM, module_of
@@ -32,9 +32,9 @@ class Suspects:
     """One model in float32 and in the target dtype, judged with one fault after another in it. What the reference says
     is computed once. `subject` is what the faults are said to be in."""
 
-    def __init__(self, config: builder.BuildConfig, extent: Extent, subject: str = MODEL) -> None:
+    def __init__(self, config: builder.BuildConfig, extent: ProofSize, subject: str = MODEL) -> None:
         self.subject = subject
-        self.benches = (Bench.fp32(config, extent), Bench(config, extent))
+        self.benches = (ParityRun.fp32(config, extent), ParityRun(config, extent))
         self.right = tuple(bench.model for bench in self.benches)
 
     @torch.no_grad()
@@ -62,7 +62,9 @@ class Suspects:
 
     def _seen(self, mutant: Mutant | None) -> tuple[Seen | None, torch.dtype, tuple[str, ...]]:
         touched: tuple[str, ...] = ("",)
-        for bench, right, levels in zip(self.benches, self.right, (Bench.in_fp32, Bench.in_target), strict=True):
+        for bench, right, levels in zip(
+            self.benches, self.right, (ParityRun.in_fp32, ParityRun.in_target), strict=True
+        ):
             bench.model, touched = (pristine(right), ("",)) if mutant is None else planted(right, mutant)
             if not touched:
                 break

@@ -19,7 +19,7 @@ from harness.parity.kernels.check_kernel import judged_dtypes, kernels_of, seed_
 from harness.parity.levels.quantization_schemes import subject_of
 from harness.parity.worker_pool import side_by_side
 from harness.records.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Scheme, Target
 from harness.spec.parameter import Values
@@ -43,7 +43,7 @@ class Trial:
     weights: str | None
     stack: tuple[str, ...]
     target: Target
-    extent: Extent
+    extent: ProofSize
     parameters: Values = field(default_factory=dict)
 
     def spec(self) -> ModelSpec:

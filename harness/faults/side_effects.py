@@ -155,7 +155,7 @@ def _contiguous(launch: Launch, kernel: Kernel, fresh: list[str]) -> Launch:
     return faulty
 
 
-DEEDS: tuple[tuple[str, str, Callable[..., Launch]], ...] = (
+SIDE_EFFECTS: tuple[tuple[str, str, Callable[..., Launch]], ...] = (
     ("input mutated", "memory", _around(_mutates)),
     ("writes out of bounds", "memory", _around(_writes_beside)),
     ("writes past its answer", "memory", _around(_writes_past)),

@@ -22,7 +22,7 @@ def of_output(kernel: Kernel, name: str) -> list[Mutant]:
     """The wrong answers that fit this output."""
     fitting = ANSWERS if name in kernel.mutates else (*ANSWERS, *FRESH)
     made = [Mutant(f"{name}: {fault}", kind, _answer(kernel, name, change)) for fault, kind, change in fitting]
-    if name not in kernel.copies:
+    if name not in kernel.bitwise_outputs:
         fault, factor = SHRUNK if kernel.computes(torch.float32) else SHRUNK_IN_HALF
         made.append(Mutant(f"{name}: {fault}", "scale", _shrunk(kernel, name, factor)))
     return made
@@ -51,7 +51,7 @@ def _shrunk(kernel: Kernel, name: str, factor: float) -> Callable[[Launch], Laun
 
     def plant(launch: Launch) -> Launch:
         def faulty(**inputs: Any) -> Mapping[str, Tensor]:
-            exact = kernel.twin(**{key: _wide(value) for key, value in inputs.items()})[name]
+            exact = kernel.eager(**{key: _wide(value) for key, value in inputs.items()})[name]
             return _answer(kernel, name, lambda y, _: (exact * factor).to(y.dtype))(launch)(**inputs)
 
         return faulty

@@ -16,7 +16,7 @@ from harness.build.dtypes import wider
 from harness.parity.kernels.check_kernel import check_kernel, kernels_of
 from harness.parity.levels.logits import Reference, judge_logits
 from harness.parity.reference.attention_backends import attention, explicit_products, masked
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import RankedRoute, reference_choice
 from harness.parity.tolerance.rules import judge
 from harness.records.calibration import KernelAlarms, Quantiles
@@ -93,16 +93,18 @@ def right_answers(
     """Every rule of the op, layer and logits levels on answers that are right by another way."""
     yield from _op(seed, dtype, device)
     source = builder.Source.of(spec, size, seed, None)
-    plain = Plain(builder.reference(spec, source, dtype, device), spec.routing, spec.decoder, spec.vision)
+    plain = ReferenceModel(builder.reference(spec, source, dtype, device), spec.routing, spec.decoder, spec.vision)
     # A row shows an image where the model can see.
     prompt = inputs.draw(spec, source.config, tokens, [1] * batch, seed, "calibration").to(device, dtype)
     for index, hidden in enumerate(plain.layer_inputs(prompt)[: len(plain)]):
         yield from _layer(plain, index, prompt, hidden)
-    wide, routes = plain.wide_logits(prompt)
+    upcast, routes = plain.wide_logits(prompt)
     theirs = plain.logits(prompt, routes)
     with explicit_products(plain.core):
         ours = plain.logits(prompt, routes)
-    yield from judge_logits(ours.flatten(0, 1), Reference(wide.flatten(0, 1), theirs.flatten(0, 1)), "logits", "logits")
+    yield from judge_logits(
+        ours.flatten(0, 1), Reference(upcast.flatten(0, 1), theirs.flatten(0, 1)), "logits", "logits"
+    )
 
 
 def _op(seed: int, dtype: torch.dtype, device: torch.device) -> Iterator[Check]:
@@ -121,12 +123,12 @@ def _op(seed: int, dtype: torch.dtype, device: torch.device) -> Iterator[Check]:
             yield from judge(ours, reference, plain, level="op", subject="attention", name=f"{tokens} tokens")
 
 
-def _layer(plain: Plain, index: int, prompt: ModelInputs, hidden: Tensor) -> list[Check]:
+def _layer(plain: ReferenceModel, index: int, prompt: ModelInputs, hidden: Tensor) -> list[Check]:
     base = hidden.to(wider(hidden.dtype))
     chosen: dict[str, RankedRoute] = {}
-    wide, run, shape = plain.wide_layer(index, prompt), plain.layer(index, prompt), hidden.shape[:2]
-    with reference_choice(wide.layer, plain.routing, shape, None, partial(chosen.__setitem__, "wide")):
-        reference = wide(base) - base
+    upcast, run, shape = plain.wide_layer(index, prompt), plain.layer(index, prompt), hidden.shape[:2]
+    with reference_choice(upcast.layer, plain.routing, shape, None, partial(chosen.__setitem__, "wide")):
+        reference = upcast(base) - base
     with reference_choice(run.layer, plain.routing, shape, chosen.get("wide"), partial(chosen.__setitem__, "plain")):
         theirs = (run(hidden).to(base.dtype) - base).to(hidden.dtype)
         with explicit_products(plain.core):

@@ -14,9 +14,9 @@ from harness.build import builder
 from harness.build.dtypes import dtype_name
 from harness.parity.kernels.check_kernel import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
 from harness.parity.levels.quantization_loss import unjudged_loss
-from harness.parity.parity_run import Bench, first_broken
+from harness.parity.parity_run import ParityRun, first_broken
 from harness.records.checks import Check, NotJudged, Parity
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.kernel import Kernel
 from harness.spec.optimization import Receipt, Target
 
@@ -32,19 +32,19 @@ class Proof:
 
 
 @torch.no_grad()
-def prove(config: builder.BuildConfig, extent: Extent, progress: Progress) -> Proof:
+def prove(config: builder.BuildConfig, extent: ProofSize, progress: Progress) -> Proof:
     """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
     began = time.perf_counter()
     target = config.target
     checks = _ops(config, progress)
     progress(OPS_SHARE, "fp32 layers and logits")
-    single = Bench.fp32(config, extent)
+    single = ParityRun.fp32(config, extent)
     checks += chain.from_iterable(single.in_fp32())
     found = single.divergence
     del single
     _release(target)
     progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
-    bench = Bench(config, extent)
+    bench = ParityRun(config, extent)
     checks += chain.from_iterable(bench.in_target())
     parity = Parity(
         checks=tuple(checks),

@@ -29,7 +29,7 @@ from harness.parity.reference.oracle import Known, Oracle
 from harness.parity.reference.routing import Routes, check_router, judge_flips, our_choices
 from harness.parity.tolerance.rules import relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check, Divergence, Drift
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 from harness.spec.runtime import prefix_lm, vision_lm
 
@@ -41,12 +41,12 @@ FP32_STEPS = 4
 """Tokens at the end of the fp32 prompt, at most, that are also decoded one by one."""
 
 
-class Bench:
+class ParityRun:
     """The reference and the candidate side by side, in one dtype. The oracle answers once, so that another `model` may
     take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where several ranks hold
     the model each must go through all of them: one that stopped early would be waited for."""
 
-    def __init__(self, config: builder.BuildConfig, extent: Extent) -> None:
+    def __init__(self, config: builder.BuildConfig, extent: ProofSize) -> None:
         self.config, self.extent = config, extent
         self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
         self.oracle = Oracle(config, extent)
@@ -58,9 +58,9 @@ class Bench:
         """Whether the other bench has one row, whose neighbors' pages it could not mistake for its own."""
 
     @classmethod
-    def fp32(cls, config: builder.BuildConfig, extent: Extent) -> Bench:
+    def fp32(cls, config: builder.BuildConfig, extent: ProofSize) -> ParityRun:
         """The bench that proves the maths, on few tokens of rows that have company."""
-        small = Extent(FP32_ROWS, min(64, extent.prompt_tokens))
+        small = ProofSize(FP32_ROWS, min(64, extent.prompt_tokens))
         bench = cls(replace(config, target=replace(config.target, dtype=torch.float32)), small)
         bench.lonely = extent.batch == 1
         return bench
@@ -76,7 +76,7 @@ class Bench:
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
         start = _end_of_text(known.inputs, FP32_STEPS)
         last = known.plain[:, start - 1 : -1]
-        end = ReferenceText(Generated(known.inputs, last, start), known.wide, known.plain, last)
+        end = ReferenceText(Generated(known.inputs, last, start), known.upcast, known.plain, last)
         with our_choices(self.model, self.spec.routing, known.routes):
             yield [self._steps(end)]
             if self.lonely and "prefix_cache" in self.config.provides:
@@ -110,19 +110,19 @@ class Bench:
         with our_choices(self.model, self.spec.routing, known.routes):
             ours = self._ours(known.inputs)
         batch, tokens = known.inputs.tokens.shape
-        return _close(ours, known.plain, known.wide, f"{batch} x {tokens} tokens")
+        return _close(ours, known.plain, known.upcast, f"{batch} x {tokens} tokens")
 
     def _steps(self, end: ReferenceText) -> Check:
         """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
         ours = forced(self.model, end.generated, self.model.decode)
         name = f"{len(ours)} x {end.generated.new_tokens} tokens, one by one"
-        return _close(ours, end.decoded.plain, end.decoded.wide, name)
+        return _close(ours, end.decoded.plain, end.decoded.upcast, name)
 
     def _free(self, known: Known, generated: Generated) -> Iterator[list[Check]]:
         # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
         replayed = known.plain[:, generated.prompt_tokens - 1 : -1]
         stepwise = replayed if self.spec.routing else generated.logits
-        text = ReferenceText(generated, known.wide, known.plain, stepwise)
+        text = ReferenceText(generated, known.upcast, known.plain, stepwise)
         ours = self._ours(known.inputs)
         checks = judge_logits(ours, text.whole, "logits", f"logits {dtype_name(self.target.dtype)}")
         yield [*checks, _rejects(ours, text.whole)]
@@ -136,7 +136,7 @@ class Bench:
         known = self.oracle.words
         with our_choices(self.model, self.spec.routing, known.routes):
             return check_again(
-                self.model, self.config.provides, known.inputs.tokens, Reference(known.wide, known.plain)
+                self.model, self.config.provides, known.inputs.tokens, Reference(known.upcast, known.plain)
             )
 
     def _loss(self) -> list[Check]:
@@ -184,14 +184,14 @@ class Bench:
         self.divergence = self.divergence or first_broken(checks)
         return checks
 
-    def _flips(self, prompt: ModelInputs, wide: Routes) -> list[Check]:
+    def _flips(self, prompt: ModelInputs, upcast: Routes) -> list[Check]:
         if self.spec.routing is None:
             return []
         ours, plain = Routes(), Routes()
         self.plain.logits(prompt, made=plain)
         with our_choices(self.model, self.spec.routing, None, ours.layers.__setitem__):
             self._ours(prompt)
-        return [judge_flips(ours, plain, wide)]
+        return [judge_flips(ours, plain, upcast)]
 
     def _layers(self, prompt: ModelInputs) -> list[Check]:
         """One token a row goes the way of a decode step: what is wrong there is named by its layer, too."""
@@ -236,9 +236,9 @@ class Bench:
         return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
 
 
-def _close(ours: Tensor, plain: Tensor, wide: Tensor, name: str) -> Check:
+def _close(ours: Tensor, plain: Tensor, upcast: Tensor, name: str) -> Check:
     """Logits in float32, held against the plain model's."""
-    error, noise = relative_frobenius(ours, plain), relative_frobenius(plain, wide)
+    error, noise = relative_frobenius(ours, plain), relative_frobenius(plain, upcast)
     return Check(
         level="logits",
         subject="logits float32",

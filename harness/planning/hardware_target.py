@@ -37,7 +37,7 @@ class MachineFacts(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class HardwareTarget:
     """`absent` says why a case cannot run here; then nothing else but `name` and `kind` was found on the machine."""
 
     name: str
@@ -59,10 +59,10 @@ class Place:
         return cpu_ranks(self.name) or self.gpu_count
 
 
-class Sites(Protocol):
+class Machines(Protocol):
     """Where the cases of a plan may run: this machine, or a cluster."""
 
-    def place(self, choice: Hardware | Auto) -> Place: ...
+    def place(self, choice: Hardware | Auto) -> HardwareTarget: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Cluster:
     memory_bytes: int
     """Of the machine at hand, for cases on a CPU."""
 
-    def place(self, choice: Hardware | Auto) -> Place:
+    def place(self, choice: Hardware | Auto) -> HardwareTarget:
         """Raises UserError for `auto`, which only a machine at hand can resolve."""
         if isinstance(choice, Auto):
             raise UserError("hardware=auto is the machine at hand: name the cluster's hardware, such as hardware=h200")
@@ -84,7 +84,7 @@ class Cluster:
             offered.add("clusters")
         if choice.gpu_count != 1:
             offered.add("ranks")
-        return Place(
+        return HardwareTarget(
             name=choice.name,
             kind=choice.kind,
             gpu_count=choice.gpu_count,
@@ -95,7 +95,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Site:
+class LocalMachine:
     """The machine, the hardware that is known by name, and whether compilers of C++ and of CUDA C++ are found."""
 
     machine: MachineFacts
@@ -103,7 +103,7 @@ class Site:
     cxx: bool
     nvcc: bool
 
-    def place(self, choice: Hardware | Auto) -> Place:
+    def place(self, choice: Hardware | Auto) -> HardwareTarget:
         """Resolve a choice of hardware. `auto` is one GPU, or the CPU where there is none."""
         if isinstance(choice, Hardware):
             return self._named(choice)
@@ -113,13 +113,13 @@ class Site:
         single = [entry for entry in self.known.values() if entry.gpu_count == 1 and _fits(entry, device)]
         return self._named(single[0]) if single else self._unlisted(device)
 
-    def _named(self, hardware: Hardware) -> Place:
+    def _named(self, hardware: Hardware) -> HardwareTarget:
         if hardware.kind == "cpu":
-            return Place(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self.capabilities("cpu", 0))
+            return HardwareTarget(hardware.name, "cpu", 0, (), self.machine.memory_bytes, self.capabilities("cpu", 0))
         devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
         uuids = tuple(uuid for name, uuid in devices if _fits(hardware, name))
         short = len(uuids) < hardware.gpu_count
-        return Place(
+        return HardwareTarget(
             name=hardware.name,
             kind="cuda",
             gpu_count=hardware.gpu_count,
@@ -129,11 +129,11 @@ class Site:
             absent=self._missing(hardware, len(uuids)) if short else None,
         )
 
-    def _unlisted(self, device: str) -> Place:
+    def _unlisted(self, device: str) -> HardwareTarget:
         """A GPU that no file describes runs under its own name; no rule depends on a datasheet."""
         name = re.sub(r"[^0-9a-z]+", "_", device.lower()).strip("_")
         devices = zip(self.machine.gpu_names, self.machine.gpu_uuids, strict=True)
-        return Place(
+        return HardwareTarget(
             name=name,
             kind="cuda",
             gpu_count=1,
@@ -165,9 +165,9 @@ class OnPaper:
     """For a plan that nothing follows and of which nothing could run here: the machine at hand, and hardware that it
     lacks at the word of its file."""
 
-    here: Site
+    here: LocalMachine
 
-    def place(self, choice: Hardware | Auto) -> Place:
+    def place(self, choice: Hardware | Auto) -> HardwareTarget:
         found = self.here.place(choice)
         if found.absent is None:
             return found

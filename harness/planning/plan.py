@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from harness.errors import UnknownName, UserError
 from harness.planning import stack
-from harness.planning.hardware_target import Place, Sites
+from harness.planning.hardware_target import HardwareTarget, Machines
 from harness.planning.settings import AutoWorkload, Settings
 from harness.planning.stack_parameters import StackParameters, idle_notes, stack_parameters
 from harness.records.case import Case, DType, Plan, Skip
@@ -42,7 +42,7 @@ class Shares:
     ranks: int
 
 
-Uneven = Callable[[Shares], str | None]
+Indivisible = Callable[[Shares], str | None]
 """Why the shares cannot be even; None where they can."""
 
 
@@ -57,9 +57,9 @@ class _Expanded:
 def expand(
     settings: Sequence[Settings],
     specs: Mapping[str, Offer],
-    site: Sites,
+    site: Machines,
     weights_bytes: WeightsBytes,
-    uneven: Uneven,
+    indivisible: Indivisible,
     sweep: bool,
 ) -> Plan:
     """All cases of the jobs, duplicates merged, in the order asked.
@@ -68,7 +68,7 @@ def expand(
     `sweep`, where it was not asked for alone, and a UserError otherwise. So is a plan that would run nothing: a run
     that measured nothing must not look like one that passed.
     """
-    weighed, tried = cache(weights_bytes), cache(uneven)
+    weighed, tried = cache(weights_bytes), cache(indivisible)
     places = cache(site.place)
     expanded = [
         item for job in settings for item in _expand_job(job, specs, places(job.hardware), weighed, tried, sweep)
@@ -85,7 +85,12 @@ def expand(
 
 
 def _expand_job(
-    job: Settings, specs: Mapping[str, Offer], place: Place, weights_bytes: WeightsBytes, uneven: Uneven, sweep: bool
+    job: Settings,
+    specs: Mapping[str, Offer],
+    place: HardwareTarget,
+    weights_bytes: WeightsBytes,
+    indivisible: Indivisible,
+    sweep: bool,
 ) -> Iterator[_Expanded]:
     name = job.model.name
     if name not in specs:
@@ -117,11 +122,11 @@ def _expand_job(
         unable = place.absent or chosen.wrong or chosen.unable
         reason = unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)
         if reason is None and ranks:
-            reason = uneven(Shares(name, case.size, job.weights, cuts, ranks))
+            reason = indivisible(Shares(name, case.size, job.weights, cuts, ranks))
         yield _Expanded(case, reason, _notes(case, place, chosen), told)
 
 
-def _stacks(asked: tuple[str, ...], menu: Menu, place: Place) -> tuple[tuple[str, ...], ...]:
+def _stacks(asked: tuple[str, ...], menu: Menu, place: HardwareTarget) -> tuple[tuple[str, ...], ...]:
     """The stacks that a choice stands for; a family cannot be a part of a stack."""
     families = [name for name in asked if stack.is_family(name)]
     if families and len(asked) > 1:
@@ -131,7 +136,9 @@ def _stacks(asked: tuple[str, ...], menu: Menu, place: Place) -> tuple[tuple[str
     return stack.family(families[0], menu, place.capabilities) if families else (asked,)
 
 
-def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes: WeightsBytes, ranks: int) -> str:
+def _size(
+    job: Settings, spec: Offer, place: HardwareTarget, dtype: DType, weights_bytes: WeightsBytes, ranks: int
+) -> str:
     """Resolve `auto`: real weights are the full model; a CPU takes tiny; a GPU takes full where two copies of the
     weights, ours and the reference's, leave a tenth of its memory free, and the slice elsewhere. Where `ranks` hold a
     model together, each has the whole reference and a share of its own beside it, in the proof's float32."""
@@ -151,7 +158,7 @@ def _size(job: Settings, spec: Offer, place: Place, dtype: DType, weights_bytes:
     return size
 
 
-def _arms(job: Settings, place: Place) -> tuple[str, ...]:
+def _arms(job: Settings, place: HardwareTarget) -> tuple[str, ...]:
     peers: list[str] = []
     for name, arm in job.arm.items():
         per_kind: tuple[str, ...] | None = getattr(arm, place.kind)
@@ -176,7 +183,7 @@ def proof_bytes(case: Case, weights_bytes: WeightsBytes) -> int:
     return 0 if case.size == "tiny" else 2 * weights_bytes(case.model, case.size, "float32", case.weights)
 
 
-def _too_large(case: Case, place: Place, weights_bytes: WeightsBytes) -> str | None:
+def _too_large(case: Case, place: HardwareTarget, weights_bytes: WeightsBytes) -> str | None:
     needed = needed_bytes(case, weights_bytes)
     if place.memory_bytes is None or needed <= place.memory_bytes:
         return None
@@ -186,7 +193,7 @@ def _too_large(case: Case, place: Place, weights_bytes: WeightsBytes) -> str | N
     )
 
 
-def _notes(case: Case, place: Place, chosen: stack.Stack) -> tuple[str, ...]:
+def _notes(case: Case, place: HardwareTarget, chosen: stack.Stack) -> tuple[str, ...]:
     notes = [place.note] if place.note else []
     if chosen.left_out:
         notes.append(f"{case.model} on {place.name}: `full` leaves out {', '.join(chosen.left_out)}")

@@ -28,7 +28,7 @@ class Named(Frozen):
     name: str
 
 
-class Nothing(Frozen):
+class EmptyOption(Frozen):
     """An option whose name says it all."""
 
 
@@ -155,7 +155,7 @@ class Settings(Frozen):
 
     model: Named
     size: Named
-    optimization: dict[str, Nothing | Scalar]
+    optimization: dict[str, EmptyOption | Scalar]
     """Names of the stack, and `OPTIMIZATION.PARAMETER` -> value."""
     hardware: HardwareChoice
     workload: WorkloadChoice
@@ -177,11 +177,11 @@ class Settings(Frozen):
 
     def stack(self) -> tuple[str, ...]:
         """The names asked for: optimizations, `full`, a family or a glob."""
-        return tuple(name for name, held in self.optimization.items() if isinstance(held, Nothing))
+        return tuple(name for name, held in self.optimization.items() if isinstance(held, EmptyOption))
 
     def parameters(self) -> dict[str, Scalar]:
         """`OPTIMIZATION.PARAMETER` -> value as it was typed."""
-        return {name: held for name, held in self.optimization.items() if not isinstance(held, Nothing)}
+        return {name: held for name, held in self.optimization.items() if not isinstance(held, EmptyOption)}
 
 
 def from_config(composed: Mapping[str, Any]) -> Settings:

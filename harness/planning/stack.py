@@ -22,7 +22,7 @@ class Stack:
 
 
 NONE, FULL = "none", "full"
-FAMILIES = ("each", "growing", "less_one")
+FAMILIES = ("one_at_a_time", "cumulative", "leave_one_out")
 """Choices that stand for several stacks, computed from the model's menu."""
 WILD = frozenset("*?[|!")
 
@@ -38,16 +38,16 @@ def is_family(name: str) -> bool:
 
 
 def family(name: str, menu: Menu, capabilities: Collection[str]) -> tuple[tuple[str, ...], ...]:
-    """The stacks of a family, in the menu's order: `each` optimization alone with what it requires, the full stack
-    `growing` one at a time, the full stack `less_one` at a time (and less what required it); of a glob, every
-    optimization alone that it matches."""
+    """The stacks of a family, in the menu's order: `one_at_a_time`, each alone with what it requires; `cumulative`, the
+    full stack grown by one at a time; `leave_one_out`, the full stack less one at a time (and less what required it);
+    of a glob, every optimization alone that it matches."""
     if name not in FAMILIES:
         return _matching(name, menu)
     left_out = _left_out(menu, capabilities)
     full = [item for item in menu.names() if item in menu.full and item not in left_out]
-    if name == "each":
+    if name == "one_at_a_time":
         return tuple(dict.fromkeys(_with_required(menu, item) for item in menu.names()))
-    if name == "growing":
+    if name == "cumulative":
         return tuple(tuple(full[: count + 1]) for count in range(len(full)))
     return tuple(dict.fromkeys(_without(menu, full, item) for item in full))
 

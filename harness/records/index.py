@@ -32,7 +32,7 @@ SOURCE = "file"
 """Column of the run file's path under the folder; in the index alone."""
 GROUP_ROWS = 20_000
 
-Stamp = tuple[int, int, int]
+RecordFactory = tuple[int, int, int]
 
 
 def refresh(folder: Path) -> Path:
@@ -75,7 +75,7 @@ def table(path: Path, name: str) -> pa.Table:
     return pa.Table.from_pylist([{SOURCE: name, **row} for row in flat], schema=_schema())
 
 
-def _write(path: Path, tables: Iterator[pa.Table], manifest: Mapping[str, Stamp]) -> None:
+def _write(path: Path, tables: Iterator[pa.Table], manifest: Mapping[str, RecordFactory]) -> None:
     """Written beside the old index and put in its place at once, so that a reader sees the one or the other."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -99,7 +99,7 @@ def _write(path: Path, tables: Iterator[pa.Table], manifest: Mapping[str, Stamp]
         Path(temporary).unlink(missing_ok=True)
 
 
-def _manifest(path: Path) -> dict[str, Stamp]:
+def _manifest(path: Path) -> dict[str, RecordFactory]:
     """Run file -> stamp, as the index at `path` was built; empty when there is none that can be used."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -115,7 +115,7 @@ def _manifest(path: Path) -> dict[str, Stamp]:
     }
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: Path) -> RecordFactory:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 

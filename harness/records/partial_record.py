@@ -33,7 +33,7 @@ REPRODUCER = ".reproducer"
 """Ends the stem of the two files that a failing proof leaves beside its fragment."""
 
 
-class Fragment(Frozen):
+class PartialRecord(Frozen):
     """One part of a case. The worker says `passed`, `failed`, `crashed` or `out_of_memory`; the engine, who outlives
     it, says the rest. `passed` from a timing part means that it was timed."""
 
@@ -69,7 +69,7 @@ class Fragment(Frozen):
         os.replace(partial, path)
 
 
-def keep_reproducer(left: Path, folder: Path, name: str, proven: Fragment) -> Fragment:
+def keep_reproducer(left: Path, folder: Path, name: str, proven: PartialRecord) -> PartialRecord:
     """Move what a failing proof saved beside its fragment `left` to `folder`, under `name`; its parity tells of it."""
     saved = [left.with_name(f"{left.stem}{REPRODUCER}{end}") for end in (".safetensors", ".json")]
     if proven.parity is None or not all(path.exists() for path in saved):
@@ -80,27 +80,29 @@ def keep_reproducer(left: Path, folder: Path, name: str, proven: Fragment) -> Fr
     return proven.model_copy(update={"parity": proven.parity.model_copy(update={"reproducer": f"{name}.json"})})
 
 
-def ended(status: Literal["crashed", "killed", "timed_out"], kind: str, message: str, output: str = "") -> Fragment:
+def ended(
+    status: Literal["crashed", "killed", "timed_out"], kind: str, message: str, output: str = ""
+) -> PartialRecord:
     """The fragment of a process that did not write one itself; `output` is the tail of what it said."""
-    return Fragment(status=status, error=Failure(kind=kind, message=message, traceback=output))
+    return PartialRecord(status=status, error=Failure(kind=kind, message=message, traceback=output))
 
 
-def read(path: Path) -> Fragment:
+def read(path: Path) -> PartialRecord:
     """A fragment as the worker wrote it; one that cannot be trusted is a crash of the worker, with the reason."""
     try:
-        return Fragment.model_validate_json(path.read_bytes())
+        return PartialRecord.model_validate_json(path.read_bytes())
     except (ValidationError, RecordError) as error:
         return ended("crashed", type(error).__name__, f"the worker's fragment cannot be trusted: {error}")
 
 
-def proof(prove: Fragment) -> Fragment:
+def proof(prove: PartialRecord) -> PartialRecord:
     """The fragment of a first part. One that `passed` without a passed parity proves nothing and must not be timed."""
     if prove.status == "passed" and not (prove.parity and prove.parity.passed):
         return ended("crashed", "NoParity", "the worker reported `passed` without a passed parity")
     return prove
 
 
-def merge(prove: Fragment, times: Sequence[Fragment]) -> dict[str, Any]:
+def merge(prove: PartialRecord, times: Sequence[PartialRecord]) -> dict[str, Any]:
     """Fields of the record of a case: its first end that is not `passed`, and everything that was measured until then.
 
     Speed is withheld, with a note, when the timed outputs turn out wrong.
@@ -129,7 +131,7 @@ def merge(prove: Fragment, times: Sequence[Fragment]) -> dict[str, Any]:
     }
 
 
-def _chain(parts: Sequence[Fragment], field: str) -> tuple[Any, ...]:
+def _chain(parts: Sequence[PartialRecord], field: str) -> tuple[Any, ...]:
     return tuple(item for part in parts for item in getattr(part, field))
 
 

@@ -13,7 +13,7 @@ GPU_PROMPT = 1024
 
 
 @dataclass(frozen=True)
-class Extent:
+class ProofSize:
     """Rows, tokens of each row's prompt, and tokens generated behind it."""
 
     batch: int
@@ -24,14 +24,14 @@ class Extent:
         return f"{self.batch} x {self.prompt_tokens} prompt + {self.new_tokens} new tokens"
 
 
-CPU_EXTENT = Extent(batch=2, prompt_tokens=16)
+CPU_PROOF_SIZE = ProofSize(batch=2, prompt_tokens=16)
 
 
-def extent_of(case: Case) -> Extent:
+def proof_size_of(case: Case) -> ProofSize:
     """Interpreted kernels take little; on a GPU as many rows as the workload has, of its prompt what the budget
     holds."""
     if case.on_cpu:
-        return CPU_EXTENT
+        return CPU_PROOF_SIZE
     asked = case.workload
     room = max(32, GPU_PROMPT_BUDGET // asked.batch)
-    return Extent(asked.batch, min(asked.prompt_tokens, room, GPU_PROMPT))
+    return ProofSize(asked.batch, min(asked.prompt_tokens, room, GPU_PROMPT))

@@ -104,7 +104,7 @@ def _stats(seconds: Sequence[float]) -> dict[str, Any]:
     deviation = statistics.stdev(ordered) if len(ordered) > 1 else 0.0
     low, high = first - 1.5 * spread, third + 1.5 * spread
     far = sum(not low <= value <= high for value in ordered)
-    wide = sum(abs(value - mean) > deviation for value in ordered)
+    upcast = sum(abs(value - mean) > deviation for value in ordered)
     return {
         "min": ordered[0],
         "max": ordered[-1],
@@ -116,8 +116,8 @@ def _stats(seconds: Sequence[float]) -> dict[str, Any]:
         "q3": third,
         "iqr": spread,
         "iqr_outliers": far,
-        "stddev_outliers": wide,
-        "outliers": f"{wide};{far}",
+        "stddev_outliers": upcast,
+        "outliers": f"{upcast};{far}",
         "ld15iqr": next(value for value in ordered if value >= low),
         "hd15iqr": next(value for value in reversed(ordered) if value <= high),
         "ops": 1 / mean,

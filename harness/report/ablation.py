@@ -53,7 +53,7 @@ def _start(found: Ablation) -> tuple[Cell, ...]:
 
 
 def _row(one: Contribution, case: Case, names: StackNames) -> tuple[Cell, ...]:
-    step, alone = one.growing, one.alone
+    step, alone = one.cumulative, one.alone
     below = f"on {names.of(case.model, alone.base)}" if alone and alone.base else ""
     return row(
         one.optimization,
@@ -62,7 +62,9 @@ def _row(one: Contribution, case: Case, names: StackNames) -> tuple[Cell, ...]:
         formats.NONE if step is None else formats.interval(step.estimate.low, step.estimate.high),
         UNTIMED if step is None else _verdict(step),
         UNTIMED if alone is None else _gain(alone, below),
-        UNTIMED if one.less_one is None else _gain(one.less_one, _lost(one.less_one, one.optimization, case.stacked())),
+        UNTIMED
+        if one.leave_one_out is None
+        else _gain(one.leave_one_out, _lost(one.leave_one_out, one.optimization, case.stacked())),
     )
 
 
@@ -86,8 +88,8 @@ def _marks(found: Ablation) -> tuple[StepMark, ...]:
     marks = [] if found.start is None else [StepMark("none", 1.0, found.start, "", formats.ratio(found.start))]
     reached = found.start
     for one in found.contributions:
-        if one.growing is not None and reached is not None and one.reached is not None:
-            gain = one.growing.estimate
+        if one.cumulative is not None and reached is not None and one.reached is not None:
+            gain = one.cumulative.estimate
             text = f"{formats.ratio(one.reached)} ({_signed(gain.speedup)}, {gain.verdict})"
             marks.append(StepMark(f"+ {one.optimization}", reached, one.reached, gain.verdict, text))
         reached = one.reached

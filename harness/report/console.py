@@ -17,7 +17,7 @@ from harness.analysis.compare.agreement import PROCESSES
 from harness.analysis.outcome import Outcome, against_reference, against_strongest, why
 from harness.records.case import Case, Plan
 from harness.records.checks import named
-from harness.records.proof_size import extent_of
+from harness.records.proof_size import proof_size_of
 from harness.records.record import Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report.formats import number_of
@@ -120,7 +120,7 @@ def print_plan(plan: Plan, costs_s: Mapping[str, float], stream: TextIO, names: 
     for note in plan.notes:
         _say(stream, f"note: {note}")
     _print_legend([case.label() for case in plan.every()], stream, names)
-    if fed := dict.fromkeys(extent_of(case).label() for case in plan.cases):
+    if fed := dict.fromkeys(proof_size_of(case).label() for case in plan.cases):
         _say(stream, f"a proof is fed {', or '.join(fed)}")
     total = _duration(sum(costs_s.values()))
     _say(stream, f"plan {plan.hash}: {len(plan.cases)} cases, {len(plan.skipped)} skipped, about {total}")

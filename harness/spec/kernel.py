@@ -31,7 +31,7 @@ class OpCase:
     inputs: Mapping[str, Any]
 
 
-class OpMenu(Protocol):
+class OpCases(Protocol):
     """Yields input cases, smallest first. `generator` makes them reproducible and lives on `device`."""
 
     def __call__(self, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]: ...
@@ -56,12 +56,12 @@ class Kernel:
 
     name: str
     launch: Callable[..., Mapping[str, Tensor]]
-    twin: Callable[..., Mapping[str, Tensor]]
-    menu: OpMenu
+    eager: Callable[..., Mapping[str, Tensor]]
+    menu: OpCases
     cost: Callable[..., Cost]
     compilations: Callable[[torch.dtype], Sequence[Compilation]]
     mutates: tuple[str, ...] = ()
-    copies: tuple[str, ...] = ()
+    bitwise_outputs: tuple[str, ...] = ()
     """Outputs that only move bits: judged bit for bit."""
     bench: Callable[[torch.dtype, torch.device, torch.Generator], Iterator[OpCase]] | None = None
     """Real shapes to time on a device; None when the kernel has no speed of its own."""
@@ -75,12 +75,12 @@ class Kernel:
     inapplicable: Mapping[str, str] = field(default_factory=dict)
     """Items of the fixed menu (`harness.parity.kernels.check_kernel.ITEMS`) that its contract does not admit, each with
     the reason."""
-    sharing: Callable[[Mapping[str, Any]], AbstractContextManager[None]] | None = None
+    shared_workspace: Callable[[Mapping[str, Any]], AbstractContextManager[None]] | None = None
     """Inputs -> while open, launches leave their partial results in one place, as those of one model do; None where a
     launch leaves nothing behind."""
-    far: OpMenu | None = None
+    int64_offset_cases: OpCases | None = None
     """Cases whose offsets pass 2^31 elements, which only a device has the memory for."""
-    together: Callable[[torch.device], Kernel] | None = None
+    multi_rank: Callable[[torch.device], Kernel] | None = None
     """Of a kernel that several ranks launch at once: the same as all of them do, with real sizes to time and the
     library's way for its twin. Every rank asks for it, then for each launch, in the same order."""
     launches: Callable[[], int] | None = None

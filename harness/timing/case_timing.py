@@ -15,7 +15,7 @@ from harness.records.case import Case
 from harness.records.record import ArmReport, Block, Ceilings, KernelTime, Series, Work
 from harness.timing import eligibility
 from harness.timing.clock import clock_for
-from harness.timing.contenders import Lineup
+from harness.timing.contenders import Contenders
 from harness.timing.kernels import time_kernels
 from harness.timing.protocol import Progress, measure
 from harness.timing.roofline import ceilings
@@ -52,7 +52,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
     if process == 0:
         timing.ceilings = ceilings(target.device, target.dtype)
     config = replace(config, stack=stack)
-    lineup = Lineup(case, config, process)
+    lineup = Contenders(case, config, process)
     # Every rank is at home: all are children of one worker.
     telemetry = telemetry_for(target.device, os.getppid() if target.world > 1 else None)
     opened = lineup.open(telemetry)
@@ -99,7 +99,7 @@ def _time_kernels(timing: Timing, config: builder.BuildConfig, seed: int) -> Non
     """Every kernel by itself on the first rank, then on all of them what they launch together."""
     target, every = config.target, kernels_of(config.spec, config.stack)
     asked = list(every) if target.rank == 0 else []
-    asked += [kernel.together(target.device) for kernel in every if kernel.together and target.world > 1]
+    asked += [kernel.multi_rank(target.device) for kernel in every if kernel.multi_rank and target.world > 1]
     for kernel in asked:
         try:
             timing.kernels += time_kernels((kernel,), target.dtype, target.device, seed)

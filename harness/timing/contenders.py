@@ -14,7 +14,7 @@ from harness.build import builder, inputs
 from harness.build.quantized_reference import lossy, rounded, saved_bytes
 from harness.build.ranks import agreed, meet, summed
 from harness.errors import HarnessError
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
 from harness.records.record import AGAIN, CANDIDATE, REFERENCE, ArmReport, Phase, Work
 from harness.spec.inputs import ModelInputs
@@ -40,7 +40,7 @@ OURS = frozenset({CANDIDATE, AGAIN, COLD})
 """Arms that compute with the stack's own weights, rounded where it rounds."""
 
 
-class Lineup:
+class Contenders:
     """All arms of a case on one device, on the same prompt."""
 
     def __init__(self, case: Case, config: builder.BuildConfig, process: int) -> None:
@@ -157,7 +157,7 @@ class Lineup:
         (reference,) = (arm for arm in self.arms if arm.name == REFERENCE)
         work = self.timed(reference, phase)
         work.reset()
-        layers = Plain(self.hf, decoder=self.spec.decoder).core.layers
+        layers = ReferenceModel(self.hf, decoder=self.spec.decoder).core.layers
         return experts_visited(layers, self.spec.routing, self.shape.batch, tokens, work.run)
 
     def joules_per_token(self, telemetry: Telemetry) -> dict[str, float]:
@@ -176,7 +176,7 @@ class Lineup:
         """By arm, of a decode step where the workload has one."""
         if not self.shape.decode_steps:
             return {}
-        layers = len(Plain(self.hf, decoder=self.spec.decoder))
+        layers = len(ReferenceModel(self.hf, decoder=self.spec.decoder))
         found: dict[str, float] = {}
         for arm in self.arms:
             arm.rewind()

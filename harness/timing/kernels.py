@@ -59,7 +59,7 @@ def time_kernel(kernel: Kernel, case: OpCase, device: torch.device) -> KernelTim
         require_agreement(kernel, inputs, subject)
     sample, flush = _sampler(device), _flush(device)
     fast = _looped(kernel.launch, kernel, case.inputs, copies)
-    twin = _looped(kernel.twin, kernel, case.inputs, copies)
+    twin = _looped(kernel.eager, kernel, case.inputs, copies)
     samples: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(WARM_UPS + SAMPLES):
         for is_fast in (True, False) if turn % 2 else (False, True):

@@ -37,7 +37,7 @@ def require_agreement(kernel: Kernel, inputs: Inputs, subject: str) -> None:
     """Launch on `inputs` themselves, run the twin on what they held before, and compare every output."""
     pristine = copies_of(inputs, 1)[0]
     outputs = dict(kernel.launch(**inputs))
-    _require_equal(kernel, outputs, kernel.twin(**copies_of(pristine, 1)[0]), subject)
+    _require_equal(kernel, outputs, kernel.eager(**copies_of(pristine, 1)[0]), subject)
     restore(kernel.mutates, pristine, (inputs,))
 
 
@@ -46,7 +46,7 @@ def require_replayed(kernel: Kernel, loop: Loop, inputs: Inputs, subject: str) -
     there: a replay that writes nothing, or what it wrote before, has no time."""
     loop.restore()
     rewrite(inputs)
-    expected = kernel.twin(**copies_of(inputs, 1)[0])
+    expected = kernel.eager(**copies_of(inputs, 1)[0])
     loop.replay()
     _require_equal(kernel, loop.last, expected, f"{subject}, after timing and on rewritten inputs")
 
@@ -67,7 +67,7 @@ def _require_equal(
 
 def agreement_limit(kernel: Kernel, output: str, dtype: torch.dtype) -> float:
     """0 for what is only moved or is not a wide float, else the rounding bound of its dtype."""
-    return 0.0 if output in kernel.copies else AGREEMENT.get(dtype, 0.0)
+    return 0.0 if output in kernel.bitwise_outputs else AGREEMENT.get(dtype, 0.0)
 
 
 def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -76,5 +76,5 @@ def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
         return math.inf
     if torch.equal(found, expected):
         return 0.0
-    wide = expected.double()
-    return float((found.double() - wide).norm() / wide.norm().clamp_min(torch.finfo(torch.float64).tiny))
+    upcast = expected.double()
+    return float((found.double() - upcast).norm() / upcast.norm().clamp_min(torch.finfo(torch.float64).tiny))

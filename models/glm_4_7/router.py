@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.norms.eager import wide
+from models.common.norms.eager import upcast
 
 
 class Router(nn.Module):
@@ -32,7 +32,7 @@ class Router(nn.Module):
 def sigmoid_choice(x: Tensor, weight: Tensor, correction: Tensor, chosen: int, scale: float) -> dict[str, Tensor]:
     """x [N, H], weight [E, H], correction [E] -> {"ids": [N, chosen] int64, "weights": [N, chosen] float32}: largest
     sigmoid + correction first, the sigmoids of the chosen made to sum to `scale`. All of it in float32 or wider."""
-    scores = F.linear(wide(x), wide(weight)).sigmoid()
+    scores = F.linear(upcast(x), upcast(weight)).sigmoid()
     ids = (scores + correction).argsort(dim=-1, descending=True, stable=True)[:, :chosen].contiguous()
     weights = scores.gather(1, ids)
     return {"ids": ids, "weights": weights / (weights.sum(-1, keepdim=True) + 1e-20) * scale}

@@ -6,14 +6,14 @@ from __future__ import annotations
 from models.common.decoder.frame import Decoder
 from models.common.parallel.optimization import one_shot_all_reduce
 from models.common.parallel.plans import decoder_plan, expert_bank, gated_block
-from models.common.parallel.sharding import Pieces, Plan, size, tensor_parallel
+from models.common.parallel.sharding import Partition, Plan, size, tensor_parallel
 
 
 def plan(model: Decoder) -> Plan:
     sparse = f"layers.{len(model.layers) - 1}.mlp"
-    channels = Pieces("feed-forward channels", size(model, "layers.0.mlp.down_proj.weight", 1))
-    routed = Pieces("channels of an expert", size(model, f"{sparse}.routed.experts.down_proj", 2))
-    shared = Pieces("channels of the shared expert", size(model, f"{sparse}.shared.down_proj.weight", 1))
+    channels = Partition("feed-forward channels", size(model, "layers.0.mlp.down_proj.weight", 1))
+    routed = Partition("channels of an expert", size(model, f"{sparse}.routed.experts.down_proj", 2))
+    shared = Partition("channels of the shared expert", size(model, f"{sparse}.shared.down_proj.weight", 1))
     return decoder_plan(
         model,
         gated_block("mlp", channels),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.norms.eager import wide
+from models.common.norms.eager import upcast
 
 
 class Router(nn.Module):
@@ -25,7 +25,7 @@ class Router(nn.Module):
 def softmax_choice(x: Tensor, weight: Tensor, chosen: int) -> dict[str, Tensor]:
     """x [N, H], weight [E, H] -> {"ids": [N, chosen] int64, "weights": [N, chosen] in x's dtype}: the largest of the
     softmax over all experts, made to sum to 1, largest first."""
-    scores = F.softmax(wide(F.linear(x, weight)), dim=-1)
+    scores = F.softmax(upcast(F.linear(x, weight)), dim=-1)
     best, ids = scores.sort(dim=-1, descending=True, stable=True)
     best, ids = best[:, :chosen], ids[:, :chosen]
     return {"ids": ids.contiguous(), "weights": (best / best.sum(-1, keepdim=True)).to(x.dtype)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from models.common.decoder.frame import Decoder
 from models.common.parallel.optimization import one_shot_all_reduce
 from models.common.parallel.plans import decoder_plan, expert_bank
-from models.common.parallel.sharding import Pieces, Plan, size, tensor_parallel
+from models.common.parallel.sharding import Partition, Plan, size, tensor_parallel
 
 
 def plan(model: Decoder) -> Plan:
-    channels = Pieces("channels of an expert", size(model, "layers.0.mlp.experts.down_proj", 2))
+    channels = Partition("channels of an expert", size(model, "layers.0.mlp.experts.down_proj", 2))
     return decoder_plan(model, expert_bank("mlp.experts", channels))
 
 

@@ -14,7 +14,7 @@ from models.qwen3_vl_2b.positions import Places
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class ImageChunk:
     """The part of a sight that falls into one call of T tokens, on the device."""
 
     positions: Tensor
@@ -40,7 +40,7 @@ class Glimpse:
         return flat.index_copy(0, self.places, flat[self.places] + self.parts[1 + index]).view_as(hidden)
 
 
-class Sight:
+class ImageContext:
     """Where a prompt's tokens stand and what its images show, for as long as its cache."""
 
     def __init__(self, places: Places, features: Features | None) -> None:
@@ -50,7 +50,7 @@ class Sight:
                 raise InputError(f"{rows.shape[0]} rows of {name} for {shown} image tokens: they would be misplaced")
         self.places, self.features = places, features
 
-    def glimpse(self, cache: KVCache, tokens: int) -> Glimpse | None:
+    def glimpse(self, cache: KVCache, tokens: int) -> ImageChunk | None:
         """What the next `tokens` tokens of `cache` need; None past the prompt, where positions follow from slots."""
         first, last = cache.length, cache.length + tokens
         if first >= self.places.features.shape[1]:
@@ -67,7 +67,7 @@ class Sight:
             raise InputError("this call reaches image tokens, and only their places are known: give their features too")
         rows = flat[places].to(device)
         parts = tuple(part[rows] for _, part in _named(self.features)) if len(places) else ()
-        return Glimpse(positions.to(device), places.to(device), parts)
+        return ImageChunk(positions.to(device), places.to(device), parts)
 
     def positions(self, cache: KVCache) -> Tensor:
         """[3, B, prompt tokens] int64 on the cache's device."""

@@ -15,7 +15,7 @@ from models.common.decoder.frame import layer as frame_layer
 from models.common.linear.eager import gated_block
 from models.common.norms.eager import AddRMSNorm
 from models.qwen3_vl_2b.config import Geometry, TextGeometry, geometry
-from models.qwen3_vl_2b.fusion import Glimpse, Sight
+from models.qwen3_vl_2b.fusion import ImageChunk, ImageContext
 from models.qwen3_vl_2b.positions import places
 from models.qwen3_vl_2b.rotary import AxisRotary
 from models.qwen3_vl_2b.vision import Tower
@@ -58,7 +58,7 @@ class Qwen3VL(Decoder):
         if cache.length >= inputs.tokens.shape[1]:
             raise InputError(f"the cache holds {cache.length} tokens: nothing of this prompt is left to come")
         found = places(inputs, cache.padding, self.geometry)
-        cache.sight = Sight(found, features)
+        cache.sight = ImageContext(found, features)
         cache.offsets.copy_(found.offsets)
 
     def positions(self, cache: KVCache) -> Tensor:
@@ -73,7 +73,7 @@ class Qwen3VL(Decoder):
         slots = cache.extend(tokens.shape[1])
         return self.compute(tokens, slots, cache, keep, glimpse)
 
-    def _glimpse(self, tokens: Tensor, cache: KVCache) -> Glimpse | None:
+    def _glimpse(self, tokens: Tensor, cache: KVCache) -> ImageChunk | None:
         if cache.sight is not None:
             return cache.sight.glimpse(cache, tokens.shape[1])
         # One token is a decode step, which must not wait for the device.
@@ -85,7 +85,7 @@ class Qwen3VL(Decoder):
         return None
 
     def compute(
-        self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int, glimpse: Glimpse | None = None
+        self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int, glimpse: ImageChunk | None = None
     ) -> Tensor:
         """The forward pass proper, for slots already claimed: tensors in, tensors out, nothing on the host."""
         cos, sin = self._turns(slots, glimpse)
@@ -101,7 +101,7 @@ class Qwen3VL(Decoder):
         x, _ = self.norm(delta, residual[:, -keep:])
         return self.lm_head(x)
 
-    def _turns(self, slots: Slots, glimpse: Glimpse | None) -> tuple[Tensor, Tensor]:
+    def _turns(self, slots: Slots, glimpse: ImageChunk | None) -> tuple[Tensor, Tensor]:
         """cos, sin [B, T, head_dim]. Past the prompt all axes are equal, and one stands for three."""
         if glimpse is not None:
             return self.rotary(glimpse.positions)

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from harness.spec.inputs import Grid, ModelInputs
 from models.common.cache.prefix_mutations import IMAGE_PREFIX_MUTANTS
-from models.common.cache.prefix_tree import Symbol
+from models.common.cache.prefix_tree import BlockKey
 from models.common.cache.prefixes import prefix_caching
 
 
-def symbols(tokens: Tensor, inputs: ModelInputs | None = None) -> list[list[Symbol]]:
+def symbols(tokens: Tensor, inputs: ModelInputs | None = None) -> list[list[BlockKey]]:
     """tokens [B, T] -> a row of symbols for each row: a text token's id, and for a token of an image which part of
     which image it is. `inputs` is the prompt whose images these are; without it, all is text."""
-    rows: list[list[Symbol]] = tokens.tolist()
+    rows: list[list[BlockKey]] = tokens.tolist()
     if inputs is None or inputs.pixels is None:
         return rows
     shown = inputs.shows()
@@ -35,7 +35,7 @@ def symbols(tokens: Tensor, inputs: ModelInputs | None = None) -> list[list[Symb
     ]
 
 
-def _parts(images: list[str], grids: tuple[Grid, ...], unit: int) -> Iterator[Symbol]:
+def _parts(images: list[str], grids: tuple[Grid, ...], unit: int) -> Iterator[BlockKey]:
     """One symbol for each token of a row's images, each of `unit` patches."""
     return ((image, part) for image, grid in zip(images, grids, strict=True) for part in range(math.prod(grid) // unit))
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from models.common.parallel.optimization import one_shot_all_reduce
 from models.common.parallel.plans import decoder_plan, gated_block
-from models.common.parallel.sharding import Pieces, Plan, tensor_parallel
+from models.common.parallel.sharding import Partition, Plan, tensor_parallel
 from models.qwen3_vl_2b.model import Qwen3VL
 
 
 def plan(model: Qwen3VL) -> Plan:
-    return decoder_plan(model, gated_block("mlp", Pieces("feed-forward channels", model.geometry.text.intermediate)))
+    return decoder_plan(model, gated_block("mlp", Partition("feed-forward channels", model.geometry.text.intermediate)))
 
 
 TENSOR_PARALLEL = tensor_parallel(plan)

@@ -39,8 +39,8 @@ def rotate_pair(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> dict[str, 
     """qkv [N, 3 * heads * D]; cos, sin [N, D], at least float32 -> {"q", "k"}, both [N, heads, D] in qkv's dtype,
     rotated in the type of cos and rounded once."""
     q, k, _ = qkv.unflatten(1, (3, heads, -1)).unbind(1)
-    wide = torch.promote_types(cos.dtype, qkv.dtype)
-    q, k = (rotate(x.to(wide).unsqueeze(0), cos.unsqueeze(0), sin.unsqueeze(0))[0].to(qkv.dtype) for x in (q, k))
+    upcast = torch.promote_types(cos.dtype, qkv.dtype)
+    q, k = (rotate(x.to(upcast).unsqueeze(0), cos.unsqueeze(0), sin.unsqueeze(0))[0].to(qkv.dtype) for x in (q, k))
     return {"q": q, "k": k}
 
 

@@ -16,15 +16,15 @@ from harness.build import registry
 from harness.build.builder import BuildConfig, Source
 from harness.parity.kernels.check_kernel import kernels_of
 from harness.parity.kernels.launch_counts import watched
-from harness.parity.parity_run import Bench
+from harness.parity.parity_run import ParityRun
 from harness.planning.stack import resolve
 from harness.records.checks import Check
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
 
 INTERPRETED = Target(torch.device("cpu"), torch.float32, "interpreted")
-FEW, MANY = Extent(batch=2, prompt_tokens=9), Extent(batch=2, prompt_tokens=64, new_tokens=16)
+FEW, MANY = ProofSize(batch=2, prompt_tokens=9), ProofSize(batch=2, prompt_tokens=64, new_tokens=16)
 """18 rows: past the 16 of the decode products, so that every kernel has its turn; an interpreter takes its time."""
 
 
@@ -45,12 +45,12 @@ def checks(spec: ModelSpec, stack: tuple[str, ...], target: Target, launched: se
     """The float32 maths and, on a GPU, everything in the target's dtype."""
     source = Source.of(spec, "tiny", 3, None)
     config = BuildConfig(spec, source, stack, target)
-    single = Bench.fp32(config, FEW if target.kernels == "interpreted" else MANY)
+    single = ParityRun.fp32(config, FEW if target.kernels == "interpreted" else MANY)
     with watched(single.model, single.receipts, kernels_of(spec, stack), torch.float32) as ran:
         yield from chain.from_iterable(single.in_fp32())
         launched |= {name for name, launches in ran.kernels.items() if launches()}
     if target.kernels == "compiled":
-        yield from chain.from_iterable(Bench(config, MANY).in_target())
+        yield from chain.from_iterable(ParityRun(config, MANY).in_target())
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ import torch
 
 from harness.build import builder, registry
 from harness.build.ranks import Rank, join, leave
-from harness.parity.parity_run import Bench
-from harness.records.proof_size import Extent
+from harness.parity.parity_run import ParityRun
+from harness.records.proof_size import ProofSize
 from harness.spec.optimization import Target
 
 WORLD = 2
@@ -28,7 +28,9 @@ def run(rank: int, scratch: Path, name: str) -> None:
     spec = registry.load(name)
     target = Target(torch.device("cpu"), torch.bfloat16, "none", rank, WORLD)
     join(Rank(rank, WORLD, scratch / "meeting"), target.device, deadline_s=120)
-    bench = Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), Extent(2, 24, 16))
+    bench = ParityRun(
+        builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), ProofSize(2, 24, 16)
+    )
     if rank == 1:
         part(bench)
     failed = [f"{c.level} {c.subject} {c.rule}" for checks in bench.in_target() for c in checks if not c.passed]
@@ -36,7 +38,7 @@ def run(rank: int, scratch: Path, name: str) -> None:
     leave()
 
 
-def part(bench: Bench) -> None:
+def part(bench: ParityRun) -> None:
     """Rank 1's reference chooses other tokens at near-ties, and gives its layers other inputs."""
     for module in (bench.plain.core.embed_tokens, bench.plain.model.lm_head):
         noise = torch.randn(module.weight.shape, generator=torch.Generator().manual_seed(1))

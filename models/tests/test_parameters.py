@@ -14,8 +14,8 @@ from harness.execution import worker
 from harness.faults.part import Trial
 from harness.records import proof_size
 from harness.records.case import Case, TimingSettings, WorkloadShape
-from harness.records.partial_record import Fragment
-from harness.records.proof_size import Extent
+from harness.records.partial_record import PartialRecord
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Optimization, Target
 from harness.spec.parameter import Parameter
@@ -73,7 +73,7 @@ def test_the_smallest_and_the_largest_value_reach_the_build(
 def test_a_page_size_is_proven_as_it_is_asked_for(
     page_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof_size, "CPU_EXTENT", Extent(2, 16, 17))
+    monkeypatch.setattr(proof_size, "CPU_EXTENT", ProofSize(2, 16, 17))
     case = Case(
         model=MODEL,
         size="tiny",
@@ -89,12 +89,12 @@ def test_a_page_size_is_proven_as_it_is_asked_for(
     asked, out = tmp_path / "case.json", tmp_path / "out.json"
     asked.write_text(case.model_dump_json())
     assert worker.main([str(asked), "prove", str(out)]) == 0
-    found = Fragment.model_validate_json(out.read_text())
+    found = PartialRecord.model_validate_json(out.read_text())
     assert (found.status, found.error) == ("passed", None)
     assert found.receipts[0].notes == (f"pages of {page_tokens} tokens",)
 
 
 def test_faults_are_planted_in_the_build_that_the_case_asks_for() -> None:
     told = {"kv_cache_paged.page_tokens": 16}
-    spec = Trial(MODEL, "tiny", 0, None, ("kv_cache_paged",), INTERPRETED, Extent(1, 8), told).spec()
+    spec = Trial(MODEL, "tiny", 0, None, ("kv_cache_paged",), INTERPRETED, ProofSize(1, 8), told).spec()
     assert held(built(spec, "kv_cache_paged"), "page_tokens") == {16}

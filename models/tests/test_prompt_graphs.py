@@ -12,12 +12,12 @@ from torch import Tensor
 from harness.build import builder, registry
 from harness.faults.models import planted, pristine
 from harness.parity.levels.logits import Reference
-from harness.parity.parity_run import Bench
+from harness.parity.parity_run import ParityRun
 from harness.parity.paths.graph_replay import check_again
 from harness.parity.reference.routing import our_choices
 from harness.records.checks import Check
 from harness.records.path_names import ExecutionPath
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
 from models.common.graphs import captured_prompt
@@ -52,24 +52,26 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
 
 
 @pytest.fixture(scope="module", params=registry.names())
-def bench(request: pytest.FixtureRequest) -> Bench:
+def bench(request: pytest.FixtureRequest) -> ParityRun:
     spec = registry.load(request.param)
-    made = Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), STACK, TARGET), Extent(2, 40))
+    made = ParityRun(
+        builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), STACK, TARGET), ProofSize(2, 40)
+    )
     PROMPT_GRAPH.apply(made.model, TARGET)
     return made
 
 
 @torch.no_grad()
-def judged(bench: Bench, model: torch.nn.Module) -> dict[str, Check]:
+def judged(bench: ParityRun, model: torch.nn.Module) -> dict[str, Check]:
     prompt = bench.oracle.prompt("again")
-    wide, routes = bench.plain.wide_logits(prompt)
+    upcast, routes = bench.plain.wide_logits(prompt)
     with our_choices(model, bench.spec.routing, routes):
-        known = Reference(wide, bench.plain.logits(prompt, routes))
+        known = Reference(upcast, bench.plain.logits(prompt, routes))
         checks = check_again(model, bench.config.provides | PROMPT_GRAPH.provides, prompt.tokens, known)
     return {check.subject: check for check in checks}
 
 
-def test_a_replayed_prompt_is_the_prompt(bench: Bench, recordings: list[Replayed]) -> None:
+def test_a_replayed_prompt_is_the_prompt(bench: ParityRun, recordings: list[Replayed]) -> None:
     found = judged(bench, pristine(bench.model))
     assert {path: check.passed for path, check in found.items()} == {
         ExecutionPath.PROMPT_AGAIN: True,
@@ -80,7 +82,7 @@ def test_a_replayed_prompt_is_the_prompt(bench: Bench, recordings: list[Replayed
 
 
 @pytest.mark.parametrize("fault", PROMPT_GRAPH.mutants, ids=lambda fault: fault.name)
-def test_what_a_replay_must_not_keep_is_seen(bench: Bench, recordings: list[Replayed], fault: Mutant) -> None:
+def test_what_a_replay_must_not_keep_is_seen(bench: ParityRun, recordings: list[Replayed], fault: Mutant) -> None:
     wrong, touched = planted(bench.model, fault)
     assert touched == ("compute",)
     found = judged(bench, wrong)

@@ -12,14 +12,14 @@ from harness.build import builder
 from harness.build.quantized_reference import rounded
 from harness.parity.gate import prove
 from harness.records.checks import Parity
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu, Receipt, Target
 from models.common.quantization.quantized_linear import QuantizedLinear
 
 CPU = torch.device("cpu")
 TARGET = Target(CPU, torch.bfloat16, "none")
-EXTENT = Extent(2, 24, 20)
+EXTENT = ProofSize(2, 24, 20)
 NAMES = ("linear_int8", "linear_fp8", "linear_int4")
 
 

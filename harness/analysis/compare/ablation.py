@@ -34,10 +34,10 @@ class Contribution:
     optimization: str
     reached: float | None
     """Speed-up over the reference of the growing stack with this optimization on top."""
-    growing: Step | None
+    cumulative: Step | None
     alone: Step | None
     """On the smallest stack that was timed without and with it: nothing, or what it requires."""
-    less_one: Step | None
+    leave_one_out: Step | None
     """The full stack over itself less this one, and less what is never timed without it."""
 
 
@@ -106,9 +106,9 @@ class _Timed:
         return Contribution(
             optimization=name,
             reached=self.speedup(full[: place + 1]),
-            growing=self._step(full[:place], full[: place + 1]),
+            cumulative=self._step(full[:place], full[: place + 1]),
             alone=self._alone(name, full),
-            less_one=self._less_one(name, full),
+            leave_one_out=self._less_one(name, full),
         )
 
     def _alone(self, name: str, full: Stack) -> Step | None:

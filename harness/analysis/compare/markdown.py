@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from harness.analysis.compare.estimate import Estimate
-from harness.analysis.compare.runs import WORDS, Apart, Change, Comparison, Word
+from harness.analysis.compare.runs import WORDS, Change, Comparison, NotComparable, Word
 from harness.records.stack_name import BY_MEMBERS, StackNames
 
 BAD: tuple[Word, ...] = ("introduced", "lost")
@@ -109,7 +109,7 @@ def _reasons(shown: list[Change], names: StackNames) -> Iterator[str]:
         yield f"- {cell(names.label(change.label))}, {change.phase}: {change.estimate.verdict}: {cell(why)}"
 
 
-def _apart(heading: str, items: tuple[Apart, ...], names: StackNames) -> Iterator[str]:
+def _apart(heading: str, items: tuple[NotComparable, ...], names: StackNames) -> Iterator[str]:
     yield from ("", f"#### {heading} ({len(items)})", "")
     for item in items:
         yield f"- {cell(names.label(item.label))}: {cell(item.reason)}"

@@ -49,7 +49,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Apart:
+class NotComparable:
     """A case that has no speed to compare."""
 
     key: str
@@ -62,13 +62,13 @@ class Apart:
 class Comparison:
     changes: tuple[Change, ...]
     """The largest effect first."""
-    apart: tuple[Apart, ...]
+    apart: tuple[NotComparable, ...]
 
     def only(self, phase: Phase) -> Comparison:
         """The same where one phase alone was timed."""
         return replace(self, changes=tuple(change for change in self.changes if change.phase == phase))
 
-    def of(self, word: Word) -> tuple[Apart, ...]:
+    def of(self, word: Word) -> tuple[NotComparable, ...]:
         return tuple(item for item in self.apart if item.word == word)
 
     @property
@@ -85,26 +85,26 @@ class Comparison:
 def compare_runs(base: Mapping[str, Record], head: Mapping[str, Record]) -> Comparison:
     """Records by case key, one per case and side."""
     changes: list[Change] = []
-    apart: list[Apart] = []
+    apart: list[NotComparable] = []
     for key in sorted(base.keys() | head.keys()):
         for found in _case(base.get(key), head.get(key)):
             (changes if isinstance(found, Change) else apart).append(found)  # type: ignore[arg-type]
     return ordered(changes, apart)
 
 
-def ordered(changes: Sequence[Change], apart: Sequence[Apart]) -> Comparison:
+def ordered(changes: Sequence[Change], apart: Sequence[NotComparable]) -> Comparison:
     by_effect = sorted(changes, key=lambda change: (-change.effect, change.label, change.phase))
     return Comparison(tuple(by_effect), tuple(sorted(apart, key=lambda item: (WORDS.index(item.word), item.label))))
 
 
-def without_speed(base: Record | None, head: Record | None) -> Apart | None:
+def without_speed(base: Record | None, head: Record | None) -> NotComparable | None:
     """How a case ended in both runs, where one of the ends leaves no speed to compare; None when both passed."""
     known = head or base
     if known is None or (base is not None and head is not None and base.status == head.status == "passed"):
         return None
 
-    def end(word: Word, reason: str) -> Apart:
-        return Apart(known.key, known.case.label(), word, reason)
+    def end(word: Word, reason: str) -> NotComparable:
+        return NotComparable(known.key, known.case.label(), word, reason)
 
     before, after = base.status if base else None, head.status if head else None
     if after in FAILURES:
@@ -119,7 +119,7 @@ def without_speed(base: Record | None, head: Record | None) -> Apart | None:
     return end("not comparable", f"{before or 'absent'} in BASE, {after or 'absent'} in HEAD")
 
 
-def _case(base: Record | None, head: Record | None) -> Iterator[Change | Apart]:
+def _case(base: Record | None, head: Record | None) -> Iterator[Change | NotComparable]:
     ended = without_speed(base, head)
     if ended is not None or base is None or head is None:
         skipped = {record.status for record in (base, head) if record} == {"skipped"}
@@ -128,11 +128,11 @@ def _case(base: Record | None, head: Record | None) -> Iterator[Change | Apart]:
         return
     label = head.case.label()
     if not base.series and not head.series:
-        yield Apart(head.key, label, "held", "right in both, timed in neither")
+        yield NotComparable(head.key, label, "held", "right in both, timed in neither")
         return
     reason = _incomparable(base, head)
     if reason:
-        yield Apart(head.key, label, "not comparable", reason)
+        yield NotComparable(head.key, label, "not comparable", reason)
         return
     ours = {phase.phase: phase for phase in arms(head)}
     theirs = {phase.phase: phase for phase in arms(base)}
@@ -141,7 +141,7 @@ def _case(base: Record | None, head: Record | None) -> Iterator[Change | Apart]:
             yield _change(base, head, theirs[phase], ours[phase])
         elif phase in ours or phase in theirs:
             side = "HEAD" if phase in ours else "BASE"
-            yield Apart(head.key, label, "not comparable", f"{phase} was timed in {side} alone")
+            yield NotComparable(head.key, label, "not comparable", f"{phase} was timed in {side} alone")
 
 
 def _incomparable(base: Record, head: Record) -> str | None:

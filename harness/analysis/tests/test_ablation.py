@@ -65,7 +65,7 @@ def test_each_way_finds_what_an_optimization_contributes():
     assert (found.case.optimizations, found.phase, found.start) == (FULL, "decode", pytest.approx(1, rel=0.01))
     assert [one.optimization for one in found.contributions] == list(FULL)
     for one in found.contributions:
-        for step in (one.growing, one.alone, one.less_one):
+        for step in (one.cumulative, one.alone, one.leave_one_out):
             assert step.estimate.speedup == pytest.approx(GAINS[one.optimization], rel=0.01)
             assert step.estimate.verdict == ("same" if one.optimization == "linear" else "faster")
     assert found.contributions[-1].reached == pytest.approx(math.prod(GAINS.values()), rel=0.01)
@@ -74,7 +74,7 @@ def test_each_way_finds_what_an_optimization_contributes():
 
 def test_contributions_of_the_growing_stack_multiply_to_the_whole():
     (found,) = taken_apart(*sweep(*GROWING))
-    product_of_steps = math.prod(one.growing.estimate.speedup for one in found.contributions)
+    product_of_steps = math.prod(one.cumulative.estimate.speedup for one in found.contributions)
     assert found.start * product_of_steps == pytest.approx(found.contributions[-1].reached, rel=0.005)
 
 
@@ -83,7 +83,10 @@ def test_what_requires_an_optimization_leaves_with_it():
     stacks = [("rotary",), ("rotary", "attention"), ("linear",), ("cuda_graph",), without_rotary, *GROWING]
     (found,) = taken_apart(*sweep(*stacks))
     rotary, attention = found.contributions[:2]
-    assert (rotary.less_one.base, rotary.less_one.estimate.speedup) == (without_rotary, pytest.approx(1.65, rel=0.01))
+    assert (rotary.leave_one_out.base, rotary.leave_one_out.estimate.speedup) == (
+        without_rotary,
+        pytest.approx(1.65, rel=0.01),
+    )
     assert (attention.alone.base, attention.alone.estimate.speedup) == (("rotary",), pytest.approx(1.5, rel=0.01))
 
 
@@ -93,7 +96,7 @@ def test_a_step_without_its_record_is_none_and_the_rest_stands():
     crashed = broken.model_copy(update={"status": "crashed", "error": failure, "series": (), "blocks": ()})
     records = [crashed if record.key == broken.key else record for record in sweep(*EACH, *GROWING)]
     (found,) = taken_apart(*records)
-    assert [one.growing is None for one in found.contributions] == [False, True, True, False]
+    assert [one.cumulative is None for one in found.contributions] == [False, True, True, False]
     assert found.contributions[1].reached is None
     assert found.contributions[1].alone is not None
 
@@ -102,7 +105,7 @@ def test_ratios_of_unlike_machines_are_no_contribution():
     elsewhere = timed(FULL[:2], environment=MACHINE.model_copy(update={"cpu": "another"}))
     records = [elsewhere if record.key == elsewhere.key else record for record in sweep(*GROWING)]
     (found,) = taken_apart(*records)
-    assert [one.growing is None for one in found.contributions] == [False, True, True, False]
+    assert [one.cumulative is None for one in found.contributions] == [False, True, True, False]
 
 
 def test_a_disturbed_record_makes_its_steps_invalid():
@@ -111,8 +114,8 @@ def test_a_disturbed_record_makes_its_steps_invalid():
     disturbed = quiet.model_copy(update={"blocks": blocks})
     records = [disturbed if record.key == quiet.key else record for record in sweep(*GROWING)]
     (found,) = taken_apart(*records)
-    assert [one.growing.estimate.verdict for one in found.contributions] == ["invalid", "invalid", "same", "faster"]
-    assert found.contributions[1].growing.estimate.reasons[0].startswith("rotary: 1 foreign process")
+    assert [one.cumulative.estimate.verdict for one in found.contributions] == ["invalid", "invalid", "same", "faster"]
+    assert found.contributions[1].cumulative.estimate.reasons[0].startswith("rotary: 1 foreign process")
 
 
 def test_models_are_taken_apart_one_by_one():
@@ -138,4 +141,4 @@ def test_each_value_of_a_swept_parameter_is_taken_apart():
         rows: f"linear(rows={rows})" for rows in told
     }
     for rows, one in found.items():
-        assert one.contributions[2].growing.estimate.speedup == pytest.approx(1 + rows / 100, rel=0.01)
+        assert one.contributions[2].cumulative.estimate.speedup == pytest.approx(1 + rows / 100, rel=0.01)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from harness.records.checks import Check, Parity
-from harness.records.partial_record import Fragment
+from harness.records.partial_record import PartialRecord
 from harness.records.record import Failure
 
 
@@ -24,18 +24,20 @@ def end(how: str, out: Path) -> None:
     if how == "last_words":
         sys.exit("no device left")
     if how == "raises":
-        Fragment(status="crashed", error=Failure(kind="RuntimeError", message="the heads went wrong")).write(out)
+        PartialRecord(status="crashed", error=Failure(kind="RuntimeError", message="the heads went wrong")).write(out)
         return
     if how == "partner_gone":
         while not any(out.parent.glob("rank-*.json")):
             time.sleep(0.01)
         time.sleep(0.05)
-        Fragment(status="crashed", error=Failure(kind="RuntimeError", message="connection closed by peer")).write(out)
+        PartialRecord(status="crashed", error=Failure(kind="RuntimeError", message="connection closed by peer")).write(
+            out
+        )
         return
     wrong = 3.0 if how == "wrong" else 1.0
     check = Check(level="op", subject=out.stem, name="out", rule="max", error=wrong, noise=1.0, limit=2.0)
     parity = Parity(checks=(check,))
-    Fragment(status="passed" if parity.passed else "failed", parity=parity).write(out)
+    PartialRecord(status="passed" if parity.passed else "failed", parity=parity).write(out)
     if how == "aborts":
         print("the driver is gone", file=sys.stderr, flush=True)
         os.abort()

@@ -14,7 +14,7 @@ from harness.build.images import Pictures, picture
 from harness.build.tests.test_tokenizer import save_tokenizer
 from harness.errors import WeightsError
 from harness.parity.gate import prove
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
 
@@ -72,7 +72,7 @@ def test_the_proof_shows_the_processors_pictures_and_tells_what_was_said(source:
     builder.check_weights(SPEC, source.directory or Path())
     target = Target(CPU, torch.float32, "none")
     parity = prove(
-        builder.BuildConfig(SPEC, source, ("kv_cache",), target), Extent(2, 24, 12), lambda _, __: None
+        builder.BuildConfig(SPEC, source, ("kv_cache",), target), ProofSize(2, 24, 12), lambda _, __: None
     ).parity
     assert parity.passed
     said = [check.where for check in parity.checks if check.rule == "tokens" and check.level == "generation"]

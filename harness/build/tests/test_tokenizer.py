@@ -15,7 +15,7 @@ from harness.build import builder, inputs, registry
 from harness.build.tokenizer import PROSE, SHOWN, Text
 from harness.errors import WeightsError
 from harness.parity.gate import prove
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC as TEXT
@@ -93,7 +93,7 @@ def test_the_proof_asks_in_prose_and_tells_what_was_said(name: str, tmp_path: Pa
     spec, target = registry.load(name), Target(CPU, torch.float32, "none")
     source = checkpoint(tmp_path, spec)
     parity = prove(
-        builder.BuildConfig(spec, source, ("kv_cache",), target), Extent(1, 24, 20), lambda _, __: None
+        builder.BuildConfig(spec, source, ("kv_cache",), target), ProofSize(1, 24, 20), lambda _, __: None
     ).parity
     assert parity.passed
     (tokens,) = [check for check in parity.checks if check.rule == "tokens" and check.level == "generation"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare.estimate import of_pairs
-from harness.analysis.compare.runs import Apart, Change, Comparison
+from harness.analysis.compare.runs import Change, Comparison, NotComparable
 from harness.commands import bisect, bisect_step, compare_live
 from harness.commands.main import main
 from harness.commands.tests import stand_in_revision
@@ -27,7 +27,7 @@ MARGIN = 0.02
 COMMITS = 16
 EFFECT = math.log1p(-0.05)
 SEEDS = 1000
-FAILED = Comparison((), (Apart("key", "label", "introduced", "failed: wrong logits"),))
+FAILED = Comparison((), (NotComparable("key", "label", "introduced", "failed: wrong logits"),))
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def test_no_step_is_refused(effect):
 
 
 def test_ends_are_measured_until_half_of_their_effect_is_sure():
-    wide = [math.log(0.9) + 0.07 * (-1) ** i for i in range(ROUNDS)]
+    upcast = [math.log(0.9) + 0.07 * (-1) ** i for i in range(ROUNDS)]
     narrow = [math.log(0.9) + 0.001 * (-1) ** i for i in range(ROUNDS)]
-    first, second = (of_pairs(ratios, MARGIN, bisect_step.CONFIDENCE) for ratios in (wide, narrow))
+    first, second = (of_pairs(ratios, MARGIN, bisect_step.CONFIDENCE) for ratios in (upcast, narrow))
     assert (first.verdict, second.verdict) == ("slower", "slower")
     assert bisect_step.ends([_compared(first), _compared(second)], "decode") == second
 

@@ -18,7 +18,7 @@ from harness.build.checkpoint import read_config
 from harness.commands import run as command
 from harness.commands.answers import answered
 from harness.commands.main import main
-from harness.execution.session import World
+from harness.execution.session import Services
 from harness.planning import compose
 from harness.records.run_file import read_run
 
@@ -47,11 +47,11 @@ def world(model, cpu_site, environment, monkeypatch, tmp_path):
         assert formats == ("html", "markdown")
         return [out / run / "index.html"]
 
-    return World(
+    return Services(
         probe=lambda: cpu_site.machine,
         load={"glm_4_7": model, "qwen3_vl_2b": seeing}.__getitem__,
         weights_bytes=lambda model, size, dtype, weights: 2**30,
-        uneven=lambda shares: None,
+        indivisible=lambda shares: None,
         check_weights=lambda model, directory: read_config(directory),
         capture=lambda: environment,
         judge=lambda record: (),
@@ -90,7 +90,7 @@ def with_judge(world, verdict):
         processes=1,
         sound_processes=1,
     )
-    return World(**(vars(world) | {"judge": lambda record: (phase,)}))
+    return Services(**(vars(world) | {"judge": lambda record: (phase,)}))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def with_judge(world, verdict):
         (["+model=glm_4_7", "optimization=linear"], "unknown optimization of glm_4_7 'linear'"),
         (["+model=glm_4_7", "optimization=none,full"], "'optimization=none,full' is a sweep: add -m"),
         (["+model=glm_4_7", "+sweep=ablation"], "'+sweep=ablation' is a sweep: add -m"),
-        (["+model=glm_4_7", "optimization=each"], "'optimization=each' is a sweep: add -m"),
+        (["+model=glm_4_7", "optimization=one_at_a_time"], "'optimization=one_at_a_time' is a sweep: add -m"),
         (["+model=glm_4_7", "size=[tiny,full]"], "one size per case"),
         (["+model=glm_4_7", "workload=images"], "shows images and glm_4_7 reads text only"),
         (["+model=glm_4_7", "+x._target_=os.system"], "'x._target_' would have code named by the configuration called"),

@@ -17,19 +17,19 @@ from harness.execution import worker
 from harness.faults.models import pristine
 from harness.parity.diagnosis.capture import capture
 from harness.parity.diagnosis.reproducer import Reproducer
-from harness.parity.parity_run import Bench
+from harness.parity.parity_run import ParityRun
 from harness.records import proof_size
 from harness.records.case import Case, TimingSettings, WorkloadShape
 from harness.records.checks import Parity
-from harness.records.partial_record import REPRODUCER, Fragment
-from harness.records.proof_size import Extent
+from harness.records.partial_record import REPRODUCER, PartialRecord
+from harness.records.proof_size import ProofSize
 from harness.spec.model import ModelSpec
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
 
 MODEL = "qwen3_4b_instruct_2507"
 CPU = Target(torch.device("cpu"), torch.float32, "none")
-EXTENT = Extent(2, 12, 4)
+EXTENT = ProofSize(2, 12, 4)
 OFF = TimingSettings(name="off", processes=0, min_blocks=3, max_blocks=3, half_width=0.01, margin=0.02, limit_s=1.0)
 
 
@@ -45,7 +45,7 @@ def planted(mutant: Mutant, name: str = MODEL) -> ModelSpec:
     return replace(spec, build=build_wrong)
 
 
-def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Fragment, ModelSpec]:
+def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PartialRecord, ModelSpec]:
     """What the worker says of a model with the fault in it, and that model."""
     right = registry.load(model)
     wrong = planted(next(item for item in right.mutants if item.name == fault), model)
@@ -62,9 +62,9 @@ def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     )
     (folder / "case.json").write_text(case.model_dump_json())
     monkeypatch.setattr(worker.registry, "load", lambda _: wrong)
-    monkeypatch.setattr(proof_size, "CPU_EXTENT", Extent(2, 16, 2))
+    monkeypatch.setattr(proof_size, "CPU_EXTENT", ProofSize(2, 16, 2))
     assert worker.main([str(folder / "case.json"), "prove", str(folder / "out.json")]) == 0
-    return Fragment.model_validate_json((folder / "out.json").read_text()), wrong
+    return PartialRecord.model_validate_json((folder / "out.json").read_text()), wrong
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     mutant = next(item for item in right.mutants if item.name == "last layer: attention not added")
     wrong = planted(mutant)
     source = builder.Source.of(right, "tiny", 0, None)
-    bench = Bench.fp32(builder.BuildConfig(wrong, source, (), CPU), EXTENT)
+    bench = ParityRun.fp32(builder.BuildConfig(wrong, source, (), CPU), EXTENT)
     checks = tuple(check for level in bench.in_fp32() for check in level)
     last = source.config["num_hidden_layers"] - 1
     assert bench.divergence is not None
@@ -118,8 +118,8 @@ def test_a_build_that_runs_free_shows_the_layer_from_which_it_errs() -> None:
     right = registry.load(MODEL)
     source, half = builder.Source.of(right, "tiny", 0, None), replace(CPU, dtype=torch.bfloat16)
     wrong = planted(next(item for item in right.mutants if item.name == "last layer: feed-forward skipped"))
-    assert Bench(builder.BuildConfig(right, source, (), half), EXTENT).drift() is None
-    drift = Bench(builder.BuildConfig(wrong, source, (), half), EXTENT).drift()
+    assert ParityRun(builder.BuildConfig(right, source, (), half), EXTENT).drift() is None
+    drift = ParityRun(builder.BuildConfig(wrong, source, (), half), EXTENT).drift()
     assert drift is not None
     assert drift.layer == source.config["num_hidden_layers"] - 1
     assert drift.ratio > 1.25

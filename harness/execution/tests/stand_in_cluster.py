@@ -11,11 +11,11 @@ import stand_in_command  # noqa: E402
 
 from harness.commands import run  # noqa: E402
 from harness.commands.answers import answered  # noqa: E402
-from harness.execution.session import World  # noqa: E402
+from harness.execution.session import Services  # noqa: E402
 from harness.machine.environment import capture  # noqa: E402
 
 
-def world() -> World:
+def world() -> Services:
     return replace(stand_in_command.world(), capture=lambda: capture(ROOT, ()))
 
 

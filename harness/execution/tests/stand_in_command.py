@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.commands import run
 from harness.commands.answers import answered
 from harness.conftest import GIB, FakeMachine, FakeModel, optimization
-from harness.execution.session import World
+from harness.execution.session import Services
 from harness.records.record import Environment
 from harness.spec.optimization import Menu
 
@@ -26,12 +26,12 @@ HERE = Environment(
 )
 
 
-def world() -> World:
-    return World(
+def world() -> Services:
+    return Services(
         probe=FakeMachine,
         load=lambda name: MODEL,
         weights_bytes=lambda model, size, dtype, weights: GIB,
-        uneven=lambda shares: None,
+        indivisible=lambda shares: None,
         check_weights=lambda model, directory: None,
         capture=lambda: HERE,
         judge=lambda record: (),

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from harness.records.checks import Check, Parity
-from harness.records.partial_record import Fragment
+from harness.records.partial_record import PartialRecord
 from harness.records.record import Failure, ReceiptNote, Series
 
 CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_CACHE_PATH")
@@ -75,10 +75,10 @@ def prove(how: str, out: Path) -> None:
         return
     if how == "out_of_memory":
         error = Failure(kind="OutOfMemoryError", message="tried to allocate 9 GiB")
-        Fragment(status="out_of_memory", error=error).write(out)
+        PartialRecord(status="out_of_memory", error=error).write(out)
         sys.exit(1)
     if how == "unproven":
-        Fragment(status="passed").write(out)
+        PartialRecord(status="passed").write(out)
         return
     seen = tuple(f"{name}={os.environ.get(name)}" for name in ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES"))
     seen += tuple(f"{name}={value}" for name, value in os.environ.items() if name in ("HUB_TOKEN", "OMP_NUM_THREADS"))
@@ -86,7 +86,9 @@ def prove(how: str, out: Path) -> None:
     note = ReceiptNote(optimization="rotary", touched=("layers.0",), notes=seen)
     wrong = how == "wrong"
     print("::progress 0.5 half way", flush=True)
-    Fragment(status="failed" if wrong else "passed", parity=parity(3.0 if wrong else 1.0), receipts=(note,)).write(out)
+    PartialRecord(status="failed" if wrong else "passed", parity=parity(3.0 if wrong else 1.0), receipts=(note,)).write(
+        out
+    )
     if how == "late_crash":
         os.abort()
 
@@ -98,7 +100,7 @@ def measure(how: str, process: int, out: Path, more: list[str]) -> None:
     seen = f"TRITON_INTERPRET={os.environ.get('TRITON_INTERPRET')}"
     checked = parity(3.0) if how == "wrong_after_timing" else parity(1.5)
     status = "passed" if checked.passed else "failed"
-    Fragment(status=status, parity=checked, series=(series,), timing_notes=(seen, *more)).write(out)
+    PartialRecord(status=status, parity=checked, series=(series,), timing_notes=(seen, *more)).write(out)
 
 
 if __name__ == "__main__":

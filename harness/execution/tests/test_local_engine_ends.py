@@ -14,10 +14,10 @@ import pytest
 from harness.build.provenance import FRESH
 from harness.execution import local, locks
 from harness.execution.local import LocalEngine
-from harness.execution.record_factory import Stamp
-from harness.planning.hardware_target import Place
+from harness.execution.record_factory import RecordFactory
+from harness.planning.hardware_target import HardwareTarget
 
-CPU = Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
+CPU = HardwareTarget("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
 
 
 class Heard:
@@ -47,7 +47,7 @@ def run(monkeypatch, tmp_path, environment):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def run(*cases, heard=None, places=None, workers=1, **more):
-        stamp = Stamp("run", "0123456789abcdef", None, environment)
+        stamp = RecordFactory("run", "0123456789abcdef", None, environment)
         asked = (places or {"cpu": CPU}, heard or Heard(), tmp_path, "stand_in_worker", workers)
         engine = LocalEngine(stamp, *asked, **more)
         found = {record.key: record for record in engine.records(cases)}
@@ -103,7 +103,7 @@ def test_the_kernels_of_a_build_are_timed_with_the_first_case_of_it(run, make_ca
 
 
 def test_a_gpu_case_sees_its_own_gpu_and_is_never_interpreted(run, make_case):
-    gpu = Place("h200", "cuda", 1, ("GPU-a", "GPU-b"), 2**37, frozenset({"cuda"}))
+    gpu = HardwareTarget("h200", "cuda", 1, ("GPU-a", "GPU-b"), 2**37, frozenset({"cuda"}))
     (record,) = run(make_case(optimizations=("fine",), hardware="h200"), places={"h200": gpu})
     assert record.receipts[0].notes == ("TRITON_INTERPRET=None", "CUDA_VISIBLE_DEVICES=GPU-a")
 
@@ -178,7 +178,7 @@ def test_an_interrupt_kills_the_group_records_the_case_and_states_the_rest_as_lo
 
 
 def test_a_pool_runs_as_many_cases_at_a_time_as_it_has_gpus_each_on_its_own(run, make_case, tmp_path):
-    gpus = Place("h200", "cuda", 1, ("GPU-a", "GPU-b"), 2**37, frozenset({"cuda"}))
+    gpus = HardwareTarget("h200", "cuda", 1, ("GPU-a", "GPU-b"), 2**37, frozenset({"cuda"}))
     cases = [make_case(optimizations=("together",), hardware="h200", seed=seed) for seed in (0, 1)]
     records = run(*cases, places={"h200": gpus}, workers=2)
     assert [record.status for record in records] == ["passed", "passed"]
@@ -189,7 +189,7 @@ def test_a_pool_runs_as_many_cases_at_a_time_as_it_has_gpus_each_on_its_own(run,
 
 
 def test_cases_that_need_the_same_gpu_take_turns(run, make_case):
-    gpu = Place("h200", "cuda", 1, ("GPU-a",), 2**37, frozenset({"cuda"}))
+    gpu = HardwareTarget("h200", "cuda", 1, ("GPU-a",), 2**37, frozenset({"cuda"}))
     heard = Heard()
     cases = [make_case(optimizations=("fine",), hardware="h200", seed=seed) for seed in (0, 1)]
     begun = time.monotonic()
@@ -201,7 +201,7 @@ def test_cases_that_need_the_same_gpu_take_turns(run, make_case):
 
 
 def test_a_case_that_has_waited_long_enough_for_its_gpu_is_lost(run, make_case):
-    gpu = Place("h200", "cuda", 1, ("GPU-a",), 2**37, frozenset({"cuda"}))
+    gpu = HardwareTarget("h200", "cuda", 1, ("GPU-a",), 2**37, frozenset({"cuda"}))
     with locks.hold(("GPU-a",), 1, lambda held: None):
         (record,) = run(make_case(optimizations=("fine",), hardware="h200"), places={"h200": gpu}, wait_s=0.1)
     assert (record.status, record.reason) == ("lost", "waited 0.1 s for a device that others held")
@@ -267,7 +267,7 @@ def test_a_case_that_signs_nothing_keeps_the_caches_of_its_user(run, make_case, 
 
 
 def test_leaving_the_records_early_ends_what_runs(make_case, run, environment, tmp_path):
-    stamp = Stamp("run", "0123456789abcdef", None, environment)
+    stamp = RecordFactory("run", "0123456789abcdef", None, environment)
     engine = LocalEngine(stamp, {"cpu": CPU}, Heard(), tmp_path, "stand_in_worker")
     records = engine.records([make_case(optimizations=("fine",)), make_case(optimizations=("hang",))])
     assert next(records).status == "passed"

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.execution import resume, slurm_queue
-from harness.execution.record_factory import Stamp
+from harness.execution.record_factory import RecordFactory
 from harness.records.case import Plan
 from harness.records.checks import Check, Parity
 from harness.records.run_file import RunWriter, read_file
@@ -24,7 +24,7 @@ def cases(make_case):
 def killed(cases, environment, tmp_path):
     """A run whose parent was killed after one record, and what its jobs left."""
     plan = Plan(cases=cases, skipped=())
-    stamp = Stamp(RUN, plan.hash, None, environment)
+    stamp = RecordFactory(RUN, plan.hash, None, environment)
     node = environment.model_copy(update={"cpu": "a node's CPU"})
     edited = environment.model_copy(update={"diff_hash": "edited meanwhile"})
     writer = RunWriter(tmp_path / f"{RUN}.jsonl", RUN, plan)

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from harness.execution import locks
-from harness.execution.record_factory import Stamp
+from harness.execution.record_factory import RecordFactory
 from harness.execution.slurm import SlurmEngine
-from harness.planning.hardware_target import Place
+from harness.planning.hardware_target import HardwareTarget
 from harness.planning.settings import SlurmEngineSettings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 PLACES = {
-    "cpu": Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"})),
-    "h200": Place("h200", "cuda", 1, (), 2**37, frozenset({"triton", "cuda"})),
-    "h200_x2": Place("h200_x2", "cuda", 2, (), 2**37, frozenset({"triton", "cuda"})),
+    "cpu": HardwareTarget("cpu", "cpu", 0, (), 2**34, frozenset({"triton"})),
+    "h200": HardwareTarget("h200", "cuda", 1, (), 2**37, frozenset({"triton", "cuda"})),
+    "h200_x2": HardwareTarget("h200_x2", "cuda", 2, (), 2**37, frozenset({"triton", "cuda"})),
 }
 
 
@@ -51,7 +51,7 @@ def run(loopback, monkeypatch, tmp_path, environment):
             pending_s=pending_s,
             poll_s=0.5,
         )
-        stamp = Stamp("run", "0123456789abcdef", "1/2", environment)
+        stamp = RecordFactory("run", "0123456789abcdef", "1/2", environment)
         weights = weights_bytes or {}
         engine = SlurmEngine(stamp, PLACES, Quiet(), settings, tmp_path / "jobs", "stand_in_worker", weights)
         found = {record.key: record for record in engine.records(cases)}

@@ -8,9 +8,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.execution import job, slurm, slurm_queue
-from harness.execution.record_factory import Stamp
+from harness.execution.record_factory import RecordFactory
 from harness.execution.slurm import SlurmEngine
-from harness.planning.hardware_target import Place
+from harness.planning.hardware_target import HardwareTarget
 from harness.planning.settings import SlurmEngineSettings
 from harness.records.checks import Check, Parity
 
@@ -55,13 +55,13 @@ def fake(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stamp(environment):
-    return Stamp("run", "0123456789abcdef", None, environment)
+    return RecordFactory("run", "0123456789abcdef", None, environment)
 
 
 @pytest.fixture
 def run(fake, stamp, tmp_path):
     def run(*cases):
-        place = Place("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
+        place = HardwareTarget("cpu", "cpu", 0, (), 2**34, frozenset({"triton"}))
         engine = SlurmEngine(stamp, {"cpu": place}, Quiet(), SETTINGS, tmp_path / "jobs", "stand_in_worker")
         return {record.case.seed: record for record in engine.records(cases)}
 

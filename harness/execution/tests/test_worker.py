@@ -9,7 +9,7 @@ import pytest
 from harness.errors import HarnessError, WeightsError
 from harness.execution import worker
 from harness.records.case import Case, TimingSettings, WorkloadShape
-from harness.records.partial_record import Fragment
+from harness.records.partial_record import PartialRecord
 
 OFF = TimingSettings(name="off", processes=0, min_blocks=3, max_blocks=3, half_width=0.01, margin=0.02, limit_s=1.0)
 CASE = Case(
@@ -25,7 +25,7 @@ CASE = Case(
 )
 
 
-def ended(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Fragment:
+def ended(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> PartialRecord:
     def raises(name: str) -> None:
         raise error
 
@@ -33,7 +33,7 @@ def ended(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Fr
     asked, out = folder / "case.json", folder / "out.json"
     asked.write_text(CASE.model_dump_json())
     assert worker.main([str(asked), "prove", str(out)]) == 0
-    return Fragment.model_validate_json(out.read_text())
+    return PartialRecord.model_validate_json(out.read_text())
 
 
 @pytest.mark.parametrize("error", [HarnessError("the twin's outputs differ"), ValueError("not 3 heads")])

@@ -33,7 +33,7 @@ def of_twin(name: str) -> tuple[Kernel, torch.dtype]:
     """The kernel with its twin's answers, which need no Triton, and the first type that it computes."""
     kernel = OFFERED[name]
     dtype = next(filter(kernel.computes, (torch.float32, torch.float16)))
-    return replace(kernel, launch=kernel.twin), dtype
+    return replace(kernel, launch=kernel.eager), dtype
 
 
 @pytest.mark.parametrize("name", OFFERED)

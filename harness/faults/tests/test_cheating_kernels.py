@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from harness.build import builder, registry
 from harness.parity.kernels.check_kernel import check_kernel
 from harness.parity.kernels.launch_counts import watched
-from harness.parity.parity_run import Bench
-from harness.records.proof_size import Extent
+from harness.parity.parity_run import ParityRun
+from harness.records.proof_size import ProofSize
 from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.spec.optimization import Receipt, Target
 
@@ -132,8 +132,8 @@ def test_an_optimization_whose_modules_never_run_is_refused() -> None:
     items = tuple(replace(i, apply=never_called) if i.name == "linear" else i for i in spec.menu.items)
     cheat = replace(spec, menu=replace(spec.menu, items=items))
     source = builder.Source.of(spec, "tiny", 0, None)
-    bench = Bench(
-        builder.BuildConfig(cheat, source, ("linear",), Target(CPU, torch.float32, "none")), Extent(2, 12, 20)
+    bench = ParityRun(
+        builder.BuildConfig(cheat, source, ("linear",), Target(CPU, torch.float32, "none")), ProofSize(2, 12, 20)
     )
     failed = [check for level in bench.in_target() for check in level if not check.passed]
     idle = source.config["num_hidden_layers"]

@@ -18,7 +18,7 @@ from harness.faults.kernels import judge_kernel
 from harness.faults.models import Suspects, mutants_of
 from harness.records.checks import Check, Parity
 from harness.records.kill_matrix import KillMatrix, MutantOutcome, SignOffEvidence
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Target
@@ -88,7 +88,8 @@ def suspects() -> Suspects:
     spec = registry.load("qwen3_4b_instruct_2507")
     source = builder.Source.of(spec, "tiny", 0, None)
     return Suspects(
-        builder.BuildConfig(spec, source, ("kv_cache", "linear"), Target(CPU, torch.float32, "none")), Extent(2, 16, 56)
+        builder.BuildConfig(spec, source, ("kv_cache", "linear"), Target(CPU, torch.float32, "none")),
+        ProofSize(2, 16, 56),
     )
 
 

@@ -16,9 +16,9 @@ from harness.parity.diagnosis.reproducer import Asked, Layout, Reproducer
 from harness.parity.kernels.check_kernel import cases, kernels_of, seed_after_code
 from harness.parity.levels.layer import run_layer
 from harness.parity.levels.vision import POSITIONS
-from harness.parity.parity_run import ONE_TOKEN, Bench
+from harness.parity.parity_run import ONE_TOKEN, ParityRun
 from harness.records.checks import Check, Parity
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
@@ -31,7 +31,7 @@ MOST_BYTES = 64 << 20
 
 @torch.no_grad()
 def capture(
-    config: builder.BuildConfig, size: str, extent: Extent, parity: Parity, parameters: Values | None = None
+    config: builder.BuildConfig, size: str, extent: ProofSize, parity: Parity, parameters: Values | None = None
 ) -> Reproducer | None:
     """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
     None when the inputs are too large to save, or do not fail again by themselves. The spec of `config` is made with
@@ -78,7 +78,7 @@ def _types(target: Target) -> dict[torch.dtype, None]:
     return dict.fromkeys((torch.float32, target.dtype))
 
 
-def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, extent: Extent) -> Reproducer:
+def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, extent: ProofSize) -> Reproducer:
     """Nothing but what to ask: the prompt is drawn again."""
     asked = Asked(
         kind="whole",
@@ -131,23 +131,23 @@ def _answers(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     def widened(x: Tensor) -> Tensor:
         return x.double() if x.is_floating_point() else x.clone()
 
-    answers = {"plain": kernel.twin(**copied(torch.clone)), "reference": kernel.twin(**copied(widened))}
+    answers = {"plain": kernel.eager(**copied(torch.clone)), "reference": kernel.eager(**copied(widened))}
     # A kernel that does not run has no answer; the inputs are what there is to look at.
     with suppress(RuntimeError, ValueError, TypeError):
         answers["candidate"] = kernel.launch(**copied(torch.clone))
     return {f"{who}.{name}": value.clone() for who, said in answers.items() for name, value in said.items()}
 
 
-def _benches(check: Check, target: Target) -> Iterator[tuple[Callable[..., Bench], str]]:
+def _benches(check: Check, target: Target) -> Iterator[tuple[Callable[..., ParityRun], str]]:
     """Those that can have said it, each with the purpose of its prompt: both, where the target is float32."""
     single = check.name.endswith("float32")
     if single:
-        yield Bench.fp32, "fp32"
+        yield ParityRun.fp32, "fp32"
     if not single or target.dtype == torch.float32:
-        yield Bench, "target"
+        yield ParityRun, "target"
 
 
-def _capture_prompt(bench: Bench, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
+def _capture_prompt(bench: ParityRun, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
     """The prompt of a layer with the layer's input, or of a stage before the layers."""
     layer = _layer(check)
     of_prompt = layer is not None or check.subject == POSITIONS
@@ -177,7 +177,7 @@ def _capture_prompt(bench: Bench, purpose: str, about: dict[str, Any], check: Ch
     return Reproducer(asked, answers)
 
 
-def _of_layer(bench: Bench, index: int, prompt: ModelInputs) -> tuple[ModelInputs, dict[str, Tensor]]:
+def _of_layer(bench: ParityRun, index: int, prompt: ModelInputs) -> tuple[ModelInputs, dict[str, Tensor]]:
     """As many rows of the prompt as fit, and what the layer is given and answers there."""
     hidden = bench.plain.layer_inputs(prompt)[index]
     rows = max(1, MOST_BYTES // (4 * max(1, _bytes(hidden[0]))))

@@ -22,10 +22,10 @@ from harness.errors import UserError
 from harness.parity.kernels.check_kernel import check_kernel, kernels_of
 from harness.parity.levels.layer import check_layer
 from harness.parity.levels.vision import check_vision
-from harness.parity.parity_run import Bench
+from harness.parity.parity_run import ParityRun
 from harness.records.case import Frozen
 from harness.records.checks import Check
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import Grid, ModelInputs
 from harness.spec.kernel import OpCase
 from harness.spec.model import ModelSpec
@@ -105,7 +105,7 @@ class Reproducer:
             return _run_op(spec, self, target)
         if self.asked.kind == "whole":
             return _run_whole(spec, self.asked)
-        bench = Bench(_config(spec, self.asked), Extent(1, 1, 1))
+        bench = ParityRun(_config(spec, self.asked), ProofSize(1, 1, 1))
         given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
         asked = self.asked
         prompt = ModelInputs(given["input.tokens"], given.get("input.pixels"), asked.grids, asked.image_token)
@@ -138,7 +138,7 @@ def _run_whole(spec: ModelSpec, asked: Asked) -> list[Check]:
     if asked.extent is None:
         raise UserError(f"{asked.subject} of {asked.model} was saved without the size of its prompt")
     single = asked.dtype == "float32"
-    bench = (Bench.fp32 if single else Bench)(_config(spec, asked), Extent(*asked.extent))
+    bench = (ParityRun.fp32 if single else ParityRun)(_config(spec, asked), ProofSize(*asked.extent))
     broken = (asked.check.level, asked.check.subject, asked.check.name)
     for checks in bench.in_fp32() if single else bench.in_target():
         if found := [check for check in checks if (check.level, check.subject, check.name) == broken]:
@@ -146,7 +146,7 @@ def _run_whole(spec: ModelSpec, asked: Asked) -> list[Check]:
     return []
 
 
-def _run_vision(bench: Bench, prompt: ModelInputs, asked: Asked) -> list[Check]:
+def _run_vision(bench: ParityRun, prompt: ModelInputs, asked: Asked) -> list[Check]:
     vision = bench.spec.vision
     if vision is None:
         raise UserError(f"{asked.model} does not see any more, and {asked.subject} was saved")

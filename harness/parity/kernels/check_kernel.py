@@ -106,11 +106,11 @@ def check_far(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: in
     """As `check_kernel` for the cases whose offsets pass 2^31 elements, without copies of the memory around them."""
     checks: list[Check] = []
     generator = torch.Generator(device).manual_seed(seed)
-    for case in kernel.far(dtype, device, generator) if kernel.far else ():
+    for case in kernel.int64_offset_cases(dtype, device, generator) if kernel.int64_offset_cases else ():
         near = replace(case, inputs=_cloned(case.inputs, _packed))
         outputs = {name: value.clone() for name, value in kernel.launch(**case.inputs).items()}
-        plain = kernel.twin(**_cloned(near.inputs, torch.Tensor.clone))
-        reference = kernel.twin(**_cloned(near.inputs, _widened))
+        plain = kernel.eager(**_cloned(near.inputs, torch.Tensor.clone))
+        reference = kernel.eager(**_cloned(near.inputs, _widened))
         checks += _judged(kernel, case, outputs, _Run(outputs, plain, reference, ()))
     return checks
 
@@ -138,13 +138,13 @@ def cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -
 def _run(kernel: Kernel, case: OpCase) -> _Run:
     """The candidate first: it must not find the twin's result in freed memory."""
     read, unsteady = 0, 0
-    with kernel.sharing(case.inputs) if kernel.sharing else nullcontext():
+    with kernel.shared_workspace(case.inputs) if kernel.shared_workspace else nullcontext():
         first, second = guarded(kernel, case, NANS), guarded(kernel, case, LARGE)
         if _distance(first.outputs, second.outputs):
             unsteady = _distance(first.outputs, guarded(kernel, case, NANS).outputs)
             read = 0 if unsteady else _distance(first.outputs, second.outputs)
-    plain = kernel.twin(**_cloned(case.inputs, torch.Tensor.clone))
-    reference = kernel.twin(**_cloned(case.inputs, _widened))
+    plain = kernel.eager(**_cloned(case.inputs, torch.Tensor.clone))
+    reference = kernel.eager(**_cloned(case.inputs, _widened))
     changes = {name: guard.changes() for name, guard in first.guards.items()}
     written = [name for name, (inside, _) in changes.items() if inside and name not in kernel.mutates]
     halo = {name: outside for name, (_, outside) in changes.items() if outside}
@@ -204,7 +204,7 @@ def _judged(kernel: Kernel, case: OpCase, outputs: Outputs, run: _Run) -> list[C
     checks = []
     for name, plain in run.plain.items():
         reference = run.reference[name]
-        if plain.is_floating_point() and name not in kernel.copies and reference.dtype != torch.float64:
+        if plain.is_floating_point() and name not in kernel.bitwise_outputs and reference.dtype != torch.float64:
             raise HarnessError(
                 f"twin of {kernel.name} returns {name} as {reference.dtype} for float64 inputs: a reference that is "
                 "rounded already cannot judge rounding"
@@ -216,7 +216,7 @@ def _judged(kernel: Kernel, case: OpCase, outputs: Outputs, run: _Run) -> list[C
             level="op",
             subject=kernel.name,
             name=f"{case.name}: {name}",
-            exact=name in kernel.copies,
+            exact=name in kernel.bitwise_outputs,
         )
         checks.append(worst(found))
     return checks
@@ -226,7 +226,7 @@ def _never_left_float32(name: str, kernel: Kernel, run: _Run) -> bool:
     """Whether a float64 reference of a float32 result is float32 throughout: computed no better than what it judges.
     An output that only moves bits belongs in `copies`."""
     reference, plain = run.reference[name], run.plain[name]
-    if name in kernel.copies or plain.dtype != torch.float32:
+    if name in kernel.bitwise_outputs or plain.dtype != torch.float32:
         return False
     return torch.equal(reference.nan_to_num(), reference.float().double().nan_to_num())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from harness.parity.levels.layer import run_layer
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import our_choices
 from harness.records.checks import UNBOUNDED, Drift
 from harness.spec.inputs import ModelInputs
@@ -18,15 +18,15 @@ LEAST, MOST = 0.8, 1.25
 """The ratio of our error to the plain model's behind a layer, of a build that is right."""
 
 
-def free_running(model: CausalLM, plain: Plain, inputs: ModelInputs) -> Drift | None:
+def free_running(model: CausalLM, plain: ReferenceModel, inputs: ModelInputs) -> Drift | None:
     """The first layer behind which our residual stream's error, against the wide reference, is no longer that of the
     plain model; None where it always is. Experts are those that the reference chose."""
-    wide: list[Tensor] = []
-    _, routes = plain.wide_logits(inputs, streams=wide)
+    upcast: list[Tensor] = []
+    _, routes = plain.wide_logits(inputs, streams=upcast)
     given, *theirs = plain.layer_inputs(inputs, routes)
     with our_choices(model, plain.routing, routes):
         ours = list(_streams(model, inputs, given))
-    for index, (o, p, r) in enumerate(zip(ours, theirs, wide, strict=True)):
+    for index, (o, p, r) in enumerate(zip(ours, theirs, upcast, strict=True)):
         noise = _rms(p, r)
         ratio = _rms(o, r) / noise if noise else 1.0
         if not LEAST <= ratio <= MOST:

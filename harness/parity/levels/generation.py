@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.build.inputs import prepared
 from harness.build.tokenizer import Text
 from harness.parity.levels.logits import Reference, judge_logits
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.checks import Check
 from harness.spec.inputs import ModelInputs
 from harness.spec.runtime import CausalLM, DecodeStep, HuggingFaceLM, KVCache
@@ -63,7 +63,7 @@ class ReferenceText:
     """A generated text with all that the reference says to it."""
 
     generated: Generated
-    wide: Tensor
+    upcast: Tensor
     """[B, T, vocab] in the wide type, of the whole text at once."""
     plain: Tensor
     """[B, T, vocab] in the model's dtype, of the whole text at once."""
@@ -73,18 +73,18 @@ class ReferenceText:
     @property
     def whole(self) -> Reference:
         """What logits of every token are held against."""
-        return Reference(self.wide, self.plain)
+        return Reference(self.upcast, self.plain)
 
     @property
     def decoded(self) -> Reference:
         """What logits of the new tokens, decoded one by one, are held against."""
-        return Reference(self.wide[:, self.generated.prompt_tokens - 1 : -1], self.stepwise)
+        return Reference(self.upcast[:, self.generated.prompt_tokens - 1 : -1], self.stepwise)
 
     def first(self, new_tokens: int) -> ReferenceText:
         """As `Generated.first`."""
         cut = self.generated.first(new_tokens)
         length = cut.tokens.shape[1]
-        return ReferenceText(cut, self.wide[:, :length], self.plain[:, :length], self.stepwise[:, : cut.new_tokens])
+        return ReferenceText(cut, self.upcast[:, :length], self.plain[:, :length], self.stepwise[:, : cut.new_tokens])
 
     def last(self, new_tokens: int) -> ReferenceText:
         """As `Generated.last`."""
@@ -93,15 +93,15 @@ class ReferenceText:
 
     def alone(self) -> ReferenceText:
         """The first row."""
-        return ReferenceText(self.generated.alone(), self.wide[:1], self.plain[:1], self.stepwise[:1])
+        return ReferenceText(self.generated.alone(), self.upcast[:1], self.plain[:1], self.stepwise[:1])
 
     def twice(self) -> ReferenceText:
         """Every row again, after all of them."""
-        logits = (logits.tile(2, 1, 1) for logits in (self.wide, self.plain, self.stepwise))
+        logits = (logits.tile(2, 1, 1) for logits in (self.upcast, self.plain, self.stepwise))
         return ReferenceText(self.generated.twice(), *logits)
 
 
-def generate(plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
+def generate(plain: ReferenceModel, prompt: ModelInputs, new_tokens: int) -> Generated:
     """Hugging Face's own `generate`, greedy, exactly `new_tokens` long."""
     from transformers import GenerationConfig
 
@@ -157,16 +157,16 @@ def check_generation(ours: Tensor, known: ReferenceText, tokenizer: Text | None 
     """ours [B, new, vocab]. A token that differs from the one generated is legal only at a near-tie; the logits of
     every step are judged besides, with the plain model's error as the measure. `tokenizer` tells what we said."""
     checks = judge_logits(ours, known.decoded, "generation", "greedy decode")
-    return [*checks, _tokens(ours, known.decoded.wide, known.generated, tokenizer)]
+    return [*checks, _tokens(ours, known.decoded.upcast, known.generated, tokenizer)]
 
 
-def _tokens(ours: Tensor, wide: Tensor, generated: Generated, text: Text | None) -> Check:
+def _tokens(ours: Tensor, upcast: Tensor, generated: Generated, text: Text | None) -> Check:
     chosen = generated.tokens[:, generated.prompt_tokens :]
-    allowance = 2 * (generated.logits.to(wide.dtype) - wide).abs().amax(-1)
+    allowance = 2 * (generated.logits.to(upcast.dtype) - upcast).abs().amax(-1)
     reserved = torch.tensor(generated.inputs.reserved, dtype=torch.int64, device=ours.device)
-    ours, wide = (logits.index_fill(-1, reserved, -torch.inf) for logits in (ours, wide))
+    ours, upcast = (logits.index_fill(-1, reserved, -torch.inf) for logits in (ours, upcast))
     differs = ours.argmax(-1) != chosen
-    top = wide.topk(2, dim=-1).values
+    top = upcast.topk(2, dim=-1).values
     illegal = differs & (top[..., 0] - top[..., 1] > allowance)
     steps = illegal.nonzero()
     if len(steps):

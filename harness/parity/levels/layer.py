@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.build.dtypes import dtype_name, wider
 from harness.parity.levels.stages import flat, traced
-from harness.parity.reference.reference_model import LayerRun, Plain, Trace, captured_attention
+from harness.parity.reference.reference_model import LayerRun, ReferenceModel, Trace, captured_attention
 from harness.parity.reference.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
 from harness.parity.tolerance.rules import judge, span, worst
 from harness.records.checks import Check, Divergence
@@ -21,7 +21,7 @@ from harness.spec.runtime import CausalLM, vision_lm
 
 
 def check_layers(
-    model: CausalLM, plain: Plain, inputs: ModelInputs, hidden: Sequence[Tensor], name: str
+    model: CausalLM, plain: ReferenceModel, inputs: ModelInputs, hidden: Sequence[Tensor], name: str
 ) -> list[list[Check]]:
     """The residual delta of every layer on the prompt `inputs` by the op rules, given `hidden`, the plain model's input
     to each: one check a layer, its worst rule, after those of the experts that a sparse layer chose."""
@@ -29,7 +29,7 @@ def check_layers(
 
 
 def check_layer(
-    model: CausalLM, plain: Plain, index: int, inputs: ModelInputs, hidden: Tensor, name: str
+    model: CausalLM, plain: ReferenceModel, index: int, inputs: ModelInputs, hidden: Tensor, name: str
 ) -> list[Check]:
     """As check_layers, layer `index` alone on its input `hidden` [B, T, H]."""
     base = hidden.to(wider(hidden.dtype))
@@ -67,7 +67,7 @@ def run_layer(model: CausalLM, index: int, inputs: ModelInputs, hidden: Tensor) 
 
 
 def localize(
-    model: CausalLM, plain: Plain, spec: ModelSpec, index: int, inputs: ModelInputs, hidden: Tensor
+    model: CausalLM, plain: ReferenceModel, spec: ModelSpec, index: int, inputs: ModelInputs, hidden: Tensor
 ) -> Divergence | None:
     """The first stage of layer `index`, in data-flow order, that breaks a rule on the layer input `hidden`; None when
     every stage that both sides show holds. Stages that several ranks hold in parts are not compared."""
@@ -76,7 +76,7 @@ def localize(
     wide_run, plain_run = plain.wide_layer(index, inputs), plain.layer(index, inputs)
     shape, routing = hidden.shape[:2], plain.routing
     with reference_choice(wide_run.layer, routing, shape, None, partial(chosen.__setitem__, "wide")):
-        wide = _plain_trace(wide_run, hidden.to(wider(hidden.dtype)), stages)
+        upcast = _plain_trace(wide_run, hidden.to(wider(hidden.dtype)), stages)
     replay = chosen.get("wide")
     with reference_choice(plain_run.layer, routing, shape, replay, partial(chosen.__setitem__, "plain")):
         theirs = _plain_trace(plain_run, hidden, stages)
@@ -85,7 +85,7 @@ def localize(
     for stage in stages:
         if stage.ours not in ours:
             continue
-        o, r, p = ours[stage.ours], wide[stage.reference], theirs[stage.reference]
+        o, r, p = ours[stage.ours], upcast[stage.reference], theirs[stage.reference]
         if o.shape[-1] != r.shape[-1]:
             continue
         checks = judge(o, r, p, level="layer", subject=f"layer {index}", name=stage.name)

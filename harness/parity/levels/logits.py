@@ -27,12 +27,12 @@ class Reference:
     """What a set of logits is held against: the wide reference and the plain model's logits, both [B, T, vocab], or
     [N, vocab] where nobody knows whose the tokens are."""
 
-    wide: Tensor
+    upcast: Tensor
     plain: Tensor
 
     def flat(self) -> Reference:
         """Both as [N, vocab]."""
-        return Reference(self.wide.flatten(0, -2), self.plain.flatten(0, -2))
+        return Reference(self.upcast.flatten(0, -2), self.plain.flatten(0, -2))
 
 
 def judge_logits(ours: Tensor, reference: Reference, level: Level, subject: str) -> list[Check]:
@@ -89,7 +89,7 @@ def _rms(rows: Tensor) -> float:
 
 def _flips(ours: Tensor, reference: Reference, found: _Errors) -> tuple[Tensor, Tensor]:
     """Booleans [N]: whose first choice is another one, and of those whose is so without a near-tie."""
-    top = reference.wide.topk(2, dim=-1)
+    top = reference.upcast.topk(2, dim=-1)
     margin = (top.values[:, 0] - top.values[:, 1]).double()
     flipped = ours.argmax(-1) != top.indices[:, 0]
     # The plain model's error sets the allowance; with the candidate's own the rule could never fail.
@@ -112,7 +112,7 @@ class _Errors:
         rows = [
             (*_row_errors(o, w), *_row_errors(p, w))
             for o, p, w in zip(
-                torch.split(ours, 64), torch.split(reference.plain, 64), torch.split(reference.wide, 64), strict=True
+                torch.split(ours, 64), torch.split(reference.plain, 64), torch.split(reference.upcast, 64), strict=True
             )
         ]
         columns = [torch.cat(column) for column in zip(*rows, strict=True)]
@@ -120,9 +120,9 @@ class _Errors:
         return cls(ours_max, plain_max, ours_rms, plain_rms, ours_kl, plain_kl)
 
 
-def _row_errors(logits: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    logits, wide = logits.double(), wide.double()
-    error = logits - wide
-    truth = wide.log_softmax(-1)
+def _row_errors(logits: Tensor, upcast: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    logits, upcast = logits.double(), upcast.double()
+    error = logits - upcast
+    truth = upcast.log_softmax(-1)
     kl = (truth.exp() * (truth - logits.log_softmax(-1))).sum(-1)
     return error.abs().amax(-1), error.square().mean(-1).sqrt(), kl

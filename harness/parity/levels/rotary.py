@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.build.dtypes import dtype_name
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.checks import UNBOUNDED, Check
 from harness.spec.inputs import ModelInputs
 from harness.spec.runtime import CausalLM
@@ -15,7 +15,7 @@ UNITS = 4.0
 """Between right tables, at most: the angle is rounded, its cosine is, and the frequency that it came from."""
 
 
-def check_rotary(model: CausalLM, plain: Plain, inputs: ModelInputs, seed: int) -> Check:
+def check_rotary(model: CausalLM, plain: ReferenceModel, inputs: ModelInputs, seed: int) -> Check:
     """cos and sin at positions drawn from all that the model knows, the last one among them, unequal on every axis,
     against the plain table's. An error is counted in units of what rounding the angle to float32 and the result to
     the model's dtype may make of it."""
@@ -34,7 +34,7 @@ def check_rotary(model: CausalLM, plain: Plain, inputs: ModelInputs, seed: int) 
     return _check(name, float(errors.max()), f"{('cos', 'sin')[int(at[0])]} of channel {int(at[-1])}")
 
 
-def _unit(plain: Plain, positions: Tensor, dtype: torch.dtype) -> Tensor:
+def _unit(plain: ReferenceModel, positions: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, T, R] float64."""
     cos, sin = (table.double() for table in plain.turns(torch.ones_like(positions)))
     farthest = positions if positions.dim() == 2 else positions.amax(0)

@@ -15,7 +15,7 @@ from harness.build.dtypes import dtype_name, wider
 from harness.build.inputs import prepared
 from harness.errors import HarnessError
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.tolerance.rules import judge, relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check, Level
 from harness.spec.inputs import ModelInputs
@@ -27,7 +27,12 @@ POSITIONS = "positions"
 
 
 def check_vision(
-    model: VisionLM, plain: Plain, vision: Vision, parts: Sequence[Part], inputs: ModelInputs, sights: ModelInputs
+    model: VisionLM,
+    plain: ReferenceModel,
+    vision: Vision,
+    parts: Sequence[Part],
+    inputs: ModelInputs,
+    sights: ModelInputs,
 ) -> list[Check]:
     """Positions of the prompt `inputs` as exact integers, and that its logits move when the images do; every part of
     the tower on the images of `sights`, as `check_tower`."""
@@ -37,7 +42,7 @@ def check_vision(
     return [*seen, *check_tower(model, plain, parts, sights)]
 
 
-def check_tower(model: VisionLM, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
+def check_tower(model: VisionLM, plain: ReferenceModel, parts: Sequence[Part], inputs: ModelInputs) -> list[Check]:
     """Every part of the tower by the op rules, on the plain tower's own input to it."""
     pixels = inputs.pixels
     if pixels is None:
@@ -49,13 +54,13 @@ def check_tower(model: VisionLM, plain: Plain, parts: Sequence[Part], inputs: Mo
     modules = dict(wide_tower.named_modules())
     for part in parts:
         call = calls[part.reference]
-        wide = wide_start[part.reference].given if _is_input(part) else call.again(modules[part.reference])
+        upcast = wide_start[part.reference].given if _is_input(part) else call.again(modules[part.reference])
         source = pixels if _is_input(part) else call.given
-        checks.append(worst(_judge_part(part, part.ours(model, inputs, source), call, wide)))
+        checks.append(worst(_judge_part(part, part.ours(model, inputs, source), call, upcast)))
     return checks
 
 
-def check_language(model: VisionLM, plain: Plain, inputs: ModelInputs) -> Check:
+def check_language(model: VisionLM, plain: ReferenceModel, inputs: ModelInputs) -> Check:
     """fp32 logits of our language model on the plain tower's features: no error of our own tower can hide in them."""
     batch, tokens = inputs.tokens.shape
     cache = model.new_cache(batch, tokens)
@@ -75,7 +80,7 @@ def check_language(model: VisionLM, plain: Plain, inputs: ModelInputs) -> Check:
     )
 
 
-def _positions(model: VisionLM, plain: Plain, vision: Vision, inputs: ModelInputs) -> Check:
+def _positions(model: VisionLM, plain: ReferenceModel, vision: Vision, inputs: ModelInputs) -> Check:
     batch, tokens = inputs.tokens.shape
     cache = model.new_cache(batch, tokens)
     model.place(cache, inputs, None)
@@ -97,14 +102,14 @@ def _moves(model: VisionLM, inputs: ModelInputs, pixels: Tensor) -> Check:
     return _count("logits", "candidate", "negated images", "sensitivity", int(still.sum()))
 
 
-def _judge_part(part: Part, ours: Tensor, call: _Call, wide: Tensor) -> list[Check]:
+def _judge_part(part: Part, ours: Tensor, call: _Call, upcast: Tensor) -> list[Check]:
     theirs = call.given if _is_input(part) else call.gave
     if part.residual:
         # Formed in the wider type: subtracting the stream must add no rounding of its own.
-        base = call.given.to(wide.dtype)
+        base = call.given.to(upcast.dtype)
         ours, theirs = ((out.to(base.dtype) - base).to(out.dtype) for out in (ours, theirs))
-        wide = wide - base
-    return judge(ours, wide, theirs, level="layer", subject=part.name, name=f"{part.op} {dtype_name(theirs.dtype)}")
+        upcast = upcast - base
+    return judge(ours, upcast, theirs, level="layer", subject=part.name, name=f"{part.op} {dtype_name(theirs.dtype)}")
 
 
 @dataclass
@@ -127,7 +132,7 @@ class _Call:
         return out
 
 
-def _calls(tower: nn.Module, plain: Plain, parts: Sequence[Part], inputs: ModelInputs) -> dict[str, _Call]:
+def _calls(tower: nn.Module, plain: ReferenceModel, parts: Sequence[Part], inputs: ModelInputs) -> dict[str, _Call]:
     """One run of `tower`, every part's call by its reference path."""
     calls: dict[str, _Call] = {}
     with _recorded(tower, parts, calls):

@@ -30,7 +30,7 @@ def check_again(model: CausalLM, provides: Collection[Capability], tokens: Tenso
     checks = []
     for path, ours in ways.items():
         judged = slice(length - 1 - ours.shape[1], length - 1)
-        checks.append(judge_path(path, ours, Reference(known.wide[:, judged], known.plain[:, judged])))
+        checks.append(judge_path(path, ours, Reference(known.upcast[:, judged], known.plain[:, judged])))
     return checks
 
 

@@ -219,8 +219,8 @@ class _Bench:
             ours = torch.cat((ours, self.model.decode(following, cache).unsqueeze(1)), dim=1)
         prefixes.close(cache)
         end = told + following.shape[1]
-        wide, plain = (rows.expected(logits, matched, end) for logits in (self.known.wide, self.known.plain))
-        check = judge_path(path, rows.spoken(ours, matched), Reference(wide, plain))
+        upcast, plain = (rows.expected(logits, matched, end) for logits in (self.known.upcast, self.known.plain))
+        check = judge_path(path, rows.spoken(ours, matched), Reference(upcast, plain))
         return [check, counted(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}")]
 
     def other(self, distance: int) -> Tensor:
@@ -253,7 +253,7 @@ class _Bench:
         after = prefixes.blocks()
         changed = sum(bool(differs(after[kept], before[kept]).any()) for kept in after.keys() & before.keys())
         prefixes.close(cache)
-        reference = Reference(self.known.wide[:, matched:], self.known.plain[:, matched:])
+        reference = Reference(self.known.upcast[:, matched:], self.known.plain[:, matched:])
         checks = [judge_path(path, ours, reference), counted(path, "pages", changed)]
         if expected is not None:
             checks.append(counted(path, "reused tokens", abs(matched - expected), f"{matched} of {expected}"))

@@ -26,8 +26,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(2, 3) * scale
     future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return scores.masked_fill(future, -torch.inf).softmax(-1, dtype=wide).to(q.dtype) @ v
+    upcast = torch.promote_types(q.dtype, torch.float32)
+    return scores.masked_fill(future, -torch.inf).softmax(-1, dtype=upcast).to(q.dtype) @ v
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

@@ -13,9 +13,9 @@ from harness.build.quantized_reference import rounded
 from harness.build.ranks import shared
 from harness.parity.levels.generation import Generated, generate
 from harness.parity.levels.quantization_loss import LOSS_ROWS, LOSS_TOKENS
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import Routes
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 
 IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
@@ -31,7 +31,7 @@ class Known:
     the plain model's logits with those experts."""
 
     inputs: ModelInputs
-    wide: Tensor
+    upcast: Tensor
     routes: Routes
     plain: Tensor
 
@@ -40,12 +40,12 @@ class Oracle:
     """The Hugging Face model in one dtype, with the weights that the stack holds (`plain`) and with those it came with
     (`unrounded`). Where several ranks hold the candidate all are told what rank 0 found."""
 
-    def __init__(self, config: builder.BuildConfig, extent: Extent) -> None:
+    def __init__(self, config: builder.BuildConfig, extent: ProofSize) -> None:
         spec, source, stack, target = config.spec, config.source, config.stack, config.target
         self.spec, self.source, self.target, self.extent = spec, source, target, extent
         hf = builder.reference(spec, source, target.dtype, target.device)
         self.unrounded, self.plain = (
-            Plain(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
+            ReferenceModel(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
         )
 
     def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
@@ -100,11 +100,11 @@ class Oracle:
         return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
 
     def _know(self, prompt: ModelInputs) -> Known:
-        wide, routes = self.plain.wide_logits(prompt)
+        upcast, routes = self.plain.wide_logits(prompt)
         routes = routes.mapped(self._told)
-        return Known(prompt, self._told(wide), routes, self._told(self.plain.logits(prompt, routes)))
+        return Known(prompt, self._told(upcast), routes, self._told(self.plain.logits(prompt, routes)))
 
-    def _generate(self, plain: Plain, prompt: ModelInputs, new_tokens: int) -> Generated:
+    def _generate(self, plain: ReferenceModel, prompt: ModelInputs, new_tokens: int) -> Generated:
         made = generate(plain, prompt, new_tokens)
         told = made.inputs.continued(self._told(made.tokens))
         return replace(made, inputs=told, logits=self._told(made.logits))

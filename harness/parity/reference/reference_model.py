@@ -23,7 +23,7 @@ CAPTURED = "captured_sdpa"
 Trace = dict[str, Tensor]
 
 
-class Plain:
+class ReferenceModel:
     """Wraps a Hugging Face model: at `decoder` its `layers`, `embed_tokens`, `norm` and `rotary_emb`, and `lm_head`."""
 
     def __init__(
@@ -53,23 +53,23 @@ class Plain:
         """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
         it chose. With `features` the images show these, and otherwise what the widened tower sees. What stands in the
         residual stream behind each layer goes to `streams`."""
-        wide, routes = wider(self.model.dtype), Routes()
+        upcast, routes = wider(self.model.dtype), Routes()
         if inputs.pixels is not None and features is None:
             features = self.wide_features(inputs)
-        hidden = self.core.embed_tokens(inputs.tokens).to(wide)
+        hidden = self.core.embed_tokens(inputs.tokens).to(upcast)
         images = inputs.shows()
         if features is not None:
-            hidden[images] = features.embeddings.to(wide)
+            hidden[images] = features.embeddings.to(upcast)
         for index in range(len(self)):
             run = self.wide_layer(index, inputs)
             with reference_choice(run.layer, self.routing, inputs.tokens.shape, None, _kept(routes, index)):
                 hidden = run(hidden)
             if features is not None and index < len(features.deep):
-                hidden[images] += features.deep[index].to(wide)
+                hidden[images] += features.deep[index].to(upcast)
             if streams is not None:
                 streams.append(hidden.clone())
-        hidden = copy.deepcopy(self.core.norm).to(wide)(hidden)
-        rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(wide)) for row in hidden.unbind(0)]
+        hidden = copy.deepcopy(self.core.norm).to(upcast)(hidden)
+        rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(upcast)) for row in hidden.unbind(0)]
         return torch.stack(rows), routes
 
     def layer_inputs(self, inputs: ModelInputs, replay: Routes | None = None) -> list[Tensor]:
@@ -92,17 +92,17 @@ class Plain:
         # A bank of experts fills much of a device: its matrices are widened one at a time, when they are read.
         held = {id(p): _Bank(p, wide_type) for p in layer.parameters() if p.dim() == 3}
         widened = {id(p): nn.Parameter(p.to(wide_type), requires_grad=False) for p in layer.parameters() if p.dim() < 3}
-        wide = copy.deepcopy(layer, {**widened, **held})
-        for module in wide.modules():
+        upcast = copy.deepcopy(layer, {**widened, **held})
+        for module in upcast.modules():
             for name in [name for name, p in module._parameters.items() if isinstance(p, _Bank)]:
                 bank = module._parameters.pop(name)
                 vars(module)[name] = bank
-        wide = wide.to(wide_type)
+        upcast = upcast.to(wide_type)
         # Grouped matrix products know no float64. A copied layer has a config of its own.
-        for module in wide.modules():
+        for module in upcast.modules():
             if hasattr(getattr(module, "config", None), "_experts_implementation"):
                 module.config._experts_implementation = "eager"
-        return LayerRun(wide, self.core.rotary_emb, self.positions(inputs))
+        return LayerRun(upcast, self.core.rotary_emb, self.positions(inputs))
 
     def positions(self, inputs: ModelInputs) -> Tensor:
         """What the model gives its rotary embedding: [B, T] of text alone, [axes, B, T] where a model sees."""
@@ -146,8 +146,8 @@ class Plain:
         return self.see(self.tower(), inputs)
 
     def wide_features(self, inputs: ModelInputs) -> Features:
-        wide = inputs.to(inputs.tokens.device, wider(self.model.dtype))
-        return self.see(self.wide_tower(), wide)
+        upcast = inputs.to(inputs.tokens.device, wider(self.model.dtype))
+        return self.see(self.wide_tower(), upcast)
 
     def _vision(self) -> Vision:
         if self.vision is None:

@@ -148,11 +148,11 @@ def _remove(handles: list[RemovableHandle]) -> None:
         handle.remove()
 
 
-def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int, dtype: str) -> list[Check]:
+def judge_choice(ours: Route, plain: RankedRoute, upcast: RankedRoute, layer: int, dtype: str) -> list[Check]:
     """Experts chosen on the same layer input: another set than the reference's only where the reference's own gap is
     within twice the plain model's error; and the weights, by the op rules, where all three chose alike."""
-    allowed = 2 * (plain.ranks.to(wide.ranks.dtype) - wide.ranks).abs().amax(-1)
-    illegal, same = _illegal(ours.ids, wide, allowed)
+    allowed = 2 * (plain.ranks.to(upcast.ranks.dtype) - upcast.ranks).abs().amax(-1)
+    illegal, same = _illegal(ours.ids, upcast, allowed)
     places = illegal.nonzero()
     subject = f"layer {layer}"
     checks = [
@@ -167,9 +167,9 @@ def judge_choice(ours: Route, plain: RankedRoute, wide: RankedRoute, layer: int,
             where=f"first at batch row {int(places[0, 0])}, token {int(places[0, 1])}" if len(places) else "",
         )
     ]
-    common = same & _alike(plain.ids, wide.ids)
+    common = same & _alike(plain.ids, upcast.ids)
     if bool(common.any()):
-        o, p, r = (_by_id(route)[common] for route in (ours, plain, wide))
+        o, p, r = (_by_id(route)[common] for route in (ours, plain, upcast))
         name = f"expert weights {dtype}"
         checks.append(worst(judge(o.to(p.dtype), r, p, level="layer", subject=subject, name=name)))
     return checks
@@ -182,12 +182,12 @@ def check_router(model: CausalLM, gate: nn.Module, routing: Routing, index: int,
     if ours_gate is None:
         raise HarnessError(f"layer {index} of the reference chooses experts and ours has no {routing.ours}")
     wide_gate = copy.deepcopy(gate).to(wider(x.dtype))
-    plain, wide = _chosen(gate, routing, x), _chosen(wide_gate, routing, x.to(wider(x.dtype)))
+    plain, upcast = _chosen(gate, routing, x), _chosen(wide_gate, routing, x.to(wider(x.dtype)))
     ids, weights = ours_gate(x)
-    noise = (plain.ranks.to(wide.ranks.dtype) - wide.ranks).abs().amax(-1)
-    illegal, common = _illegal(ids, wide, 2 * noise + ROUTER_FLOOR * wide.ranks.abs().amax(-1))
-    common &= _alike(plain.ids, wide.ids)
-    o, p, r = (_by_id(route)[common] for route in (Route(ids, weights), plain, wide))
+    noise = (plain.ranks.to(upcast.ranks.dtype) - upcast.ranks).abs().amax(-1)
+    illegal, common = _illegal(ids, upcast, 2 * noise + ROUTER_FLOOR * upcast.ranks.abs().amax(-1))
+    common &= _alike(plain.ids, upcast.ids)
+    o, p, r = (_by_id(route)[common] for route in (Route(ids, weights), plain, upcast))
     error, spread = relative_frobenius(o, r), relative_frobenius(p, r)
     subject, dtype = f"router of layer {index}", dtype_name(x.dtype)
     return [
@@ -217,18 +217,18 @@ def _chosen(gate: nn.Module, routing: Routing, x: Tensor) -> RankedRoute:
     return RankedRoute(ids, weights, routing.ranks(gate, logits))
 
 
-def _illegal(ids: Tensor, wide: RankedRoute, allowed: Tensor) -> tuple[Tensor, Tensor]:
+def _illegal(ids: Tensor, upcast: RankedRoute, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """Where `ids` are another set than the wide reference's though its gap is more than `allowed`; where they are the
     same one."""
-    best = wide.ranks.topk(wide.ids.shape[-1] + 1, dim=-1).values
-    same = _alike(ids, wide.ids)
+    best = upcast.ranks.topk(upcast.ids.shape[-1] + 1, dim=-1).values
+    same = _alike(ids, upcast.ids)
     return ~same & (best[..., -2] - best[..., -1] > allowed), same
 
 
-def judge_flips(ours: Routes, plain: Routes, wide: Routes) -> Check:
+def judge_flips(ours: Routes, plain: Routes, upcast: Routes) -> Check:
     """Free-running: the share of chosen experts that the wide reference did not choose, against the plain model's."""
     missed, missed_plain, total = 0, 0, 0
-    for index, route in wide.layers.items():
+    for index, route in upcast.layers.items():
         missed += _missed(ours.layers[index].ids, route.ids)
         missed_plain += _missed(plain.layers[index].ids, route.ids)
         total += route.ids.numel()

@@ -6,25 +6,27 @@ import pytest
 import torch
 
 from harness.build import builder, registry
-from harness.parity.parity_run import Bench
-from harness.records.proof_size import Extent
+from harness.parity.parity_run import ParityRun
+from harness.records.proof_size import ProofSize
 from harness.spec.optimization import Target
 
 TARGET = Target(torch.device("cpu"), torch.float16, "none")
 
 
 @pytest.fixture
-def bench() -> Bench:
+def bench() -> ParityRun:
     spec = registry.load("qwen3_4b_instruct_2507")
-    return Bench(builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), (), TARGET), Extent(2, 16, 2))
+    return ParityRun(
+        builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), (), TARGET), ProofSize(2, 16, 2)
+    )
 
 
-def test_a_right_build_does_not_drift(bench: Bench) -> None:
+def test_a_right_build_does_not_drift(bench: ParityRun) -> None:
     assert bench.drift() is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3.0])
-def test_the_layer_is_named_from_which_it_errs(bench: Bench, value: float) -> None:
+def test_the_layer_is_named_from_which_it_errs(bench: ParityRun, value: float) -> None:
     down = bench.model.layers[1].mlp.down_proj
     weight = down.weight.clone()
     weight[0, 0] = value

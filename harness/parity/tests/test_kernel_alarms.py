@@ -33,7 +33,7 @@ def menu(dtype, device, generator):
 
 
 def alarms(launch, asked, **fields) -> list[KernelAlarms]:
-    made = Kernel("made", launch, doubled, menu, lambda **_: Cost(0, 0), lambda _: (), copies=("y",), **fields)
+    made = Kernel("made", launch, doubled, menu, lambda **_: Cost(0, 0), lambda _: (), bitwise_outputs=("y",), **fields)
     judged = (
         (Share("m", made.name, dtype_name(dtype), "cpu", seed), check_kernel(made, dtype, CPU, seed))
         for dtype in filter(made.computes, asked)

@@ -50,7 +50,9 @@ def computed(kernel: Kernel) -> torch.dtype:
 def test_every_item_is_met_or_inapplicable_for_a_reason(name: str) -> None:
     kernel = OFFERED[name]
     menu = list(cases(kernel, computed(kernel), CPU, seed=1))
-    found = {item for item in ITEMS for case in menu if item in case.name} | ({"far"} if kernel.far else set())
+    found = {item for item in ITEMS for case in menu if item in case.name} | (
+        {"far"} if kernel.int64_offset_cases else set()
+    )
     assert found ^ kernel.inapplicable.keys() == set(ITEMS)
     assert all(kernel.inapplicable.values())
     for case in menu:
@@ -61,14 +63,14 @@ def test_every_item_is_met_or_inapplicable_for_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", OFFERED)
 def test_the_twin_itself_passes_its_menu(name: str) -> None:
     """Else nobody could: what no right answer meets is no item. In bfloat16, which the interpreter does not compute."""
-    twin = replace(OFFERED[name], launch=OFFERED[name].twin)
+    twin = replace(OFFERED[name], launch=OFFERED[name].eager)
     assert [check for check in check_kernel(twin, torch.bfloat16, CPU, seed=3) if not check.passed] == []
 
 
-@pytest.mark.parametrize("name", [name for name, kernel in OFFERED.items() if kernel.far])
+@pytest.mark.parametrize("name", [name for name, kernel in OFFERED.items() if kernel.int64_offset_cases])
 def test_far_cases_are_judged_where_they_are_not_far(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "FAR", 1 << 17)
     kernel = OFFERED[name]
-    right = check_far(replace(kernel, launch=kernel.twin), torch.bfloat16, CPU, seed=3)
+    right = check_far(replace(kernel, launch=kernel.eager), torch.bfloat16, CPU, seed=3)
     assert right != []
     assert [check for check in right if not check.passed] == []

@@ -29,8 +29,8 @@ def menu(dtype, device, generator):
         yield OpCase(f"{shape} x{scale:g} transposed", {"x": x.T.contiguous().T})
 
 
-def kernel(launch, twin=normalize, menu=menu, **fields) -> Kernel:
-    return Kernel("made", launch, twin, menu, lambda **_: Cost(0, 0), lambda _: (), **fields)
+def kernel(launch, eager=normalize, menu=menu, **fields) -> Kernel:
+    return Kernel("made", launch, eager, menu, lambda **_: Cost(0, 0), lambda _: (), **fields)
 
 
 def failures(made: Kernel, dtype=torch.float32) -> dict[str, str]:
@@ -107,8 +107,8 @@ def test_integers_read_from_the_halo_show():
     def peek(x, ids):
         return {"y": x[torch.cat([ids[:-1], ids.as_strided((1,), (1,), ids.storage_offset() + 9)])]}
 
-    assert not failures(kernel(twin, twin, cases, copies=("y",)))
-    assert {"exact", "halo read"} <= failures(kernel(peek, twin, cases, copies=("y",))).keys()
+    assert not failures(kernel(twin, twin, cases, bitwise_outputs=("y",)))
+    assert {"exact", "halo read"} <= failures(kernel(peek, twin, cases, bitwise_outputs=("y",))).keys()
 
 
 @pytest.mark.parametrize("offset", [-1, 1])
@@ -219,7 +219,7 @@ def test_an_output_that_is_a_view_of_its_input():
     def twin(x):
         return {"y": x.clone()}
 
-    assert failures(kernel(lambda x: {"y": x}, twin, copies=("y",)))["memory"] == "y is a view of the input x"
+    assert failures(kernel(lambda x: {"y": x}, twin, bitwise_outputs=("y",)))["memory"] == "y is a view of the input x"
 
 
 def test_a_mutated_input_must_be_the_one_returned_and_is_judged():
@@ -240,7 +240,7 @@ def test_a_mutated_input_must_be_the_one_returned_and_is_judged():
 
     allowed = {"mutates": ("cache",), "copies": ("cache",)}
     assert not failures(kernel(twin, twin, cases, **allowed))
-    assert failures(kernel(twin, twin, cases, copies=("cache",))).keys() == {"inputs", "memory"}
+    assert failures(kernel(twin, twin, cases, bitwise_outputs=("cache",))).keys() == {"inputs", "memory"}
     assert failures(kernel(elsewhere, twin, cases, **allowed)).keys() == {"memory"}
     assert failures(kernel(stale, twin, cases, **allowed)).keys() == {"exact"}
 
@@ -287,17 +287,17 @@ def blocked_to_float32(x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.int64, torch.uint8, torch.bool, torch.float8_e4m3fn])
 @pytest.mark.parametrize("poison", [NANS, LARGE])
 def test_a_guarded_copy_keeps_values_strides_and_alignment(dtype, poison):
-    wide = torch.randint(0, 2, (4, 40)).to(dtype)
-    overlapping = wide.as_strided((5, 3), (1, 1))
+    upcast = torch.randint(0, 2, (4, 40)).to(dtype)
+    overlapping = upcast.as_strided((5, 3), (1, 1))
     for source in (
-        wide,
+        upcast,
         overlapping,
-        wide[:, 1:9],
-        wide.T,
-        wide[:1].expand(3, 40),
-        wide[0, 0],
-        wide[:0],
-        wide.flatten()[1:],
+        upcast[:, 1:9],
+        upcast.T,
+        upcast[:1].expand(3, 40),
+        upcast[0, 0],
+        upcast[:0],
+        upcast.flatten()[1:],
     ):
         guard = Guarded(source, poison)
         copy = guard.tensor

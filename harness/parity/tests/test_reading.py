@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.build import builder, registry
 from harness.parity.gate import prove
 from harness.parity.levels.checkpoint_roundtrip import check_reading
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
@@ -77,7 +77,7 @@ def test_a_tensor_in_slices_is_judged_too(monkeypatch: pytest.MonkeyPatch) -> No
 def proven(spec: ModelSpec) -> list[tuple[str, str, str]]:
     """Level, subject and place of what a proof of random weights refuses."""
     source, target = builder.Source.of(spec, "tiny", seed=3, weights=None), Target(CPU, torch.float32, "none")
-    parity = prove(builder.BuildConfig(spec, source, (), target), Extent(1, 8, 4), lambda _, __: None).parity
+    parity = prove(builder.BuildConfig(spec, source, (), target), ProofSize(1, 8, 4), lambda _, __: None).parity
     return [(check.level, check.subject, check.where) for check in parity.failures()]
 
 

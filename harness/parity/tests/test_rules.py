@@ -14,12 +14,12 @@ EPS = 1e-6
 REDUCED = [torch.bfloat16, torch.float16]
 
 
-def wide(x: Tensor) -> torch.dtype:
+def upcast(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def rms_norm(x: Tensor, w: Tensor, eps: float = EPS) -> Tensor:
-    h = x.to(wide(x))
+    h = x.to(upcast(x))
     return w * (h * torch.rsqrt(h.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
@@ -34,7 +34,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, last: int = 0) -> Tensor:
     scores = (q @ k.mT) * q.shape[-1] ** -0.5
     hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + last)
     scores = scores.masked_fill(hidden, -torch.inf)
-    return torch.softmax(scores, -1, dtype=wide(q)).to(q.dtype) @ v
+    return torch.softmax(scores, -1, dtype=upcast(q)).to(q.dtype) @ v
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 8) -> Tensor:

@@ -20,7 +20,7 @@ CANDIDATE, PLAIN, ROUNDED, HALF_ULP = range(4)
 """Rows of every statistic: the error of the candidate, of the plain result, of the reference rounded once, and the
 bound of that rounding (half a unit in the last place)."""
 SQUARE, ERROR, ALONG = range(3)
-"""Summed statistics of an error e: e^2, e, and e r."""
+"""RowParallel statistics of an error e: e^2, e, and e r."""
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,9 @@ def test_ranks_that_cannot_share_a_model_are_refused_before_anything_runs(model,
     jobs = [job(hardware=place, optimization={name: {}}) for name in ("tensor_parallel", "rotary")]
 
     def planned(jobs):
-        return plan.expand(jobs, {"toy": cutting}, gpu_site, lambda *what: GIB, uneven, sweep=True)
+        return plan.expand(jobs, {"toy": cutting}, gpu_site, lambda *what: GIB, indivisible, sweep=True)
 
-    def uneven(shares):
+    def indivisible(shares):
         assert shares.cuts == ("tensor_parallel",)
         return f"{shares.model}: 3 heads among {shares.ranks} ranks"
 
@@ -254,13 +254,13 @@ def test_a_sweep_skips_a_stack_that_contradicts_itself_and_runs_the_rest(model, 
 @pytest.mark.parametrize(
     ("family", "stacks"),
     [
-        ("each", ["rotary", "attention", "kv_cache", "attention+kv_cache_paged", "kv_cache+cuda_graph"]),
+        ("one_at_a_time", ["rotary", "attention", "kv_cache", "attention+kv_cache_paged", "kv_cache+cuda_graph"]),
         (
-            "growing",
+            "cumulative",
             ["rotary", "rotary+attention", "rotary+attention+kv_cache", "rotary+attention+kv_cache+cuda_graph"],
         ),
         (
-            "less_one",
+            "leave_one_out",
             [
                 "attention+kv_cache+cuda_graph",
                 "rotary+kv_cache+cuda_graph",
@@ -276,13 +276,13 @@ def test_a_family_of_stacks_is_computed_from_the_menu(model, gpu_site, family, s
 
 
 def test_a_family_leaves_out_what_the_machine_cannot_run(model, cpu_site):
-    result = expand([stacked("growing")], {"toy": model}, cpu_site, sweep=True)
+    result = expand([stacked("cumulative")], {"toy": model}, cpu_site, sweep=True)
     assert [case.stack() for case in result.cases] == ["rotary", "rotary+attention", "rotary+attention+kv_cache"]
 
 
 def test_a_family_cannot_be_a_part_of_a_stack(model, cpu_site):
-    with pytest.raises(UserError, match="'each' stands for several stacks"):
-        expand([stacked("each", "rotary")], {"toy": model}, cpu_site, sweep=True)
+    with pytest.raises(UserError, match="'one_at_a_time' stands for several stacks"):
+        expand([stacked("one_at_a_time", "rotary")], {"toy": model}, cpu_site, sweep=True)
 
 
 def test_the_weights_of_a_model_are_counted_once_however_many_cases_there_are(model, gpu_site):

@@ -8,7 +8,7 @@ from harness.build import registry
 from harness.commands import merge
 from harness.commands.services import services
 from harness.execution import session
-from harness.execution.record_factory import Stamp
+from harness.execution.record_factory import RecordFactory
 from harness.planning import compose, cost, shard_plans, sharding
 from harness.records.checks import Check, Parity
 from harness.records.run_file import RunWriter, read_file, run_path
@@ -57,7 +57,7 @@ def dealt(real, environment, tmp_path):
         cases = {case.key: case for case in plan.cases}
         paths = []
         for number, group in enumerate(session.groups(real[0], count), start=1):
-            stamp = Stamp(f"of-{count}-{number}", plan.hash, f"{number}/{count}", environment)
+            stamp = RecordFactory(f"of-{count}-{number}", plan.hash, f"{number}/{count}", environment)
             paths.append(run_path(tmp_path, "any", stamp.run))
             with RunWriter(paths[-1], stamp.run, plan, stamp.shard) as writer:
                 for skip in plan.skipped if number == 1 else ():

@@ -12,7 +12,7 @@ from harness.records.case import gpus_first
 from harness.records.record import Phase
 from harness.report.dashboard import trend
 from harness.report.dashboard.entry import Entry
-from harness.report.dashboard.gather import Difference, Gathered
+from harness.report.dashboard.gather import Difference, GatheredColumn
 from harness.report.dashboard.trend import Trend
 
 SPARK = 40
@@ -45,7 +45,7 @@ class CasePage:
         return tuple(dot.ratio for dot in self.main.dots[-SPARK:]) if self.main else ()
 
 
-def pages(gathered: Gathered, today: date) -> tuple[CasePage, ...]:
+def pages(gathered: GatheredColumn, today: date) -> tuple[CasePage, ...]:
     """On GPUs first, then by label."""
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:
@@ -56,7 +56,7 @@ def pages(gathered: Gathered, today: date) -> tuple[CasePage, ...]:
 
 
 def _page(
-    key: str, entries: Sequence[Entry], findings: Mapping[str, Finding], gathered: Gathered, today: date
+    key: str, entries: Sequence[Entry], findings: Mapping[str, Finding], gathered: GatheredColumn, today: date
 ) -> CasePage:
     found = [
         trend.build(entries, phase, findings.get(f"{key}:{phase}"), gathered.accepted, today)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from harness.analysis.compare.runs import Apart, Change
+from harness.analysis.compare.runs import Change, NotComparable
 from harness.records.case import gpus_first
 from harness.report import formats
 from harness.report.cells import Tone
@@ -51,10 +51,10 @@ def _first(row: Row) -> tuple[bool, bool, bool, float]:
 
 def _rows(difference: Difference) -> Iterator[Row]:
     for found in difference.found:
-        yield _apart(difference, found) if isinstance(found, Apart) else _change(difference, found)
+        yield _apart(difference, found) if isinstance(found, NotComparable) else _change(difference, found)
 
 
-def _apart(difference: Difference, found: Apart) -> Row:
+def _apart(difference: Difference, found: NotComparable) -> Row:
     none = formats.NONE
     return Row(difference, found.word, APART[found.word], "", 0.0, none, none, none, none, found.reason)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.analysis.compare import runs
 from harness.analysis.compare.ablation import ablations
 from harness.analysis.compare.arms import arms
-from harness.analysis.compare.runs import Apart, Change
+from harness.analysis.compare.runs import Change, NotComparable
 from harness.analysis.history import accepted, nightly_series, rules
 from harness.analysis.history.accepted import Accepted
 from harness.analysis.history.rules import Finding
@@ -36,7 +36,7 @@ class Difference:
 
     before: Entry
     after: Entry
-    found: tuple[Change | Apart, ...]
+    found: tuple[Change | NotComparable, ...]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Waterfall:
 
 
 @dataclass
-class Gathered:
+class GatheredColumn:
     """All that the pages about many records are made of."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -70,9 +70,9 @@ class Gathered:
     """What stacks are called on every page."""
 
 
-def gather(results: Path, today: date, names: StackNames = BY_MEMBERS) -> Gathered:
+def gather(results: Path, today: date, names: StackNames = BY_MEMBERS) -> GatheredColumn:
     """Read every run file under `results`; RecordError names a file that cannot be trusted, UserError no folder."""
-    gathered = Gathered(accepted=accepted.read(results), names=names)
+    gathered = GatheredColumn(accepted=accepted.read(results), names=names)
     latest: Held = {}
     before: Held = {}
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def _in_time(results: Path) -> Iterator[RunFile]:
     return (read_file(path) for path in paths)
 
 
-def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: set[str]) -> None:
+def _add(gathered: GatheredColumn, file: RunFile, latest: Held, before: Held, seen: set[str]) -> None:
     phases = {record.key: arms(record) for record in file.records}
     for record, digest in zip(file.records, file.hashes, strict=True):
         if digest in seen:
@@ -116,7 +116,7 @@ def _add(gathered: Gathered, file: RunFile, latest: Held, before: Held, seen: se
         gathered.waterfalls[seen_as.title] = Waterfall(file.path.stem, started[:10], ablation.case.hardware, seen_as)
 
 
-def _add_drifts(gathered: Gathered, latest: Held) -> None:
+def _add_drifts(gathered: GatheredColumn, latest: Held) -> None:
     """Reads each file of an older record a second time, instead of holding all records."""
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:

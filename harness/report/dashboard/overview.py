@@ -13,7 +13,7 @@ from harness.records.stack_name import StackNames
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry
-from harness.report.dashboard.gather import Gathered
+from harness.report.dashboard.gather import GatheredColumn
 from harness.report.dashboard.trend import STANDINGS, change
 from harness.report.verdicts import WORST_FIRST
 
@@ -91,7 +91,7 @@ class Overview:
     run_count: int
 
 
-def build(gathered: Gathered) -> Overview:
+def build(gathered: GatheredColumn) -> Overview:
     lines = latest(gathered.entries)
     counts = Counter(line.word for line in lines)
     tones = {line.word: line.shown.tone for line in lines}

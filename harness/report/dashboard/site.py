@@ -18,7 +18,7 @@ from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import formats, mutants, render
 from harness.report.cells import GLYPHS
 from harness.report.dashboard import case_page, changes, drawing, overview, roofline
-from harness.report.dashboard.gather import BACK, Gathered, gather
+from harness.report.dashboard.gather import BACK, GatheredColumn, gather
 from harness.report.view import NOTHING, build
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -40,7 +40,7 @@ def write(results: Path, out: Path, today: date, names: StackNames = BY_MEMBERS)
     return written
 
 
-def pages(gathered: Gathered, today: date) -> Iterator[tuple[str, str]]:
+def pages(gathered: GatheredColumn, today: date) -> Iterator[tuple[str, str]]:
     """(path, text) of every page about many records, the first page first."""
     environment = templates()
     page = environment.get_template

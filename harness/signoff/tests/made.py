@@ -32,7 +32,7 @@ PROVENANCE = Provenance(hf_config="c", kernel_sources="s", fresh_caches=True, lo
 def planned(*more):
     jobs = compose.jobs([*ASKED, "timing=signoff", *more], multirun=False)
     specs = {job.model.name: registry.load(job.model.name) for job in jobs}
-    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.uneven, sweep=False).cases[0]
+    return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.indivisible, sweep=False).cases[0]
 
 
 def parity(levels=("op", "layer", "logits", "generation"), error=1.0, not_judged=(), paths=PATHS):

@@ -87,7 +87,7 @@ def paces(phase, **arms):
     return (*series(ARMS, phases=(other,)), *series(ARMS | arms, phases=(phase,)))
 
 
-def uneven(phase):
+def indivisible(phase):
     """Series of which one arm reads now this, now that, in one phase."""
     noise = random.Random(0)
 
@@ -205,7 +205,7 @@ GAPS = (
         newest(series=paces("decode", hf_max_autotune=2 / 3)),
     ),
     Gap("a decode that is faster", ("decode",), "same: 1.000x", newest(series=paces("decode", hf_max_autotune=1.0))),
-    Gap("a decode that is decided", ("decode",), "inconclusive", newest(series=uneven("decode"))),
+    Gap("a decode that is decided", ("decode",), "inconclusive", newest(series=indivisible("decode"))),
     Gap(
         "a decode whose warm-up settled in three processes",
         ("decode",),

@@ -28,14 +28,14 @@ def doubled(x):
     return {"y": x * 2}
 
 
-def kernel(launch, twin=doubled, **more):
+def kernel(launch, eager=doubled, **more):
     def bench(dtype, device, generator):
         yield OpCase("large", {"x": torch.randn(64 * MIB, dtype=dtype, device=device, generator=generator)})
 
     def cost(x):
         return Cost(2 * x.nbytes, x.numel())
 
-    return Kernel("double", launch, twin, bench, cost, lambda dtype: (), bench=bench, **more)
+    return Kernel("double", launch, eager, bench, cost, lambda dtype: (), bench=bench, **more)
 
 
 def inputs(dtype=torch.float32):
@@ -91,7 +91,7 @@ def test_a_kernel_that_disagrees_is_not_timed(launch, words):
 
 
 def test_moved_bits_must_be_equal():
-    moved = kernel(doubled, copies=("y",))
+    moved = kernel(doubled, bitwise_outputs=("y",))
     assert agreement_limit(moved, "y", torch.bfloat16) == 0
     assert agreement_limit(kernel(doubled), "y", torch.bfloat16) > 0
     assert agreement_limit(kernel(doubled), "ids", torch.int64) == 0

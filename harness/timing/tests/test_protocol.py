@@ -157,8 +157,8 @@ def test_warm_up_waits_for_a_settled_level():
 
 def test_a_level_that_never_settles_is_unstable():
     shop = Workshop()
-    growing = iter(range(10, 10**6))
-    measured = run(shop, [shop.arm("candidate", lambda _: float(next(growing))), *three(shop)[::2]])
+    cumulative = iter(range(10, 10**6))
+    measured = run(shop, [shop.arm("candidate", lambda _: float(next(cumulative))), *three(shop)[::2]])
     assert any("unstable" in note for note in measured.notes)
     assert {block.settled for block in measured.blocks} == {False}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.build import builder, registry
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
@@ -21,11 +21,11 @@ CHOSEN, EXPERTS = (SOURCE.config[name] for name in ("num_experts_per_tok", "num_
 
 
 @pytest.fixture(scope="module")
-def plain() -> Plain:
-    return Plain(builder.reference(SPEC, SOURCE, torch.float32, CPU))
+def plain() -> ReferenceModel:
+    return ReferenceModel(builder.reference(SPEC, SOURCE, torch.float32, CPU))
 
 
-def visited(plain: Plain, tokens: torch.Tensor, last: int) -> float:
+def visited(plain: ReferenceModel, tokens: torch.Tensor, last: int) -> float:
     assert SPEC.routing is not None
     with torch.no_grad():
         return experts_visited(
@@ -33,13 +33,13 @@ def visited(plain: Plain, tokens: torch.Tensor, last: int) -> float:
         )
 
 
-def test_rows_that_are_alike_visit_the_experts_of_one(plain: Plain) -> None:
+def test_rows_that_are_alike_visit_the_experts_of_one(plain: ReferenceModel) -> None:
     row = torch.randint(2000, (1, 6), generator=torch.Generator().manual_seed(0))
     assert visited(plain, row.expand(16, -1), 1) == CHOSEN
     assert not any(gate._forward_hooks for gate in plain.model.modules())
 
 
-def test_only_the_last_tokens_count_and_a_passage_of_many_visits_most(plain: Plain) -> None:
+def test_only_the_last_tokens_count_and_a_passage_of_many_visits_most(plain: ReferenceModel) -> None:
     rows = torch.randint(2000, (2, 40), generator=torch.Generator().manual_seed(0))
     few, all_of_them = visited(plain, rows, 1), visited(plain, rows, 40)
     assert CHOSEN < few <= 2 * CHOSEN

@@ -31,14 +31,14 @@ def attention_items(case: dict[str, Any], generator: torch.Generator) -> Iterato
 
 
 def far_pages(case: dict[str, Any]) -> OpCase:
-    return OpCase("far pages", {**case, **{name: values.far(case[name]) for name in ("k_pages", "v_pages")}})
+    return OpCase("far pages", {**case, **{name: values.past_int32(case[name]) for name in ("k_pages", "v_pages")}})
 
 
 def packed_query(case: dict[str, Any]) -> dict[str, Any]:
     """The same with q as a view of a wider projection."""
     q = case["q"]
-    wide = torch.cat((q, torch.zeros_like(q)), dim=2)
-    return {**case, "q": wide[:, :, : q.shape[2]]}
+    upcast = torch.cat((q, torch.zeros_like(q)), dim=2)
+    return {**case, "q": upcast[:, :, : q.shape[2]]}
 
 
 def _groups_interleaved(inputs: Inputs) -> Tensor:

@@ -131,15 +131,15 @@ def cost(
 CLUSTER_ATTENTION = Kernel(
     name="cluster_attention",
     launch=cluster_attention.launch,
-    twin=decode_step,
+    eager=decode_step,
     menu=menu,
     cost=cost,
     compilations=lambda dtype: (),
     mutates=("k_pages", "v_pages"),
-    copies=("v_pages",),
+    bitwise_outputs=("v_pages",),
     bench=bench,
     inapplicable={"all masked": "the newest key, a query's own, is always seen"},
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(decode_step),

@@ -162,14 +162,14 @@ def bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
 DECODE_ATTENTION = Kernel(
     name="decode_attention",
     launch=decode_attention,
-    sharing=shared,
-    twin=paged_attention,
+    shared_workspace=shared,
+    eager=paged_attention,
     menu=menu,
     cost=cost,
     compilations=compilations,
     bench=bench,
     inapplicable={"all masked": "the newest key, a query's own, is always seen"},
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(paged_attention),

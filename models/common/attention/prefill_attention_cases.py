@@ -140,7 +140,7 @@ PREFILL_ATTENTION = Kernel(
     _compilations,
     bench=_bench,
     batch_invariant=("q", "table", "starts", "lengths"),
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(paged_attention),

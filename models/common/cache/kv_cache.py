@@ -266,7 +266,7 @@ class CacheShape:
     dtype: torch.dtype
     device: torch.device
 
-    def growing(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
+    def cumulative(self, batch: int, capacity: int, starts: Sequence[int] | None) -> KVCache:
         """As long as its content, which the capacity bounds."""
         return GrowingCache(self.layers, self.kv_heads, self.head_dim, batch, capacity, self.dtype, self.device, starts)
 

@@ -15,13 +15,13 @@ from itertools import chain, takewhile
 
 from harness.errors import CacheFull
 
-Symbol = Hashable
-Symbols = Sequence[Symbol]
-Digest = Callable[[int, tuple[Symbol, ...]], int]
+BlockKey = Hashable
+Symbols = Sequence[BlockKey]
+Digest = Callable[[int, tuple[BlockKey, ...]], int]
 """(key of the parent, symbols of the block) -> key of the block."""
 
 
-def chained(parent: int, symbols: tuple[Symbol, ...]) -> int:
+def chained(parent: int, symbols: tuple[BlockKey, ...]) -> int:
     return hash((parent, symbols))
 
 
@@ -30,7 +30,7 @@ class Node:
     """One block in its page. `holds` counts the open leases that read it; whoever holds a block holds its parents."""
 
     parent: Node | None
-    symbols: tuple[Symbol, ...]
+    symbols: tuple[BlockKey, ...]
     key: int
     page: int
     holds: int = 0
@@ -39,7 +39,7 @@ class Node:
 
 
 @dataclass(eq=False)
-class Lease:
+class PrefixMatch:
     """The pages of one open row, in order: those of `shared` blocks, which it may only read, then its own."""
 
     shared: tuple[Node, ...]
@@ -75,7 +75,7 @@ class PrefixTree:
         found = self._walk(symbols)
         return len(found.blocks) * self.page_tokens + found.extra
 
-    def open(self, rows: Sequence[Symbols], columns: int) -> tuple[list[Lease], int]:
+    def open(self, rows: Sequence[Symbols], columns: int) -> tuple[list[PrefixMatch], int]:
         """A lease of `columns` pages for every row, and the number of symbols that all of them find cached (of the
         row that finds least). The last symbol of a row never counts: something must be left to compute. Where pages
         are so scarce that the block to copy from is needed itself, only whole blocks are reused.
@@ -92,7 +92,7 @@ class PrefixTree:
                 raise
             return self._lease(found, whole, columns), whole
 
-    def _lease(self, found: Sequence[_Found], matched: int, columns: int) -> list[Lease]:
+    def _lease(self, found: Sequence[_Found], matched: int, columns: int) -> list[PrefixMatch]:
         whole, part = divmod(matched, self.page_tokens)
         shared = [each.blocks[:whole] for each in found]
         tails = [(*each.blocks, each.tail)[whole] for each in found] if part else [None] * len(found)
@@ -110,10 +110,10 @@ class PrefixTree:
         for blocks, tail in zip(shared, tails, strict=True):
             mine, own = own[: columns - whole], own[columns - whole :]
             pages = (*(node.page for node in blocks), *mine)
-            leases.append(Lease(blocks, pages, tail.page if tail else None))
+            leases.append(PrefixMatch(blocks, pages, tail.page if tail else None))
         return leases
 
-    def close(self, lease: Lease, symbols: Symbols) -> None:
+    def close(self, lease: PrefixMatch, symbols: Symbols) -> None:
         """Keep what the lease's pages hold, `symbols` slot by slot; pages that hold nothing new become free."""
         self._stamp(lease.shared)
         parent = lease.shared[-1] if lease.shared else self.root
@@ -140,11 +140,11 @@ class PrefixTree:
         extra = _agreeing(tail.symbols, rest) if tail else 0
         return _Found(tuple(blocks), tail if extra else None, extra)
 
-    def _child(self, parent: Node, symbols: tuple[Symbol, ...]) -> Node | None:
+    def _child(self, parent: Node, symbols: tuple[BlockKey, ...]) -> Node | None:
         found = self.index.get(self.digest(parent.key, symbols), [])
         return next((node for node in found if node.parent is parent and node.symbols == symbols), None)
 
-    def _covering(self, parent: Node, block: tuple[Symbol, ...]) -> Node | None:
+    def _covering(self, parent: Node, block: tuple[BlockKey, ...]) -> Node | None:
         """The child of `parent` that already holds the block, alone or as its own beginning."""
         if len(block) == self.page_tokens:
             return self._child(parent, block)
@@ -152,7 +152,7 @@ class PrefixTree:
             return parent
         return next((node for node in parent.children if node.symbols[: len(block)] == block), None)
 
-    def _add(self, parent: Node, symbols: tuple[Symbol, ...], page: int) -> Node:
+    def _add(self, parent: Node, symbols: tuple[BlockKey, ...], page: int) -> Node:
         node = Node(parent, symbols, self.digest(parent.key, symbols), page)
         self.index.setdefault(node.key, []).append(node)
         parent.children[node] = None

@@ -23,7 +23,7 @@ from harness.spec.parameter import Parameter
 from harness.spec.runtime import OpenedPrefix
 from models.common.cache.kv_cache import CacheShape, KVCache, LayerCache
 from models.common.cache.optimization import PAGE_SIZES
-from models.common.cache.prefix_tree import Lease, PrefixTree, Symbol
+from models.common.cache.prefix_tree import BlockKey, PrefixMatch, PrefixTree
 from models.common.decoder.frame import Decoder
 from models.common.decoder.swap import attach
 
@@ -38,11 +38,13 @@ class SharedCache(KVCache):
     def __init__(self, batch: int, columns: int, layers: list[LayerCache]) -> None:
         table = torch.zeros(batch, columns, dtype=torch.int32, device=layers[0].keys.device)
         super().__init__(table, None, layers, in_order=False)
-        self.leases: list[Lease] = []
-        self.symbols: list[list[Symbol]] = []
+        self.leases: list[PrefixMatch] = []
+        self.symbols: list[list[BlockKey]] = []
         self.matched = 0
 
-    def begin(self, leases: list[Lease], symbols: list[list[Symbol]], matched: int, starts: Sequence[int]) -> None:
+    def begin(
+        self, leases: list[PrefixMatch], symbols: list[list[BlockKey]], matched: int, starts: Sequence[int]
+    ) -> None:
         """Stand on the leased pages, `matched` slots of every row already filled."""
         self.leases, self.symbols, self.matched = leases, symbols, matched
         self.padded, self.padding = any(starts), tuple(starts)
@@ -78,7 +80,7 @@ class Prefixes:
     """
 
     def __init__(
-        self, caches: CacheShape, pages: int, page_tokens: int, symbols: Callable[..., list[list[Symbol]]]
+        self, caches: CacheShape, pages: int, page_tokens: int, symbols: Callable[..., list[list[BlockKey]]]
     ) -> None:
         self.caches, self.page_tokens, self.symbols = caches, page_tokens, symbols
         self.tree = PrefixTree(pages, page_tokens)
@@ -131,7 +133,7 @@ class Prefixes:
         """An empty one for the same model, with a pool of its own of another size."""
         return Prefixes(self.caches, pages, page_tokens, self.symbols)
 
-    def _copy_tails(self, leases: list[Lease]) -> None:
+    def _copy_tails(self, leases: list[PrefixMatch]) -> None:
         """Copy on write: rows go on inside a block that others may read, each in a page of its own."""
         copies = [(lease.copied, lease.pages[len(lease.shared)]) for lease in leases if lease.copied is not None]
         if not copies:
@@ -142,14 +144,14 @@ class Prefixes:
             layer.values[targets] = layer.values[sources]
 
 
-def token_symbols(tokens: Tensor) -> list[list[Symbol]]:
+def token_symbols(tokens: Tensor) -> list[list[BlockKey]]:
     """Return a row of token ids for each row of tokens [B, T]: nothing else makes two prefixes of text equal."""
-    rows: list[list[Symbol]] = tokens.tolist()
+    rows: list[list[BlockKey]] = tokens.tolist()
     return rows
 
 
 def prefix_caching(
-    symbols: Callable[..., list[list[Symbol]]], default_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
+    symbols: Callable[..., list[list[BlockKey]]], default_tokens: int, pool_tokens: int, mutants: tuple[Mutant, ...]
 ) -> Optimization:
     """Give the model `prefixes`, a pool of its own beside the caches of `new_cache`, which stay what they are. Its
     blocks hold `default_tokens` where nothing else is asked for."""

@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         self.embed, self.rotary, self.layers = embed, rotary, nn.ModuleList(layers)
         self.norm, self.lm_head = norm, lm_head
         self.caches, self.max_positions, self.vocab = caches, max_positions, embed.num_embeddings
-        self.cache_factory = caches.growing
+        self.cache_factory = caches.cumulative
         self.requires_grad_(False)
 
     def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> KVCache:

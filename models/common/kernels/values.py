@@ -103,7 +103,7 @@ def swapped(tensor: Tensor, one: int, other: int) -> Tensor:
     return tensor.transpose(one, other).contiguous().transpose(one, other)
 
 
-def far(tensor: Tensor) -> Tensor:
+def past_int32(tensor: Tensor) -> Tensor:
     """The same values with entries of the first axis so far apart that the last lies FAR elements behind the first.
     Between them, and as far in front of them, lies what an offset that wraps around reads, or where it writes: NaN, and
     on a CPU zeros that take no memory."""

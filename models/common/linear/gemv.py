@@ -39,15 +39,15 @@ class GemvShape:
 
 def default_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:
     """The launch shape for x [m, k] times n outputs; `paired` outputs read two weight rows each."""
-    wide = element_size > 2
+    upcast = element_size > 2
     if m == 1:
         block_n = 4 if n <= 8192 else 8 if n <= 32768 else 16
-        return GemvShape(max(block_n // (2 if paired else 1), 1), 256 if wide else 512, 2, 4)
+        return GemvShape(max(block_n // (2 if paired else 1), 1), 256 if upcast else 512, 2, 4)
     block_n = 16 if n <= 4096 or paired else 32
-    block_k = 64 if wide else 256 if m <= 16 else 128
+    block_k = 64 if upcast else 256 if m <= 16 else 128
     blocks, chunks = triton.cdiv(n, block_n), triton.cdiv(k, block_k)
     split_k = min(4, chunks, triton.cdiv(PROGRAMS, blocks))
-    return GemvShape(block_n, block_k, 4, 2 if wide else 4, split_k)
+    return GemvShape(block_n, block_k, 4, 2 if upcast else 4, split_k)
 
 
 def interpreted_shape(m: int, n: int, k: int, element_size: int, paired: bool = False) -> GemvShape:

@@ -106,7 +106,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     gate, up = (values.normal((3, 64), dtype, device, generator) for _ in range(2))
-    yield OpCase("far rows", {"gate": values.far(gate), "up": up})
+    yield OpCase("far rows", {"gate": values.past_int32(gate), "up": up})
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -137,7 +137,7 @@ SWIGLU = Kernel(
     bench=_bench,
     batch_invariant=("gate", "up"),
     inapplicable=PLAIN_ROWS,
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         given("gate and up exchanged", "gate", lambda i: {"gate": i["up"], "up": i["gate"]}),
         given("gate clamped", "gate", lambda i: {"gate": i["gate"].clamp(-8, 8)}),

@@ -28,7 +28,7 @@ def crowded(tokens: int, chosen: int, bank: int, device: torch.device, generator
     return ids.flip(0).expand(tokens, -1).contiguous()
 
 
-def uneven(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
+def indivisible(tokens: int, chosen: int, bank: int, device: torch.device, generator: torch.Generator) -> Tensor:
     """The first expert gets every token but the last: one less than the tokens, around the block of 16."""
     ids = spread(tokens, chosen, bank - 1, device, generator) + 1
     ids[:-1, 0] = 0
@@ -46,8 +46,8 @@ SHAPES: tuple[tuple[str, Choose, tuple[int, int, int, int, int]], ...] = (
     ("one token", spread, (1, 8, 32, 256, 96)),
     ("three tokens", spread, (3, 2, 5, 64, 40)),
     ("all to the same", crowded, (17, 2, 6, 64, 48)),
-    ("16 to one", uneven, (17, 2, 4, 72, 24)),
-    ("17 to one", uneven, (18, 1, 3, 64, 16)),
+    ("16 to one", indivisible, (17, 2, 4, 72, 24)),
+    ("17 to one", indivisible, (18, 1, 3, 64, 16)),
     ("one, and 19 behind it", behind, (20, 1, 4, 64, 16)),
 )
 """Name, routing, (tokens, chosen, experts, hidden, intermediate)."""
@@ -152,7 +152,7 @@ def far_experts(few: Callable[[Draw], dict[str, Tensor]], weight: str) -> Any:
         case = few((dtype, device, generator))
         ids = case["ids"].clone()
         ids[0] = len(case[weight]) - 1
-        yield OpCase("far experts", {**case, "ids": ids, weight: values.far(case[weight])})
+        yield OpCase("far experts", {**case, "ids": ids, weight: values.past_int32(case[weight])})
 
     return menu
 
@@ -167,8 +167,8 @@ def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Gene
         yield OpCase(f"{tokens}x{chosen}x{hidden}", {"projected": x, **inputs})
         if hidden == 97:
             yield OpCase("nan row", {"projected": values.with_nan_row(x, 3), **inputs})
-            wide = {**inputs, "weights": inputs["weights"].float()}
-            yield OpCase("float32 weights", {"projected": x, **wide})
+            upcast = {**inputs, "weights": inputs["weights"].float()}
+            yield OpCase("float32 weights", {"projected": x, **upcast})
             drawn_like = ("small", "offset", "outliers", "subnormal", "ties", "constant", "misaligned")
             yield from items({"projected": x, **inputs}, ("projected",), generator, *drawn_like)
             yield from items({"projected": x, **inputs}, ("projected",), generator, "near-max", most=0.5)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 
-def wide(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """`x` in the type that reductions run in: float32 for half types, its own otherwise."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., H] times weight [H]; the mean square in float32, rounded to x's dtype before and after the weight."""
-    w = wide(x)
+    w = upcast(x)
     return weight * (w * torch.rsqrt(w.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 

@@ -159,7 +159,7 @@ def _add_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generat
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     x = values.normal((3, 64), dtype, device, generator)
     weight = values.normal((64,), dtype, device, generator, scale=0.1, offset=1.0)
-    yield OpCase("far rows", {"x": values.far(x), "weight": weight, "eps": 1e-6})
+    yield OpCase("far rows", {"x": values.past_int32(x), "weight": weight, "eps": 1e-6})
 
 
 def _add_far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -209,7 +209,7 @@ NORM = Kernel(
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
     inapplicable=PLAIN_ROWS,
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(*FAULTS, moved_epsilon(lambda i: i["x"])),
 )
 ADD_NORM = Kernel(
@@ -221,7 +221,7 @@ ADD_NORM = Kernel(
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
     inapplicable=PLAIN_ROWS,
-    far=_add_far,
+    int64_offset_cases=_add_far,
     mutants=(
         *FAULTS,
         moved_epsilon(lambda i: i["residual"] + i["delta"]),

@@ -12,9 +12,9 @@ from models.common.linear.eager import sums
 def sum_parts(parts: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     """parts [world, M, N] -> {"out": [world, M, N] in `dtype`, or wider where they are}: on every rank their sum, in
     float32 and rounded once."""
-    wide = torch.promote_types(parts.dtype, torch.float32)
-    total = parts.to(wide).sum(0)
-    return {"out": total.to(wide if wide == torch.float64 else dtype).repeat(len(parts), 1, 1)}
+    upcast = torch.promote_types(parts.dtype, torch.float32)
+    total = parts.to(upcast).sum(0)
+    return {"out": total.to(upcast if upcast == torch.float64 else dtype).repeat(len(parts), 1, 1)}
 
 
 class AllReduce(nn.Module):
@@ -27,7 +27,7 @@ class AllReduce(nn.Module):
         return part.to(dtype)
 
 
-class Summed(nn.Module):
+class RowParallel(nn.Module):
     """The sum over the ranks of what a module gives each. A bias is added once, after it."""
 
     def __init__(self, partial: nn.Module) -> None:
@@ -49,7 +49,7 @@ class Summed(nn.Module):
         return out
 
 
-class SummedProduct(Summed):
+class SummedProduct(RowParallel):
     """Of a row-cut projection. The ranks' parts are added in float32 and rounded once, as one product would be: where
     large parts cancel, the rounding of each would be most of what is left."""
 
@@ -62,7 +62,7 @@ class SummedProduct(Summed):
         return out
 
 
-class Gathered(nn.Module):
+class GatheredColumn(nn.Module):
     """The outputs of all ranks' column-cut projections, side by side."""
 
     def __init__(self, part: nn.Module) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.spec.mutant import Mutant
 from models.common.decoder.plant import replaced
 from models.common.decoder.swap import attach
-from models.common.parallel.joins import Gathered, Summed, VocabularyEmbedding
+from models.common.parallel.joins import GatheredColumn, RowParallel, VocabularyEmbedding
 
 Join = Callable[..., Tensor]
 
@@ -119,7 +119,7 @@ def _share_of_the_next(model: nn.Module) -> tuple[str, ...]:
     """Every row-cut projection has the channels of the rank after it."""
     touched = []
     for path, module in model.named_modules():
-        if isinstance(module, Summed) and isinstance(module.partial, nn.Linear):
+        if isinstance(module, RowParallel) and isinstance(module.partial, nn.Linear):
             mine = module.partial.weight.contiguous()
             shares = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
             dist.all_gather(shares, mine)
@@ -149,28 +149,30 @@ def _last_alone(model: Any) -> tuple[str, ...]:
     """The last layer's attention is not summed."""
     path = f"layers.{len(model.layers) - 1}.attention.o_proj"
     join = model.get_submodule(path)
-    if not isinstance(join, Summed):
+    if not isinstance(join, RowParallel):
         return ()
     attach(join, "forward", _sum(lambda x: x)(join))
     return (path,)
 
 
 RANK_MUTANTS: tuple[Mutant, ...] = (
-    _joins(Summed, _sum(lambda x: x), "ranks: parts not summed", "collective"),
-    _joins(Summed, _sum(lambda x: _reduced(x) / dist.get_world_size()), "ranks: mean for the sum", "collective"),
-    _joins(Summed, _sum(lambda x: _reduced(_reduced(x))), "ranks: summed twice", "collective"),
-    _joins(Summed, _sum(lambda x: _reduced(x, dist.ReduceOp.MAX)), "ranks: largest for the sum", "collective"),
-    _joins(Summed, _sum(_first_ranks), "ranks: the first one's part for the sum", "collective"),
-    _joins(Summed, _sum(_without_the_last), "ranks: the last one adds nothing", "collective"),
-    _joins(Summed, _sum(_read_too_early), "ranks: the first one reads before the sum is there", "race"),
-    _joins(Summed, _sum(lambda x: _reduced(x.bfloat16()).to(x.dtype)), "ranks: summed in bfloat16", "downgrade"),
-    _joins(Summed, _bias_of_every_rank, "ranks: each one adds the bias", "bias"),
-    _joins(Summed, _stale, "ranks: sum of the last call", "stale"),
+    _joins(RowParallel, _sum(lambda x: x), "ranks: parts not summed", "collective"),
+    _joins(RowParallel, _sum(lambda x: _reduced(x) / dist.get_world_size()), "ranks: mean for the sum", "collective"),
+    _joins(RowParallel, _sum(lambda x: _reduced(_reduced(x))), "ranks: summed twice", "collective"),
+    _joins(RowParallel, _sum(lambda x: _reduced(x, dist.ReduceOp.MAX)), "ranks: largest for the sum", "collective"),
+    _joins(RowParallel, _sum(_first_ranks), "ranks: the first one's part for the sum", "collective"),
+    _joins(RowParallel, _sum(_without_the_last), "ranks: the last one adds nothing", "collective"),
+    _joins(RowParallel, _sum(_read_too_early), "ranks: the first one reads before the sum is there", "race"),
+    _joins(RowParallel, _sum(lambda x: _reduced(x.bfloat16()).to(x.dtype)), "ranks: summed in bfloat16", "downgrade"),
+    _joins(RowParallel, _bias_of_every_rank, "ranks: each one adds the bias", "bias"),
+    _joins(RowParallel, _stale, "ranks: sum of the last call", "stale"),
     Mutant("ranks: last layer's attention not summed", "collective", _last_alone),
     Mutant("ranks: each has the next one's channels", "shares", _share_of_the_next),
     Mutant("ranks: a shared key-value head is the next one", "shares", _shared_head_of_the_next),
-    _joins(Gathered, _gathered(lambda parts: parts[::-1]), "ranks: logits in the wrong order", "shares"),
-    _joins(Gathered, _gathered(lambda parts: parts[:1] * len(parts)), "ranks: the first one's logits twice", "shares"),
+    _joins(GatheredColumn, _gathered(lambda parts: parts[::-1]), "ranks: logits in the wrong order", "shares"),
+    _joins(
+        GatheredColumn, _gathered(lambda parts: parts[:1] * len(parts)), "ranks: the first one's logits twice", "shares"
+    ),
     _joins(VocabularyEmbedding, _looked_up(0, clear=False, add=True), "ranks: absent tokens not cleared", "mask"),
     _joins(VocabularyEmbedding, _looked_up(0, clear=True, add=False), "ranks: embedding not summed", "collective"),
     _joins(VocabularyEmbedding, _looked_up(1, clear=True, add=True), "ranks: embedding of the row before", "index"),

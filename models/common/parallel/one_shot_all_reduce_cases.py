@@ -62,7 +62,7 @@ def together(device: torch.device) -> Kernel:
     return replace(
         ONE_SHOT_ALL_REDUCE,
         launch=lambda part, dtype: {"out": one_shot_all_reduce.all_reduce(part, dtype, inbox)},
-        twin=lambda part, dtype: {"out": library(part, dtype)},
+        eager=lambda part, dtype: {"out": library(part, dtype)},
         cost=lambda part, dtype: Cost(
             part.numel() * (part.element_size() + dtype.itemsize), part.numel() * (inbox.world - 1)
         ),
@@ -99,12 +99,12 @@ def _last_row_stale(launch: Callable[..., Mapping[str, Tensor]]) -> Callable[...
 ONE_SHOT_ALL_REDUCE = Kernel(
     name="one_shot_all_reduce",
     launch=one_shot_all_reduce.launch,
-    twin=sum_parts,
+    eager=sum_parts,
     menu=menu,
     cost=cost,
     compilations=lambda dtype: (),
-    sharing=one_shot_all_reduce.shared,
-    together=together,
+    shared_workspace=one_shot_all_reduce.shared,
+    multi_rank=together,
     inapplicable={**NO_ATTENTION, "far": "an inbox is of few words: what is larger goes another way"},
     mutants=(
         given("first rank's part dropped", "collective", _without(0)),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.common.parallel.sharding import (
-    Pieces,
+    Partition,
     Placement,
     Plan,
-    SharedPieces,
+    SharedPartition,
     column,
     experts,
     gathered,
@@ -24,9 +24,9 @@ def decoder_plan(model: Any, *blocks: Table) -> Plan:
     """Cut heads and vocabulary over the ranks, and feed-forward `blocks` as they say; norms and routers are held whole.
     Key-value heads fewer than the ranks are held by several of them; any other uneven share is refused."""
     qkv = model.layers[0].attention.qkv
-    heads = Pieces("query heads", qkv.q_proj.out_features // qkv.head_dim)
-    kv_heads = SharedPieces("key-value heads", model.caches.kv_heads)
-    entries = Pieces("vocabulary entries", model.lm_head.out_features)
+    heads = Partition("query heads", qkv.q_proj.out_features // qkv.head_dim)
+    kv_heads = SharedPartition("key-value heads", model.caches.kv_heads)
+    entries = Partition("vocabulary entries", model.lm_head.out_features)
     table = {
         "embed": vocabulary(entries),
         "layers.*.attention.qkv.q_proj": column(heads),
@@ -40,11 +40,11 @@ def decoder_plan(model: Any, *blocks: Table) -> Plan:
     return Plan(kv_heads, table)
 
 
-def gated_block(path: str, channels: Pieces) -> Table:
+def gated_block(path: str, channels: Partition) -> Table:
     """Gate, up and down of the block at `path` of every layer that has one there, by share of `channels`."""
     return {f"layers.*.{path}.gate_up.*": column(channels), f"layers.*.{path}.down_proj": row(channels)}
 
 
-def expert_bank(path: str, channels: Pieces) -> Table:
+def expert_bank(path: str, channels: Partition) -> Table:
     """The bank of experts at `path` of every layer that has one there, by share of each one's `channels`."""
     return {f"layers.*.{path}": experts(channels)}

@@ -16,17 +16,17 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from harness.errors import ConfigError, UnevenShares
+from harness.errors import ConfigError, IndivisibleShares
 from harness.spec.optimization import Optimization, Receipt, Target
 from harness.spec.shard import Shard, sharded
 from models.common.decoder.frame import Decoder
 from models.common.decoder.swap import attach
-from models.common.parallel.joins import Gathered, Summed, SummedProduct, VocabularyEmbedding
+from models.common.parallel.joins import GatheredColumn, RowParallel, SummedProduct, VocabularyEmbedding
 from models.common.parallel.mutations import RANK_MUTANTS
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Partition:
     """What a dimension consists of and may be cut between, such as 32 query heads."""
 
     name: str
@@ -42,7 +42,7 @@ class Pieces:
         return range(rank * each, (rank + 1) * each)
 
 
-class SharedPieces(Pieces):
+class SharedPartition(Partition):
     """Pieces that several ranks may keep a copy of each, where there are fewer than ranks."""
 
     def fits(self, world: int) -> bool:
@@ -64,7 +64,7 @@ class Placement:
     """How a module is cut: for each of its parameters that is cut, along which dimension and into how many matrices
     packed one after another it falls, each cut by itself; and what stands in the module's place to join the ranks."""
 
-    pieces: Pieces
+    pieces: Partition
     cuts: Mapping[str, tuple[int, int]]
     """Parameter name -> (dimension, packed matrices)."""
     join: Join | None = None
@@ -86,16 +86,18 @@ class Placement:
 class Plan:
     """Module path, `*` standing for any index -> placement. What is not named is held whole by every rank."""
 
-    kv_heads: Pieces
+    kv_heads: Partition
     """What the cache of a rank holds."""
     table: Mapping[str, Placement] = field(default_factory=dict)
 
     def check(self, world: int) -> None:
-        """UnevenShares unless every rank gets as many pieces of each kind as the others."""
+        """IndivisibleShares unless every rank gets as many pieces of each kind as the others."""
         pieces = dict.fromkeys((self.kv_heads, *(place.pieces for place in self.table.values())))
-        uneven = [f"{each.count} {each.name}" for each in pieces if not each.fits(world)]
-        if uneven:
-            raise UnevenShares(f"tensor_parallel: {' and '.join(uneven)} cannot be divided evenly among {world} ranks")
+        indivisible = [f"{each.count} {each.name}" for each in pieces if not each.fits(world)]
+        if indivisible:
+            raise IndivisibleShares(
+                f"tensor_parallel: {' and '.join(indivisible)} cannot be divided evenly among {world} ranks"
+            )
 
     def placement(self, path: str) -> Placement | None:
         return next((place for pattern, place in self.table.items() if fnmatchcase(path, pattern)), None)
@@ -106,35 +108,35 @@ def size(model: nn.Module, name: str, dim: int) -> int:
     return model.get_parameter(name).shape[dim]
 
 
-def column(pieces: Pieces) -> Placement:
+def column(pieces: Partition) -> Placement:
     """Some output channels of a linear layer on each rank, its bias with them."""
     return Placement(pieces, {"weight": (0, 1), "bias": (0, 1)})
 
 
-def row(pieces: Pieces) -> Placement:
+def row(pieces: Partition) -> Placement:
     """Some input channels of a linear layer on each rank; outputs are summed over the ranks, then the bias added."""
     return Placement(pieces, {"weight": (1, 1)}, SummedProduct)
 
 
-def experts(pieces: Pieces) -> Placement:
+def experts(pieces: Partition) -> Placement:
     """Some feed-forward channels of every expert on each rank, so that routing costs nothing and load is even:
     `gate_up_proj` [E, 2 I, H], gate rows first, and `down_proj` [E, H, I]; outputs are summed over the ranks."""
-    return Placement(pieces, {"gate_up_proj": (1, 2), "down_proj": (2, 1)}, Summed)
+    return Placement(pieces, {"gate_up_proj": (1, 2), "down_proj": (2, 1)}, RowParallel)
 
 
-def vocabulary(pieces: Pieces) -> Placement:
+def vocabulary(pieces: Partition) -> Placement:
     """Some rows of an embedding table on each rank; what they look up is summed, all but one being zero."""
     return Placement(pieces, {"weight": (0, 1)}, VocabularyEmbedding)
 
 
-def gathered(pieces: Pieces) -> Placement:
+def gathered(pieces: Partition) -> Placement:
     """As column, the outputs of all ranks side by side at the end: for logits."""
-    return Placement(pieces, {"weight": (0, 1), "bias": (0, 1)}, Gathered)
+    return Placement(pieces, {"weight": (0, 1), "bias": (0, 1)}, GatheredColumn)
 
 
 def narrow(model: nn.Module, plan: Plan, target: Target) -> None:
     """Give every parameter of a model on the meta device its memory on the target, as much of it as this rank keeps.
-    UnevenShares for pieces that the ranks cannot share, ConfigError for a pattern that fits no parameter."""
+    IndivisibleShares for pieces that the ranks cannot share, ConfigError for a pattern that fits no parameter."""
     plan.check(target.world)
     used: set[str] = set()
     made: dict[int, nn.Parameter] = {}
@@ -190,7 +192,7 @@ def tensor_parallel(plan: Callable[[Model], Plan]) -> Optimization:
         narrow(model, whole, target)
         kv_heads = len(whole.kv_heads.mine(target.rank, target.world))
         model.caches = replace(model.caches, kv_heads=kv_heads, device=target.device)
-        model.cache_factory = model.caches.growing
+        model.cache_factory = model.caches.cumulative
 
     def apply(model: Model, target: Target) -> Receipt:
         note = f"rank {target.rank} of {target.world}, {dist.get_backend()}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpMenu
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpCases
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, items
 from models.common.kernels.mutation import given
@@ -61,7 +61,7 @@ def _weights(
     yield "empty row", empty
 
 
-def _menu(scheme: Scheme) -> OpMenu:
+def _menu(scheme: Scheme) -> OpCases:
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         draw = (dtype, device, generator)
         for m, k, n in SIZES:
@@ -145,8 +145,8 @@ def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
     return Kernel(
         name=name,
         launch=gemv_scaled,
-        sharing=shared,
-        twin=project_scaled,
+        shared_workspace=shared,
+        eager=project_scaled,
         menu=_menu(scheme),
         cost=cost,
         compilations=_scaled_compilations(codes),
@@ -161,8 +161,8 @@ GEMV_FP8 = _byte_kernel("gemv_fp8", FP8, "*fp8e4nv")
 GEMV_INT4 = Kernel(
     name="gemv_int4",
     launch=gemv_int4,
-    sharing=shared,
-    twin=project_unpacked,
+    shared_workspace=shared,
+    eager=project_unpacked,
     menu=_menu(INT4),
     cost=cost,
     compilations=_int4_compilations,

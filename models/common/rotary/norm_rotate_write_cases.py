@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpMenu
+from harness.spec.kernel import Compilation, Cost, Kernel, OpCase, OpCases
 from harness.spec.mutant import Mutant
 from models.common.attention import eager
 from models.common.attention.attention_faults import far_pages
@@ -109,7 +109,7 @@ NORM = ("q_weight", "k_weight", "eps")
 """What a model that norms no head does not have."""
 
 
-def _unnormed(menu: OpMenu) -> OpMenu:
+def _unnormed(menu: OpCases) -> OpCases:
     """The same inputs for rotation and write alone."""
 
     def made(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -225,10 +225,10 @@ NORM_ROTATE_WRITE = Kernel(
     _cost,
     _compilations,
     mutates=("k_pages", "v_pages"),
-    copies=("v_pages",),
+    bitwise_outputs=("v_pages",),
     bench=_bench,
     inapplicable=NO_ATTENTION,
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
         moved_epsilon(lambda i: i["q"]),
@@ -245,10 +245,10 @@ ROTATE_WRITE = Kernel(
     _rotate_cost,
     _rotate_compilations,
     mutates=("k_pages", "v_pages"),
-    copies=("v_pages",),
+    bitwise_outputs=("v_pages",),
     bench=_unnormed(_bench),
     batch_invariant=("q", "k", "v", "cos", "sin", "table", "lengths"),
     inapplicable=NO_ATTENTION,
-    far=_unnormed(_far),
+    int64_offset_cases=_unnormed(_far),
     mutants=FAULTS,
 )

@@ -108,8 +108,8 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
 SIGMOID_ROUTER = Kernel(
     name="sigmoid_router",
     launch=sigmoid_router.route,
-    sharing=shared,
-    twin=sigmoid_choice,
+    shared_workspace=shared,
+    eager=sigmoid_choice,
     menu=menu,
     cost=cost,
     compilations=compilations,

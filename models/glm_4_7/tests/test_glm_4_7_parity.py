@@ -9,8 +9,8 @@ import torch
 from harness.build import builder
 from harness.parity.gate import prove
 from harness.parity.levels.generation import generate
-from harness.parity.reference.reference_model import Plain
-from harness.records.proof_size import Extent
+from harness.parity.reference.reference_model import ReferenceModel
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
 from harness.spec.optimization import Target
@@ -30,7 +30,7 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     hf = builder.reference(SPEC, SOURCE, dtype, CPU)
     ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), ReferenceModel(hf).logits(ModelInputs(tokens)))
 
 
 def test_the_correction_is_float32_not_zero_and_shared_whatever_the_dtype() -> None:
@@ -52,7 +52,9 @@ def test_the_experts_are_held_once() -> None:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), ProofSize(2, 24), lambda _, __: None
+    )
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     assert {"chosen experts float32", "expert weights bfloat16"} <= {check.name for check in proof.parity.checks}
@@ -62,9 +64,9 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 def test_the_reference_generates_past_its_end_tokens() -> None:
     hf = builder.reference(SPEC, SOURCE, torch.float32, CPU)
     prompt = ModelInputs(torch.randint(2000, (2, 12), generator=torch.Generator().manual_seed(0)))
-    unended = generate(Plain(hf), prompt, 8).tokens
+    unended = generate(ReferenceModel(hf), prompt, 8).tokens
     hf.generation_config.eos_token_id = unended[:, 13:15].flatten().tolist()
-    assert torch.equal(generate(Plain(hf), prompt, 8).tokens, unended)
+    assert torch.equal(generate(ReferenceModel(hf), prompt, 8).tokens, unended)
     assert hf.generation_config.eos_token_id == unended[:, 13:15].flatten().tolist()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harness.build import builder
 from harness.parity.gate import prove
 from harness.records.checks import Divergence
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.config import HFConfig
 from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
@@ -81,7 +81,9 @@ def broken(fault: Callable[[Any], None]) -> Divergence:
 
     spec = replace(SPEC, build=planted)
     proof = prove(
-        builder.BuildConfig(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none")), Extent(2, 16, 8), lambda _, __: None
+        builder.BuildConfig(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none")),
+        ProofSize(2, 16, 8),
+        lambda _, __: None,
     )
     assert not proof.parity.passed
     assert proof.parity.first_divergence is not None

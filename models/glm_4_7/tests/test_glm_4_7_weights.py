@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.build import builder
 from harness.errors import WeightsError
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
@@ -35,7 +35,7 @@ def agrees(directory: Path) -> bool:
     hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
     ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
-    return torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
+    return torch.equal(ours(tokens, ours.new_cache(2, 20)), ReferenceModel(hf).logits(ModelInputs(tokens)))
 
 
 @torch.no_grad()

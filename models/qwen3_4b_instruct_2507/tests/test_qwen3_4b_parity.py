@@ -8,8 +8,8 @@ import torch
 
 from harness.build import builder
 from harness.parity.gate import prove
-from harness.parity.reference.reference_model import Plain
-from harness.records.proof_size import Extent
+from harness.parity.reference.reference_model import ReferenceModel
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
@@ -29,12 +29,14 @@ def test_eager_prefill_is_bit_equal_to_hugging_face(dtype: torch.dtype) -> None:
     ours, receipts = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), target(dtype)), hf)
     tokens = torch.randint(2000, (2, 33), generator=torch.Generator().manual_seed(0))
     assert receipts == ()
-    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), Plain(hf).logits(ModelInputs(tokens)))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 33)), ReferenceModel(hf).logits(ModelInputs(tokens)))
 
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), ProofSize(2, 24), lambda _, __: None
+    )
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     assert tuple(r.optimization for r in proof.receipts) == stack

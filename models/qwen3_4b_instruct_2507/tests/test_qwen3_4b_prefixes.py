@@ -8,7 +8,7 @@ import torch
 from harness.build import builder, inputs
 from harness.parity.levels.generation import Generated, ReferenceText, generate
 from harness.parity.paths.prefix_cache import check_prefixes
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.spec.optimization import Target
 from models.common.cache import prefixes
 from models.common.cache.prefix_tree import PrefixTree
@@ -24,16 +24,16 @@ def judged() -> Callable[[], list[str]]:
     """What the prefix paths find wrong."""
     with torch.no_grad():
         hf = builder.reference(SPEC, SOURCE, torch.bfloat16, CPU)
-        plain = Plain(hf)
+        plain = ReferenceModel(hf)
         prompt = inputs.draw(SPEC, SOURCE.config, 24, [0, 0], seed=3, purpose="prefix")
         generated: Generated = generate(plain, prompt, 16)
-        (wide, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
+        (upcast, _), theirs = plain.wide_logits(generated.inputs), plain.logits(generated.inputs)
         stack = ("kv_cache", "prefix_caching", "linear")
         model, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, stack, Target(CPU, torch.bfloat16, "none")), hf)
 
     @torch.no_grad()
     def run() -> list[str]:
-        checks = check_prefixes(model, ReferenceText(generated, wide, theirs, generated.logits))
+        checks = check_prefixes(model, ReferenceText(generated, upcast, theirs, generated.logits))
         return [f"{c.subject}: {c.rule} {c.where}" for c in checks if not c.passed]
 
     return run

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.build.quantized_reference import rounded, saved_bytes
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.spec.inputs import ModelInputs
 from models.common.quantization.quantized_linear import CHUNK_BYTES
 from models.qwen3_4b_instruct_2507 import SPEC
@@ -89,4 +89,6 @@ def test_many_rows_in_parts_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -
     whole = ours(tokens, ours.new_cache(2, 10))
     monkeypatch.setitem(CHUNK_BYTES, "cpu", 1 << 15)
     assert torch.allclose(ours(tokens, ours.new_cache(2, 10)), whole, atol=0.02)
-    assert torch.allclose(whole, Plain(rounded(SPEC, hf, ("linear_int4",))).logits(ModelInputs(tokens)), atol=0.1)
+    assert torch.allclose(
+        whole, ReferenceModel(rounded(SPEC, hf, ("linear_int4",))).logits(ModelInputs(tokens)), atol=0.1
+    )

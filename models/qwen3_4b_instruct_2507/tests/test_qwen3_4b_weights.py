@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from harness.build import builder
 from harness.build.checkpoint import load, read_safetensors
 from harness.errors import WeightsError
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
@@ -32,7 +32,9 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1
-    assert torch.allclose(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)), atol=0.05)
+    assert torch.allclose(
+        ours(tokens, ours.new_cache(2, 20)), ReferenceModel(hf).logits(ModelInputs(tokens)), atol=0.05
+    )
 
 
 def test_checkpoint_survives_the_round_trip_bit_for_bit(checkpoint: Path) -> None:

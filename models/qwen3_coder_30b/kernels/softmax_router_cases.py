@@ -92,8 +92,8 @@ def compilations(dtype: torch.dtype) -> Sequence[Compilation]:
 SOFTMAX_ROUTER = Kernel(
     name="softmax_router",
     launch=softmax_router.route,
-    sharing=shared,
-    twin=softmax_choice,
+    shared_workspace=shared,
+    eager=softmax_choice,
     menu=menu,
     cost=cost,
     compilations=compilations,

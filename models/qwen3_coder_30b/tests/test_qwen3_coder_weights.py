@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.build import builder
 from harness.errors import WeightsError
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
@@ -34,7 +34,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     hf = builder.reference(SPEC, source, torch.bfloat16, CPU)
     ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, (), Target(CPU, torch.bfloat16, "none")), hf)
     tokens = torch.arange(40).view(2, 20)
-    assert torch.equal(ours(tokens, ours.new_cache(2, 20)), Plain(hf).logits(ModelInputs(tokens)))
+    assert torch.equal(ours(tokens, ours.new_cache(2, 20)), ReferenceModel(hf).logits(ModelInputs(tokens)))
 
 
 EXPERT = "model.layers.2.mlp.experts.7.down_proj.weight"

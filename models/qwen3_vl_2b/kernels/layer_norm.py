@@ -158,7 +158,7 @@ def _add_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generat
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     x, weight = (values.normal(shape, dtype, device, generator) for shape in ((3, 64), (64,)))
-    yield OpCase("far rows", {"x": values.far(x), "weight": weight, "bias": weight - 1, "eps": 1e-6})
+    yield OpCase("far rows", {"x": values.past_int32(x), "weight": weight, "bias": weight - 1, "eps": 1e-6})
 
 
 def _add_far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -212,7 +212,7 @@ LAYER_NORM = Kernel(
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
     inapplicable=PLAIN_ROWS,
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(*FAULTS, moved_epsilon(lambda i: _centered(i["x"]))),
 )
 ADD_LAYER_NORM = Kernel(
@@ -224,7 +224,7 @@ ADD_LAYER_NORM = Kernel(
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
     inapplicable=PLAIN_ROWS,
-    far=_add_far,
+    int64_offset_cases=_add_far,
     mutants=(
         *FAULTS,
         moved_epsilon(lambda i: _centered(i["residual"] + i["delta"])),

@@ -108,7 +108,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     case = _case(3, 1, dtype, device, generator)
-    yield OpCase("far rows", {**case, "qkv": values.far(case["qkv"])})
+    yield OpCase("far rows", {**case, "qkv": values.past_int32(case["qkv"])})
 
 
 def _without_last(x: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ ROTATE_PAIR = Kernel(
     bench=_bench,
     batch_invariant=("qkv", "cos", "sin"),
     inapplicable=PLAIN_ROWS,
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
         given("angles of the next token", "position", lambda i: {"cos": i["cos"].roll(-1, 0)}),

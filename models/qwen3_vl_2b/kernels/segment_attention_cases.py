@@ -66,7 +66,7 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     case = _case((5, 4), 2, dtype, device, generator)
-    yield OpCase("far values", {**case, "v": values.far(case["v"])})
+    yield OpCase("far values", {**case, "v": values.past_int32(case["v"])})
 
 
 def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -104,7 +104,7 @@ SEGMENT_ATTENTION = Kernel(
     _compilations,
     bench=_bench,
     inapplicable={"all masked": "every token sees itself"},
-    far=_far,
+    int64_offset_cases=_far,
     mutants=(
         scaled("scale", 1.01, "scale off by 1 %", "scale"),
         unrescaled(attend_segments),

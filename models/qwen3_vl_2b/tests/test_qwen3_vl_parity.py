@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.build import builder, inputs
 from harness.parity.gate import prove
 from harness.parity.tolerance.rules import relative_frobenius
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from harness.timing.arms.arm import Shape, last_tokens
@@ -19,7 +19,7 @@ from harness.timing.arms.candidate import Candidate
 from harness.timing.arms.menu import PEERS
 from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC
-from models.qwen3_vl_2b.fusion import Glimpse
+from models.qwen3_vl_2b.fusion import ImageChunk
 from models.qwen3_vl_2b.merger import Merger
 from models.qwen3_vl_2b.rotary import AxisRotary
 from models.qwen3_vl_2b.vision import AxialRotary
@@ -90,7 +90,9 @@ def choose(logits: Tensor, reserved: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("stack", [(), ("kv_cache", "linear"), ("kv_cache_paged", "prefix_caching")], ids="+".join)
 def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
-    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), Extent(2, 24), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), ProofSize(2, 24), lambda _, __: None
+    )
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
     assert proof.parity.levels() == ("layer", "logits", "generation", "path")
     subjects = {check.subject for check in proof.parity.checks}
@@ -98,7 +100,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
 
 
 def test_a_prompt_that_ends_just_behind_an_image_is_decoded_from_there() -> None:
-    proof = prove(builder.BuildConfig(SPEC, SOURCE, (), target(torch.float16)), Extent(2, 16, 8), lambda _, __: None)
+    proof = prove(builder.BuildConfig(SPEC, SOURCE, (), target(torch.float16)), ProofSize(2, 16, 8), lambda _, __: None)
     assert proof.parity.failures() == ()
     names = [check.name for check in proof.parity.checks if check.name.endswith("one by one")]
     assert names == ["2 x 3 tokens, one by one"]
@@ -121,11 +123,11 @@ def one_axis(patch: Any) -> None:
 
 
 def deep_feature_lost(patch: Any) -> None:
-    patch.setattr(Glimpse, "deep", property(lambda self: max(0, len(self.parts) - 2)))
+    patch.setattr(ImageChunk, "deep", property(lambda self: max(0, len(self.parts) - 2)))
 
 
 def deep_feature_everywhere(patch: Any) -> None:
-    patch.setattr(Glimpse, "deepen", lambda self, hidden, index: hidden + self.parts[1 + index].mean(0))
+    patch.setattr(ImageChunk, "deepen", lambda self, hidden, index: hidden + self.parts[1 + index].mean(0))
 
 
 def tower_rows_and_columns_exchanged(patch: Any) -> None:
@@ -157,7 +159,7 @@ FAULTS: dict[Callable[[Any], None], str] = {
 def test_a_planted_fault_is_refused_at_its_place(fault: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     proof = prove(
-        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=2), lambda _, __: None
+        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), ProofSize(1, 24, new_tokens=2), lambda _, __: None
     )
     failed = [check.subject for check in proof.parity.failures()]
     assert FAULTS[fault] in failed
@@ -174,7 +176,7 @@ def test_offsets_that_are_ignored_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(KVCache, "claim", claim)
     proof = prove(
-        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), Extent(1, 24, new_tokens=4), lambda _, __: None
+        builder.BuildConfig(SPEC, SOURCE, (), target(torch.float32)), ProofSize(1, 24, new_tokens=4), lambda _, __: None
     )
     failed = {check.name for check in proof.parity.failures() if check.subject == "logits float32"}
     assert failed == {"2 x 4 tokens, one by one"}

@@ -7,7 +7,7 @@ import torch
 
 from harness.build import builder, inputs
 from harness.parity.gate import prove
-from harness.records.proof_size import Extent
+from harness.records.proof_size import ProofSize
 from harness.spec.inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.common.cache.kv_cache import KVCache
@@ -48,7 +48,9 @@ def test_the_size_of_an_image_is_part_of_it() -> None:
 
 def failures(rows: int = 2) -> set[str]:
     stack = ("kv_cache", "prefix_caching")
-    proof = prove(builder.BuildConfig(SPEC, SOURCE, stack, TARGET), Extent(rows, 40, new_tokens=8), lambda _, __: None)
+    proof = prove(
+        builder.BuildConfig(SPEC, SOURCE, stack, TARGET), ProofSize(rows, 40, new_tokens=8), lambda _, __: None
+    )
     return {check.subject for check in proof.parity.failures()}
 
 

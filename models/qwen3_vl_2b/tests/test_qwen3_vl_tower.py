@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.build import builder
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.spec.inputs import Features, Grid, ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
@@ -34,10 +34,10 @@ def images(grids: tuple[Grid, ...]) -> ModelInputs:
     return ModelInputs(torch.zeros(1, 1, dtype=torch.int64), pixels, (grids,), 0)
 
 
-def towers(dtype: torch.dtype) -> tuple[Plain, Any]:
+def towers(dtype: torch.dtype) -> tuple[ReferenceModel, Any]:
     hf = builder.reference(SPEC, SOURCE, dtype, CPU)
     ours, _ = builder.candidate(builder.BuildConfig(SPEC, SOURCE, (), Target(CPU, dtype, "none")), hf)
-    return Plain(hf, None, SPEC.decoder, SPEC.vision), ours
+    return ReferenceModel(hf, None, SPEC.decoder, SPEC.vision), ours
 
 
 def parts(features: Features) -> list[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from harness.build import builder, inputs
 from harness.build.checkpoint import load
 from harness.errors import WeightsError
-from harness.parity.reference.reference_model import Plain
+from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.tolerance.rules import relative_frobenius
 from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
@@ -30,7 +30,7 @@ def test_saved_checkpoint_gives_the_references_logits(checkpoint: Path) -> None:
     hf = builder.reference(SPEC, source, torch.float32, CPU)
     ours, _ = builder.candidate(builder.BuildConfig(SPEC, source, ("linear",), Target(CPU, torch.float32, "none")), hf)
     shown = inputs.draw(SPEC, source.config, 40, [2, 1, 0], 0, "weights")
-    theirs = Plain(hf, None, SPEC.decoder, SPEC.vision).logits(shown)
+    theirs = ReferenceModel(hf, None, SPEC.decoder, SPEC.vision).logits(shown)
     assert len(list(checkpoint.glob("*.safetensors"))) > 1
     assert relative_frobenius(ours(shown.tokens, inputs.prepared(ours, shown, 40)), theirs) < 1e-5
 

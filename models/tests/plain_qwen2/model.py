@@ -44,8 +44,8 @@ class Norm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.empty(size)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        upcast = x.float()
+        return self.weight * (upcast * torch.rsqrt(upcast.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from harness.records.stack_name import StackNames
 from harness.report import render
 from harness.report.dashboard import overview, site
 from harness.report.dashboard.entry import Entry, Speed
-from harness.report.dashboard.gather import Gathered
+from harness.report.dashboard.gather import GatheredColumn
 from harness.report.dashboard.tests.conftest import START, timed, write_run
 from harness.tests.seen import contrast, luminance, tab_to, width
 
@@ -151,7 +151,7 @@ def test_without_scripts_everything_is_there(opened):
 
 
 def test_the_first_page_of_a_hundred_thousand_records_is_small_and_quick(opened, tmp_path):
-    gathered = Gathered(entries=list(many(RECORDS, CASES)))
+    gathered = GatheredColumn(entries=list(many(RECORDS, CASES)))
     page = site.templates().get_template("overview.html.j2")
     text = page.render(view=overview.build(gathered), **site.shared("index"))
     path = render.save(tmp_path, "index.html", text)

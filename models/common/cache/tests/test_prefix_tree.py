@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.errors import CacheFull
-from models.common.cache.prefix_tree import Digest, Lease, Node, PrefixTree, chained
+from models.common.cache.prefix_tree import Digest, Node, PrefixMatch, PrefixTree, chained
 
 PAGE_TOKENS = 3
 Row = tuple[int, ...]
@@ -35,7 +35,7 @@ class Play:
     tree: PrefixTree
     draw: random.Random
     cached: set[Row] = field(default_factory=set)
-    opened: list[tuple[Lease, Row]] = field(default_factory=list)
+    opened: list[tuple[PrefixMatch, Row]] = field(default_factory=list)
     refused: int = 0
     evicted: int = 0
     reused: int = 0

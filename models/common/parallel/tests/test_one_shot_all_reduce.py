@@ -52,7 +52,7 @@ def test_the_twin_rounds_once_and_gives_every_rank_the_same() -> None:
 
 
 def test_every_fault_planted_around_its_twin_is_seen() -> None:
-    kernel = replace(ONE_SHOT_ALL_REDUCE, launch=sum_parts, sharing=None)
+    kernel = replace(ONE_SHOT_ALL_REDUCE, launch=sum_parts, shared_workspace=None)
     found = list(judge_kernel(kernel, (torch.float32, torch.bfloat16), CPU, seed=0))
     assert len(found) > 30
     assert [item.name for item in found if item.end not in ("killed", "crash")] == []

@@ -15,10 +15,10 @@ from harness.spec.optimization import Target
 from models.common.linear.eager import PackedLinear, linear
 from models.common.moe.expert_weights import merged
 from models.common.parallel.sharding import (
-    Pieces,
+    Partition,
     Placement,
     Plan,
-    SharedPieces,
+    SharedPartition,
     column,
     experts,
     gathered,
@@ -42,7 +42,7 @@ class Block(nn.Module):
         self.norm = nn.Parameter(torch.empty(8, device=device))
 
 
-HEADS, KV_HEADS, CHANNELS = Pieces("query heads", 6), SharedPieces("key-value heads", 2), Pieces("channels", 8)
+HEADS, KV_HEADS, CHANNELS = Partition("query heads", 6), SharedPartition("key-value heads", 2), Partition("channels", 8)
 PLAN = Plan(KV_HEADS, {"q": column(HEADS), "k": column(KV_HEADS), "o": row(HEADS), "bank": experts(CHANNELS)})
 
 
@@ -100,7 +100,7 @@ def test_uneven_shares_are_refused_with_their_numbers(world: int, words: str) ->
 
 def test_pieces_that_a_parameter_does_not_hold_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"'weight' \(12, 8\) holds no 10 channels"):
-        cut(0, 2, Plan(KV_HEADS, {"q": column(Pieces("channels", 10))}))
+        cut(0, 2, Plan(KV_HEADS, {"q": column(Partition("channels", 10))}))
 
 
 def test_a_pattern_that_fits_nothing_is_refused() -> None:
@@ -128,7 +128,7 @@ def test_a_tied_table_stays_one() -> None:
     model.embed = nn.Embedding(8, 4, device=META)
     model.head = linear(4, 8, False, torch.float32, META)
     model.head.weight = model.embed.weight
-    entries = Pieces("vocabulary entries", 8)
+    entries = Partition("vocabulary entries", 8)
     cuts = Placement(entries, {"weight": (0, 1)})
     narrow(model, Plan(KV_HEADS, {"embed": cuts, "head": gathered(entries)}), Target(CPU, torch.float32, "none", 1, 2))
     load(model, [("embed.weight", torch.arange(32.0).view(8, 4))], lambda name: name)
