@@ -16,7 +16,7 @@ from harness.build.images import Pictures
 from harness.build.inputs import generator
 from harness.build.tokenizer import Text
 from harness.errors import ConfigError, HarnessError, UnknownName, WeightsError
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Capability, Receipt, Target
 from harness.spec.runtime import CausalLM, module_of, require_causal_lm

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import WeightsError
-from harness.spec.config import HFConfig
-from harness.spec.inputs import Grid
+from harness.spec.hf_config import HFConfig
+from harness.spec.model_inputs import Grid
 
 FILES = ("preprocessor_config.json", "processor_config.json")
 """A directory that holds one of them has an image processor."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import WeightsError
-from harness.spec.config import HFConfig
-from harness.spec.inputs import ModelInputs
+from harness.spec.hf_config import HFConfig
 from harness.spec.model import ModelSpec
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, KVCache, OpenedPrefix, PrefixCache, vision_lm
 
 if TYPE_CHECKING:

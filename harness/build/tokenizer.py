@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import WeightsError
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 """A directory that holds one of them has a tokenizer."""

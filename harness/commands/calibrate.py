@@ -22,7 +22,7 @@ from harness.machine.installation import CHECKOUT
 from harness.records.calibration import Calibration
 
 if TYPE_CHECKING:
-    from harness.parity.calibration import Share
+    from harness.parity.calibration_runs import Share
     from harness.planning.settings import Kind
     from harness.spec.model import ModelSpec
 
@@ -67,7 +67,7 @@ def _calibrate(asked: Asked, arguments: Sequence[str]) -> Calibration:
 
     from harness.build import registry
     from harness.machine import environment
-    from harness.parity.calibration import judged, kernel_alarms, quantiles, right_answers
+    from harness.parity.calibration_runs import judged, kernel_alarms, quantiles, right_answers
     from harness.parity.reference.attention_backends import exact_convolutions
     from harness.parity.worker_pool import side_by_side
 
@@ -116,8 +116,8 @@ def _shares(spec: ModelSpec, kind: Kind, dtypes: Sequence[str], seeds: Sequence[
     import torch
 
     from harness.machine import hardware
-    from harness.parity.calibration import Share
-    from harness.parity.kernels.check_kernel import kernels_of
+    from harness.parity.calibration_runs import Share
+    from harness.parity.kernels.kernel_checks import kernels_of
     from harness.planning.hardware_target import LocalMachine
 
     here = LocalMachine(

@@ -88,7 +88,7 @@ def _judge(kernel: Kernel, device: torch.device, asked: Asked, out: TextIO) -> i
     """0 where it is right and its cases show every fault, else 1."""
     import torch
 
-    from harness.parity.kernels.check_kernel import check_kernel
+    from harness.parity.kernels.kernel_checks import check_kernel
     from harness.records.checks import Divergence
 
     types = [torch.float32, torch.float16, *([torch.bfloat16] if device.type == "cuda" else [])]
@@ -106,7 +106,7 @@ def _judge(kernel: Kernel, device: torch.device, asked: Asked, out: TextIO) -> i
 
 
 def _faults(kernel: Kernel, types: tuple[torch.dtype, ...], device: torch.device, seed: int, out: TextIO) -> int:
-    from harness.faults.kernels import judge_kernel
+    from harness.faults.kernel_faults import judge_kernel
 
     outcomes: list[MutantOutcome] = list(judge_kernel(kernel, types, device, seed))
     real = [outcome for outcome in outcomes if outcome.end in ("killed", "crash", "survived")]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.analysis.compare.interruption import Interrupted, interruptible
-from harness.analysis.history import accepted, nightly_series, rules, trend
+from harness.analysis.history import accepted, nightly_rules, nightly_series, trend
 from harness.analysis.history.accepted import Accepted
-from harness.analysis.history.rules import Finding, Point
+from harness.analysis.history.nightly_rules import Finding, Point
 from harness.build import registry
 from harness.commands import bisect_step
 from harness.commands.bisect import bisect
@@ -70,7 +70,7 @@ def main(
 def _main(asked: Asked, today: date, out: TextIO, err: TextIO) -> int:
     records: Path = asked["out"]
     every = nightly_series.series(store.load(records, **nightly_series.WHERE))
-    found = rules.judge(every, accepted.since(accepted.read(records), today))
+    found = nightly_rules.judge(every, accepted.since(accepted.read(records), today))
     if asked["accept"]:
         print(accepted.write(_accepted(_named(found, asked["accept"]), asked, today), records), file=out)
         return 0

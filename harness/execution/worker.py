@@ -17,7 +17,7 @@ import torch
 from harness.build import builder, ranks, registry
 from harness.build.provenance import provenance
 from harness.errors import UserError
-from harness.faults.part import Trial, judge_ranks, kill_matrix
+from harness.faults.fault_trials import Trial, judge_ranks, kill_matrix
 from harness.machine.installation import ROOT
 from harness.parity.diagnosis.capture import capture
 from harness.parity.gate import Proof, prove

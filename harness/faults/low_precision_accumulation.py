@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harness.faults.memory import Launch
+from harness.faults.remembered import Launch
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
 

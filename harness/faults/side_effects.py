@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.faults.memory import Launch, beside, floating, shapes
+from harness.faults.remembered import Launch, beside, floating, shapes
 from harness.spec.kernel import Kernel
 
 

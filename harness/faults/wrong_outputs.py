@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.faults.memory import Launch, longest, without_last_column, written
+from harness.faults.remembered import Launch, longest, without_last_column, written
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant
 

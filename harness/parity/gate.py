@@ -12,7 +12,7 @@ import torch
 
 from harness.build import builder
 from harness.build.dtypes import dtype_name
-from harness.parity.kernels.check_kernel import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
+from harness.parity.kernels.kernel_checks import check_far, check_kernel, judged_dtypes, kernels_of, seed_after_code
 from harness.parity.levels.quantization_loss import unjudged_loss
 from harness.parity.parity_run import ParityRun, first_broken
 from harness.records.checks import Check, NotJudged, Parity

@@ -12,7 +12,7 @@ from harness.build import builder, inputs
 from harness.build.dtypes import dtype_name
 from harness.build.quantized_reference import lossy
 from harness.build.ranks import earliest
-from harness.parity.kernels.check_kernel import kernels_of
+from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.levels.checkpoint_roundtrip import check_reading
 from harness.parity.levels.free_running import free_running
@@ -21,7 +21,7 @@ from harness.parity.levels.layer import check_layer, check_layers, localize
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
 from harness.parity.levels.quantization_loss import check_rounding, judge_loss
 from harness.parity.levels.rotary import check_rotary
-from harness.parity.levels.vision import check_language, check_vision
+from harness.parity.levels.vision_tower import check_language, check_vision
 from harness.parity.paths.execution_paths import check_paths
 from harness.parity.paths.graph_replay import check_again
 from harness.parity.paths.prefix_cache import check_prefixes
@@ -30,7 +30,7 @@ from harness.parity.reference.routing import Routes, check_router, judge_flips, 
 from harness.parity.tolerance.rules import relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check, Divergence, Drift
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import prefix_lm, vision_lm
 
 ONE_TOKEN = "one token a row"

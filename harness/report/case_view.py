@@ -11,7 +11,7 @@ from harness.records.case import Case
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import Environment, Failure, ReceiptNote, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
-from harness.report import compiled, formats, gate, judged, machine, mutants, speed, verdicts
+from harness.report import compiled, formats, gate_section, judged, machine, mutants, speed, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
@@ -89,7 +89,7 @@ def build(
         facts=_facts(record),
         reproducer=_replay(record) if parity and parity.reproducer else None,
         mutants=mutants.view(record.kill_matrix) if record.kill_matrix else None,
-        gate=tuple(gate.lines(record, on_record)),
+        gate=tuple(gate_section.lines(record, on_record)),
         refusal=(parity.refusal() or None) if parity else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,

@@ -14,7 +14,7 @@ import vl_convert
 from markupsafe import Markup
 
 from harness.errors import HarnessError
-from harness.report.ablation import StepMark
+from harness.report.ablation_view import StepMark
 from harness.report.speed import IntervalMark, SampleMark
 
 INK, FAINT, GRID = "#101010", "#707070", "#e0e0e0"

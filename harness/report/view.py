@@ -13,8 +13,8 @@ from harness.records.case import Case, Plan
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import FAILURES, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
-from harness.report import ablation, case_view, formats, judged, verdicts
-from harness.report.ablation import AblationView
+from harness.report import ablation_view, case_view, formats, judged, verdicts
+from harness.report.ablation_view import AblationView
 from harness.report.case_view import CaseView, MachineView
 from harness.report.cells import Banner, Cell, Table, columns, row
 from harness.report.speed import IntervalMark
@@ -151,7 +151,7 @@ def _ablations(
 ) -> tuple[AblationView, ...]:
     from harness.analysis.compare.ablation import ablations
 
-    return tuple(ablation.view(found, names) for found in ablations(ran, phases))
+    return tuple(ablation_view.view(found, names) for found in ablations(ran, phases))
 
 
 def _by_key(records: Sequence[Record], plan: Plan) -> dict[str, Record]:

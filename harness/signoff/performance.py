@@ -8,7 +8,7 @@ from typing import get_args
 
 from harness.analysis.compare.agreement import PROCESSES
 from harness.analysis.compare.arms import arms
-from harness.analysis.history import accepted, nightly_series, rules
+from harness.analysis.history import accepted, nightly_rules, nightly_series
 from harness.analysis.history.accepted import Accepted
 from harness.analysis.outcome import against_strongest
 from harness.records.record import CANDIDATE, REFERENCE, Phase, Record
@@ -80,13 +80,13 @@ def history(evidence: Evidence, policy: Policy, today: date) -> Finding:
         found = f"insufficient history: {count} of {policy.history_points} earlier runs on equal machines"
         return Finding(requirement="history", met=False, found=found, supply=again)
     records = [source.record for source in (*evidence.earlier, evidence.newest)]
-    judged = rules.judge(nightly_series.of_case(records), accepted.since(evidence.steps, today))
+    judged = nightly_rules.judge(nightly_series.of_case(records), accepted.since(evidence.steps, today))
     met = bool(judged) and all(item.standing in ("steady", "faster") for item in judged)
     found = "; ".join([*(_told(item) for item in judged), *(_step(step, today) for step in evidence.steps)])
     return Finding(requirement="history", met=met, found=found or "nothing was timed", supply="" if met else again)
 
 
-def _told(item: rules.Finding) -> str:
+def _told(item: nightly_rules.Finding) -> str:
     if item.standing == "slower" and item.first_bad:
         return f"{item.series.phase} is slower: {item.change:+.1%} since {item.first_bad.at}, by the {item.rule} rule"
     reason = f": {item.reason}" if item.reason else f" over {len(item.points)} runs"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Menu

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from harness.spec.inputs import Features, ModelInputs
+    from harness.spec.model_inputs import Features, ModelInputs
 
 OwnCache = Any
 """A cache that the same model made: each model declares its own class for it."""

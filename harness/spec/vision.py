@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.spec.config import HFConfig
-from harness.spec.inputs import Features, ModelInputs
+from harness.spec.hf_config import HFConfig
+from harness.spec.model_inputs import Features, ModelInputs
 
 if TYPE_CHECKING:
     import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ PLANTED = {
     "harness/planning/stack.py": "def planted():\n    import harness.build.registry",
     "harness/analysis/stats.py": "from harness.parity.tolerance.rules import judge",
     "harness/report/view.py": "if TYPE_CHECKING:\n    from harness.timing import clock",
-    "harness/timing/clock.py": "import harness.faults.verdict",
+    "harness/timing/clock.py": "import harness.faults.first_seen",
     "harness/spec/kernel.py": "from harness.records import checks",
     "models/common/decoder/swap.py": "import harness.build.quantized_reference",
     "models/common/norms/eager.py": "from models.glm_4_7 import router",
@@ -62,3 +63,13 @@ def test_a_package_that_no_layer_holds_is_refused(tmp_path: Path) -> None:
 
 def test_few_files_stand_at_the_root() -> None:
     assert len(list((ROOT / "harness").glob("*.py"))) <= 4
+
+
+ROLES = {"__init__", "conftest", "eager", "fused", "mutations", "optimization", "tuning", "tuned_shapes"}
+"""Names that say what a file is to its mechanism, and so stand in every mechanism."""
+
+
+def test_no_file_name_stands_twice() -> None:
+    files = [path for folder in ("harness", "models/common") for path in (ROOT / folder).rglob("*.py")]
+    names = Counter(path.stem for path in files if "tests" not in path.relative_to(ROOT).parts)
+    assert [name for name, count in names.items() if count > 1 and name not in ROLES] == []

@@ -10,13 +10,13 @@ import torch
 
 from harness.build import builder
 from harness.build.ranks import agreed
-from harness.parity.kernels.check_kernel import kernels_of
+from harness.parity.kernels.kernel_checks import kernels_of
 from harness.records.case import Case
 from harness.records.record import ArmReport, Block, Ceilings, KernelTime, Series, Work
 from harness.timing import eligibility
 from harness.timing.clock import clock_for
 from harness.timing.contenders import Contenders
-from harness.timing.kernels import time_kernels
+from harness.timing.kernel_times import time_kernels
 from harness.timing.protocol import Progress, measure
 from harness.timing.roofline import ceilings
 from harness.timing.same_work import KernelDisagreement

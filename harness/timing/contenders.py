@@ -17,13 +17,13 @@ from harness.errors import HarnessError
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
 from harness.records.record import AGAIN, CANDIDATE, REFERENCE, ArmReport, Phase, Work
-from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import hugging_face_lm, prefix_lm
 from harness.timing import memory, recheck
 from harness.timing.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
+from harness.timing.arms.by_name import PEERS
 from harness.timing.arms.candidate import Candidate
-from harness.timing.arms.menu import PEERS
 from harness.timing.arms.prefix_hit import COLD, PrefixHit
 from harness.timing.arms.sibling import LABELS, Sibling
 from harness.timing.clock import clock_for

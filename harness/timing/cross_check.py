@@ -20,7 +20,7 @@ from harness.errors import HarnessError, UserError
 from harness.records.case import Frozen
 from harness.records.record import Environment
 from harness.spec.kernel import Kernel, OpCase
-from harness.timing.kernels import captured, time_kernel
+from harness.timing.kernel_times import captured, time_kernel
 from harness.timing.roofline import ceilings
 
 AGREEMENT = 0.02

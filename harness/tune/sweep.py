@@ -17,7 +17,7 @@ from harness.errors import HarnessError, UnknownName
 from harness.spec.kernel import Kernel, OpCase
 from harness.spec.runtime import module_of
 from harness.spec.tuning import Launch, Tuning
-from harness.timing.kernels import time_kernel
+from harness.timing.kernel_times import time_kernel
 from harness.tune.choice import Row, fastest
 
 FAILURES = (HarnessError, TritonError, RuntimeError, ValueError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from models.common.decoder.frame import Decoder, decoder, layer
 from models.common.linear.eager import gated_block
 from models.common.rotary.eager import RotaryTable

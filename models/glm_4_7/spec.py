@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
 from models.common.decoder.frame import call_positions
+from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
-from models.common.decoder.stages import GATED_STAGE, attention_stages
 from models.common.moe.mutations import expert_mutants
 from models.glm_4_7.config import SIZES
 from models.glm_4_7.model import build

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from models.common.decoder.weights import GATED_RENAMES, LAYER_RENAMES, perturbing, renaming
 from models.common.moe.expert_weights import merged
 from models.glm_4_7.config import geometry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from models.common.attention.build import unbiased_attention
 from models.common.decoder.frame import Decoder, Layer, decoder, layer
 from models.common.linear.eager import gated_block

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Stage
 from models.common.attention.eager import ATTENDING
+from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
-from models.common.decoder.stages import GATED_STAGE, attention_stages
 from models.qwen3_4b_instruct_2507.config import SIZES
 from models.qwen3_4b_instruct_2507.model import build
 from models.qwen3_4b_instruct_2507.plugin import MENU

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.model import Workload
 from models.qwen3_4b_instruct_2507.config import geometry

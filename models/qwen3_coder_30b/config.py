@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ConfigError
-from harness.spec.config import HFConfig
-from models.common.decoder.config import field, groups, require, rope_theta, sizes
+from harness.spec.hf_config import HFConfig
+from models.common.decoder.config_fields import field, groups, require, rope_theta, sizes
 
 SIZES = sizes(Path(__file__).parent / "configs")
 REQUIRED = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.common.decoder.reference import causal_lm_reference
+from models.common.decoder.hf_causal_lm import causal_lm_reference
 
 
 def qwen3_moe() -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
 from models.common.decoder.frame import call_positions
+from models.common.decoder.layer_stages import attention_stages
 from models.common.decoder.mutations import SPARSE_MUTANTS
-from models.common.decoder.stages import attention_stages
 from models.qwen3_coder_30b.config import SIZES
 from models.qwen3_coder_30b.model import build
 from models.qwen3_coder_30b.plugin import MENU

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.common.decoder.frame import Decoder
 from models.common.parallel.optimization import one_shot_all_reduce
 from models.common.parallel.plans import decoder_plan, expert_bank
-from models.common.parallel.sharding import Partition, Plan, size, tensor_parallel
+from models.common.parallel.tensor_parallel import Partition, Plan, size, tensor_parallel
 
 
 def plan(model: Decoder) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from models.common.decoder.weights import LAYER_RENAMES, perturbing, renaming
 from models.common.moe.expert_weights import merged
 from models.qwen3_coder_30b.config import geometry

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.spec.config import HFConfig
-from models.common.decoder.config import require_rope
+from harness.spec.hf_config import HFConfig
+from models.common.decoder.config_fields import require_rope
 
 SIZES: dict[str, HFConfig] = {
     path.stem: json.loads(path.read_text())

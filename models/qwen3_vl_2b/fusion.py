@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.spec.inputs import Features
+from harness.spec.model_inputs import Features
 from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b.positions import Places
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.spec.inputs import Grid
+from harness.spec.model_inputs import Grid
 from models.qwen3_vl_2b.config import VisionGeometry
 
 

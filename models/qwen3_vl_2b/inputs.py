@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.spec.config import HFConfig
-from harness.spec.inputs import Grid, ModelInputs
+from harness.spec.hf_config import HFConfig
+from harness.spec.model_inputs import Grid, ModelInputs
 from models.qwen3_vl_2b.config import Geometry, geometry
 from models.qwen3_vl_2b.positions import image_tokens
 

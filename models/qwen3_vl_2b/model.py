@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.spec.config import HFConfig
-from harness.spec.inputs import Features, ModelInputs
+from harness.spec.hf_config import HFConfig
+from harness.spec.model_inputs import Features, ModelInputs
 from models.common.attention.build import unbiased_attention
 from models.common.cache.kv_cache import CacheShape, KVCache, Slots
 from models.common.decoder.frame import Decoder, Layer, check_tokens, embedding, head

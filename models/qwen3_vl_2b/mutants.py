@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.spec.inputs import Features, ModelInputs
+from harness.spec.model_inputs import Features, ModelInputs
 from harness.spec.mutant import Mutant
 from models.common.decoder.plant import inputs, method, on, output
 from models.qwen3_vl_2b.grid import Patches

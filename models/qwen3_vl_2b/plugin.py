@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.common.decoder.menu import decoder_menu
+from models.common.decoder.decoder_menu import decoder_menu
 from models.qwen3_vl_2b import (
     attention,
     cuda_kernels,

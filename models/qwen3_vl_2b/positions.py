@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.spec.inputs import Grid, ModelInputs
+from harness.spec.model_inputs import Grid, ModelInputs
 from models.qwen3_vl_2b.config import Geometry
 from models.qwen3_vl_2b.grid import check_grid
 

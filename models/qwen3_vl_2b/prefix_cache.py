@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from harness.spec.inputs import Grid, ModelInputs
+from harness.spec.model_inputs import Grid, ModelInputs
 from models.common.cache.prefix_mutations import IMAGE_PREFIX_MUTANTS
 from models.common.cache.prefix_tree import BlockKey
 from models.common.cache.prefixes import prefix_caching

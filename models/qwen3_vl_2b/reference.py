@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.spec.config import HFConfig
-from harness.spec.inputs import Features, ModelInputs
+from harness.spec.hf_config import HFConfig
+from harness.spec.model_inputs import Features, ModelInputs
 
 
 def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.spec.config import HFConfig
-from harness.spec.inputs import ModelInputs
+from harness.spec.hf_config import HFConfig
 from harness.spec.model import ModelSpec, Stage
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.vision import Part, Vision
 from models.common.attention.eager import ATTENDING
+from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
-from models.common.decoder.stages import GATED_STAGE, attention_stages
 from models.qwen3_vl_2b.config import SIZES, geometry
 from models.qwen3_vl_2b.grid import patches
 from models.qwen3_vl_2b.inputs import inputs

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from models.common.parallel.optimization import one_shot_all_reduce
 from models.common.parallel.plans import decoder_plan, gated_block
-from models.common.parallel.sharding import Partition, Plan, tensor_parallel
+from models.common.parallel.tensor_parallel import Partition, Plan, tensor_parallel
 from models.qwen3_vl_2b.model import Qwen3VL
 
 

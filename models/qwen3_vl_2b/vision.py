@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.spec.inputs import Features, Grid
+from harness.spec.model_inputs import Features, Grid
 from models.common.linear.eager import linear
 from models.qwen3_vl_2b.config import VisionGeometry
 from models.qwen3_vl_2b.grid import Patches, patches

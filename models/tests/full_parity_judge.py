@@ -14,7 +14,7 @@ import torch
 
 from harness.build import registry
 from harness.build.builder import BuildConfig, Source
-from harness.parity.kernels.check_kernel import kernels_of
+from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.parity_run import ParityRun
 from harness.planning.stack import resolve

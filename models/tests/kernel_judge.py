@@ -9,8 +9,8 @@ from importlib import import_module
 
 import torch
 
-from harness.parity.kernels.check_kernel import check_kernel
 from harness.parity.kernels.compile_ahead import compile_ahead
+from harness.parity.kernels.kernel_checks import check_kernel
 from harness.spec.kernel import Kernel
 
 CPU = torch.device("cpu")

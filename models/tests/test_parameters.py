@@ -11,7 +11,7 @@ import torch
 
 from harness.build import builder, registry
 from harness.execution import worker
-from harness.faults.part import Trial
+from harness.faults.fault_trials import Trial
 from harness.records import proof_size
 from harness.records.case import Case, TimingSettings, WorkloadShape
 from harness.records.partial_record import PartialRecord

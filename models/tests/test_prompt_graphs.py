@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.build import builder, registry
-from harness.faults.models import planted, pristine
+from harness.faults.model_faults import planted, pristine
 from harness.parity.levels.logits import Reference
 from harness.parity.parity_run import ParityRun
 from harness.parity.paths.graph_replay import check_again

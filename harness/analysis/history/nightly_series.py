@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
 from harness.analysis.compare.arms import log_ratios_by_process
-from harness.analysis.history.rules import Point, Series
+from harness.analysis.history.nightly_rules import Point, Series
 from harness.records.case import gpus_first, stack_words
 from harness.records.record import REFERENCE, Phase, Record
 

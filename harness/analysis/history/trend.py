@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from harness.analysis.history.rules import MAD_TO_SIGMA, Point, Series
+from harness.analysis.history.nightly_rules import MAD_TO_SIGMA, Point, Series
 from harness.errors import UserError
 
 PENALTY = 4.0

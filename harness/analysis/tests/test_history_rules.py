@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.analysis.history.rules import Point, Series, _largest_discovery, judge
+from harness.analysis.history.nightly_rules import Point, Series, _largest_discovery, judge
 
 NIGHTS, CASES, SIGMA, MARGIN = 60, 50, 0.007, 0.01
 OUTLIERS = 0.01

@@ -6,7 +6,7 @@ import torch
 from harness.build import inputs
 from harness.errors import InputError
 from harness.parity.reference.oracle import TOWER_IMAGES, TOWER_TOKENS
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from models.qwen3_4b_instruct_2507 import SPEC as TEXT
 from models.qwen3_vl_2b import SPEC as SEES
 from models.qwen3_vl_2b.kernels.segment_attention import default_shape

@@ -24,7 +24,7 @@ PLANTS = {
     "every rank keeps the first share": (
         DENSE,
         "tensor_parallel",
-        "models/common/parallel/sharding.py",
+        "models/common/parallel/tensor_parallel.py",
         "return range(rank * each, (rank + 1) * each)",
         "return range(each)",
         "layer 0, output (o projection)",

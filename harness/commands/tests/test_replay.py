@@ -14,7 +14,7 @@ from torch import nn
 from harness.build import builder, registry
 from harness.commands.main import main
 from harness.execution import worker
-from harness.faults.models import pristine
+from harness.faults.model_faults import pristine
 from harness.parity.diagnosis.capture import capture
 from harness.parity.diagnosis.reproducer import Reproducer
 from harness.parity.parity_run import ParityRun

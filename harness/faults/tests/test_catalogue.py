@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from harness.build import registry
-from harness.faults.faults import every
-from harness.faults.verdict import first_seen
-from harness.parity.kernels.check_kernel import judged_cases
+from harness.faults.catalog import every
+from harness.faults.first_seen import first_seen
+from harness.parity.kernels.kernel_checks import judged_cases
 from harness.spec.kernel import Kernel
 
 CPU = torch.device("cpu")

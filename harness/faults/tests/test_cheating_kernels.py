@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.build import builder, registry
-from harness.parity.kernels.check_kernel import check_kernel
+from harness.parity.kernels.kernel_checks import check_kernel
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.parity_run import ParityRun
 from harness.records.proof_size import ProofSize
@@ -85,7 +85,7 @@ def test_a_cheating_kernel_is_refused(cheat: Callable[[], Launch], rule: str) ->
 
 
 def test_the_shapes_of_the_menu_follow_from_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.parity.kernels import check_kernel as op
+    from harness.parity.kernels import kernel_checks as op
 
     spec = registry.load("qwen3_4b_instruct_2507")
     before = op.seed_after_code(spec, 0)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from harness.build import builder, registry
 from harness.errors import HarnessError, RecordError
-from harness.faults.faults import every
-from harness.faults.kernels import judge_kernel
-from harness.faults.models import Suspects, mutants_of
+from harness.faults.catalog import every
+from harness.faults.kernel_faults import judge_kernel
+from harness.faults.model_faults import Suspects, mutants_of
 from harness.records.checks import Check, Parity
 from harness.records.kill_matrix import KillMatrix, MutantOutcome, SignOffEvidence
 from harness.records.proof_size import ProofSize

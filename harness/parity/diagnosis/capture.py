@@ -13,15 +13,15 @@ from torch import Tensor
 from harness.build import builder
 from harness.build.dtypes import dtype_name
 from harness.parity.diagnosis.reproducer import Asked, Layout, Reproducer
-from harness.parity.kernels.check_kernel import cases, kernels_of, seed_after_code
+from harness.parity.kernels.kernel_checks import cases, kernels_of, seed_after_code
 from harness.parity.levels.layer import run_layer
-from harness.parity.levels.vision import POSITIONS
+from harness.parity.levels.vision_tower import POSITIONS
 from harness.parity.parity_run import ONE_TOKEN, ParityRun
 from harness.records.checks import Check, Parity
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from harness.spec.parameter import Values
 

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from harness.build import builder
 from harness.errors import UserError
-from harness.parity.kernels.check_kernel import check_kernel, kernels_of
+from harness.parity.kernels.kernel_checks import check_kernel, kernels_of
 from harness.parity.levels.layer import check_layer
-from harness.parity.levels.vision import check_vision
+from harness.parity.levels.vision_tower import check_vision
 from harness.parity.parity_run import ParityRun
 from harness.records.case import Frozen
 from harness.records.checks import Check
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import Grid, ModelInputs
 from harness.spec.kernel import OpCase
 from harness.spec.model import ModelSpec
+from harness.spec.model_inputs import Grid, ModelInputs
 from harness.spec.optimization import KernelMode, Target
 from harness.spec.runtime import vision_lm
 

@@ -17,7 +17,7 @@ import torch
 
 from harness.build import registry
 from harness.parity.kernels.canaries import NANS, place
-from harness.parity.kernels.check_kernel import cases, judged_dtypes, kernels_of, seed_after_code
+from harness.parity.kernels.kernel_checks import cases, judged_dtypes, kernels_of, seed_after_code
 from harness.records.case import Case
 from harness.spec.kernel import Kernel, OpCase
 from harness.spec.model import ModelSpec

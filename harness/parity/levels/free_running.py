@@ -11,7 +11,7 @@ from harness.parity.levels.layer import run_layer
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import our_choices
 from harness.records.checks import UNBOUNDED, Drift
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, vision_lm
 
 LEAST, MOST = 0.8, 1.25

@@ -14,7 +14,7 @@ from harness.build.tokenizer import Text
 from harness.parity.levels.logits import Reference, judge_logits
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.checks import Check
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, DecodeStep, HuggingFaceLM, KVCache
 
 

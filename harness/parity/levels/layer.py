@@ -15,8 +15,8 @@ from harness.parity.reference.reference_model import LayerRun, ReferenceModel, T
 from harness.parity.reference.routing import RankedRoute, Route, Routes, judge_choice, our_choices, reference_choice
 from harness.parity.tolerance.rules import judge, span, worst
 from harness.records.checks import Check, Divergence
-from harness.spec.inputs import ModelInputs
 from harness.spec.model import Attending, ModelSpec, Stage
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, vision_lm
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.build.dtypes import dtype_name
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.checks import UNBOUNDED, Check
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM
 
 UNITS = 4.0

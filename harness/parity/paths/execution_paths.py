@@ -17,7 +17,7 @@ from harness.parity.paths.padding import Padded
 from harness.parity.paths.prefix_cache import check_prefixes, counted
 from harness.records.checks import Check
 from harness.records.path_names import ExecutionPath
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, KVCache, plain_step, prefix_lm
 
 PATH_TOKENS = 16

@@ -16,7 +16,7 @@ from harness.parity.levels.quantization_loss import LOSS_ROWS, LOSS_TOKENS
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import Routes
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 
 IMAGES = {"fp32": 1, "target": 2, "again": 0, "loss": 0}
 """Most images that a row of a prompt shows, by what the prompt is for."""

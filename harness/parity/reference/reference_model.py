@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from harness.build.dtypes import wider
 from harness.errors import HarnessError
 from harness.parity.reference.routing import RankedRoute, Routes, gate_of, reference_choice
-from harness.spec.inputs import Features, ModelInputs
 from harness.spec.model import Routing
+from harness.spec.model_inputs import Features, ModelInputs
 from harness.spec.runtime import hugging_face_lm
 from harness.spec.vision import Vision
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.build.dtypes import dtype_name
-from harness.parity.calibration import Share, kernel_alarms
-from harness.parity.kernels.check_kernel import check_kernel
+from harness.parity.calibration_runs import Share, kernel_alarms
+from harness.parity.kernels.kernel_checks import check_kernel
 from harness.records.calibration import Calibration, KernelAlarms
 from harness.records.record import Environment
 from harness.spec.kernel import Cost, Kernel, OpCase

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.build import registry
-from harness.parity.kernels.check_kernel import ITEMS, cases, check_far, check_kernel
+from harness.parity.kernels.kernel_checks import ITEMS, cases, check_far, check_kernel
 from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels import values
 

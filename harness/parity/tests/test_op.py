@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.parity.kernels.canaries import LARGE, NANS, Guarded, place
-from harness.parity.kernels.check_kernel import check_kernel
+from harness.parity.kernels.kernel_checks import check_kernel
 from harness.spec.kernel import Cost, Kernel, OpCase
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from harness.build import builder, registry
 from harness.parity.gate import prove
 from harness.parity.levels.checkpoint_roundtrip import check_reading
 from harness.records.proof_size import ProofSize
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Target
 

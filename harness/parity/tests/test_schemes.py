@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.build import registry
 from harness.build.quantized_reference import schemes
-from harness.faults.schemes import judge_scheme
+from harness.faults.scheme_faults import judge_scheme
 from harness.parity.levels.quantization_schemes import CHANNELS, check_scheme, hard_matrices
 from harness.spec.optimization import Scheme
 from models.common.quantization.schemes import FP8, INT4, INT8

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import get_args
 
-from harness.analysis.history.rules import Finding
+from harness.analysis.history.nightly_rules import Finding
 from harness.records.case import gpus_first
 from harness.records.record import Phase
-from harness.report.dashboard import trend
+from harness.report.dashboard import trend_chart
 from harness.report.dashboard.entry import Entry
 from harness.report.dashboard.gather import Difference, GatheredColumn
-from harness.report.dashboard.trend import Trend
+from harness.report.dashboard.trend_chart import Trend
 
 SPARK = 40
 """Newest points of a sparkline."""
@@ -59,7 +59,7 @@ def _page(
     key: str, entries: Sequence[Entry], findings: Mapping[str, Finding], gathered: GatheredColumn, today: date
 ) -> CasePage:
     found = [
-        trend.build(entries, phase, findings.get(f"{key}:{phase}"), gathered.accepted, today)
+        trend_chart.build(entries, phase, findings.get(f"{key}:{phase}"), gathered.accepted, today)
         for phase in get_args(Phase)
     ]
     return CasePage(

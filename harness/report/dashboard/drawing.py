@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from markupsafe import Markup, escape
 
-from harness.report.dashboard.roofline import Roof
-from harness.report.dashboard.trend import Trend
+from harness.report.dashboard.roofline_page import Roof
+from harness.report.dashboard.trend_chart import Trend
 
 WIDTH, HEIGHT = 960, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 60, 34

@@ -11,15 +11,15 @@ from harness.analysis.compare import runs
 from harness.analysis.compare.ablation import ablations
 from harness.analysis.compare.arms import arms
 from harness.analysis.compare.runs import Change, NotComparable
-from harness.analysis.history import accepted, nightly_series, rules
+from harness.analysis.history import accepted, nightly_rules, nightly_series
 from harness.analysis.history.accepted import Accepted
-from harness.analysis.history.rules import Finding
+from harness.analysis.history.nightly_rules import Finding
 from harness.records import store
 from harness.records.kill_matrix import KillMatrix
 from harness.records.record import Record
 from harness.records.run_file import RunFile, read_file
 from harness.records.stack_name import BY_MEMBERS, StackNames
-from harness.report.ablation import AblationView, view
+from harness.report.ablation_view import AblationView, view
 from harness.report.dashboard.entry import Entry, entry
 
 BACK = 30
@@ -82,7 +82,7 @@ def gather(results: Path, today: date, names: StackNames = BY_MEMBERS) -> Gather
     gathered.differences = {key: _difference(older, latest[key]) for key, older in before.items()}
     _add_drifts(gathered, latest)
     frame = store.load(results, **nightly_series.WHERE)
-    gathered.findings = rules.judge(nightly_series.series(frame), accepted.since(gathered.accepted, today))
+    gathered.findings = nightly_rules.judge(nightly_series.series(frame), accepted.since(gathered.accepted, today))
     return gathered
 
 

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.history.rules import Finding
+from harness.analysis.history.nightly_rules import Finding
 from harness.records.case import gpus_first
 from harness.records.stack_name import StackNames
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry
 from harness.report.dashboard.gather import GatheredColumn
-from harness.report.dashboard.trend import STANDINGS, change
+from harness.report.dashboard.trend_chart import STANDINGS, change
 from harness.report.verdicts import WORST_FIRST
 
 LINES = 6

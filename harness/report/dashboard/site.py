@@ -17,7 +17,7 @@ from harness.records.run_file import read_file
 from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import formats, mutants, render
 from harness.report.cells import GLYPHS
-from harness.report.dashboard import case_page, changes, drawing, overview, roofline
+from harness.report.dashboard import case_page, changes, drawing, overview, roofline_page
 from harness.report.dashboard.gather import BACK, GatheredColumn, gather
 from harness.report.view import NOTHING, build
 
@@ -57,7 +57,7 @@ def pages(gathered: GatheredColumn, today: date) -> Iterator[tuple[str, str]]:
     falls = sorted(gathered.waterfalls.values(), key=lambda fall: (gpus_first(fall.hardware), fall.view.title))
     yield "ablations.html", page("ablations.html.j2").render(waterfalls=falls, **shared("ablations"))
     latest = [line.timed for line in overview.latest(gathered.entries) if line.timed]
-    yield "roofline.html", page("rooflines.html.j2").render(roofs=roofline.roofs(latest), **shared("roofline"))
+    yield "roofline.html", page("rooflines.html.j2").render(roofs=roofline_page.roofs(latest), **shared("roofline"))
     planted = sorted(gathered.faults.items(), key=lambda item: (gpus_first(item[0][2]), item[0]))
     faults = [(entry, mutants.view(matrix)) for _, (entry, matrix) in planted]
     yield "faults.html", page("faults.html.j2").render(faults=faults, **shared("faults"))

@@ -12,7 +12,7 @@ from harness.records.case import Plan
 from harness.records.gate_evidence import CalibrationFile, GateRecords, Source, read_gate
 from harness.records.kill_matrix import KillMatrix, MutantOutcome
 from harness.records.run_file import RunWriter, run_path
-from harness.report import gate, render
+from harness.report import gate_section, render
 from harness.report.view import build
 
 MATRIX = KillMatrix(outcomes=(MutantOutcome(subject="gemv", name="zeros", kind="zeros", end="killed", level="op"),))
@@ -56,7 +56,7 @@ def test_the_newest_matrix_of_the_same_sources_is_named_with_its_place(timed):
         source(matrix(timed, 3, provenance=other), "h200/other_sources.jsonl"),
         source(matrix(timed, 4, environment=dirty), "h200/dirty.jsonl"),
     )
-    faults, _ = gate.lines(timed, GateRecords(held))
+    faults, _ = gate_section.lines(timed, GateRecords(held))
     assert "1 of 1 planted faults seen (100.0%), at size full, 2026-03-01T02:00:00+00:00 (h200/new.jsonl)" in faults
 
 
@@ -68,7 +68,7 @@ def test_the_newest_calibration_of_the_same_kind_of_device_is_named(timed):
         CalibrationFile("calibration/b200.json", calibration(timed, gpu="NVIDIA B200")),
         CalibrationFile("calibration/model.json", calibration(timed, model="another")),
     )
-    _, alarms = gate.lines(timed, GateRecords((), made))
+    _, alarms = gate_section.lines(timed, GateRecords((), made))
     assert "1 of 1,000 (0.100%) right answers refused over 30 seeds, and 0 of 200 (0.000%) checks of kernels" in alarms
     assert alarms.endswith("(calibration/new.json).")
 

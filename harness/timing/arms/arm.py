@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import HuggingFaceLM
 
 

@@ -7,7 +7,7 @@ import time
 from torch import Tensor
 
 from harness.build.inputs import prepare
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, KVCache
 from harness.timing.arms.arm import Arm, Shape, timed_s
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import HuggingFaceLM
 from harness.timing.arms.arm import Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
 

@@ -7,7 +7,7 @@ import importlib.util
 
 from harness.spec.runtime import HuggingFaceLM, module_of
 from harness.timing.arms.arm import ArmAbsent, Shape
-from harness.timing.arms.reference import Reference
+from harness.timing.arms.hf_reference import Reference
 
 
 class Liger(Reference):

@@ -7,7 +7,7 @@ import time
 from torch import Tensor
 
 from harness.build.inputs import reopened
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import OpenedPrefix, PrefixCache, PrefixLM
 from harness.timing.arms.arm import ArmAbsent, Shape, timed_s
 from harness.timing.arms.candidate import Candidate

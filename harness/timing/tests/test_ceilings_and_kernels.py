@@ -9,14 +9,7 @@ import torch
 from harness.errors import UserError
 from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.timing.buffers import copies_of
-from harness.timing.kernels import (
-    COLD_FACTOR,
-    MOST_COPIES,
-    _looped,
-    copies_needed,
-    time_kernel,
-    time_kernels,
-)
+from harness.timing.kernel_times import COLD_FACTOR, MOST_COPIES, _looped, copies_needed, time_kernel, time_kernels
 from harness.timing.roofline import ceilings
 from harness.timing.same_work import KernelDisagreement, agreement_limit, require_agreement, require_replayed
 

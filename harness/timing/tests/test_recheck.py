@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.build import builder, registry
 from harness.errors import HarnessError
 from harness.records.case import Case
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from harness.timing import contenders
 from harness.timing.arms.candidate import Candidate

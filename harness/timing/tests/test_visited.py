@@ -8,8 +8,8 @@ import torch
 from harness.build import builder, registry
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
-from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from harness.timing.case_timing import time_case
 from harness.timing.visited import experts_visited

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import SharedSlots
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.mutant import Mutant
 from harness.spec.optimization import Optimization, Receipt, Target
 from harness.spec.parameter import Parameter

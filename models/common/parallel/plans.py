@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.common.parallel.sharding import (
+from models.common.parallel.tensor_parallel import (
     Partition,
     Placement,
     Plan,

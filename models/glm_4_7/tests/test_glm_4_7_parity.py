@@ -11,8 +11,8 @@ from harness.parity.gate import prove
 from harness.parity.levels.generation import generate
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
 from harness.spec.model import Workload
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 

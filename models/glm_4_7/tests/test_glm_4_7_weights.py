@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.build import builder
 from harness.errors import WeightsError
 from harness.parity.reference.reference_model import ReferenceModel
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.glm_4_7 import SPEC
 

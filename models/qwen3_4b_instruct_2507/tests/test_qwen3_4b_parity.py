@@ -10,7 +10,7 @@ from harness.build import builder
 from harness.parity.gate import prove
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.build.quantized_reference import rounded, saved_bytes
 from harness.parity.reference.reference_model import ReferenceModel
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from models.common.quantization.quantized_linear import CHUNK_BYTES
 from models.qwen3_4b_instruct_2507 import SPEC
 from models.tests.weight_only import (

@@ -10,7 +10,7 @@ from harness.build import builder
 from harness.build.checkpoint import load, read_safetensors
 from harness.errors import WeightsError
 from harness.parity.reference.reference_model import ReferenceModel
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_4b_instruct_2507 import SPEC
 

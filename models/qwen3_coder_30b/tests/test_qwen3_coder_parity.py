@@ -11,7 +11,7 @@ from harness.parity.gate import prove
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.error_units import COUNTED, MEASURED
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 

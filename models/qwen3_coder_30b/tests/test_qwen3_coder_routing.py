@@ -12,7 +12,7 @@ from harness.build import builder
 from harness.parity.gate import prove
 from harness.records.checks import Divergence
 from harness.records.proof_size import ProofSize
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.optimization import Target
 from models.qwen3_coder_30b import SPEC
 

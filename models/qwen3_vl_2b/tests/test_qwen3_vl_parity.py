@@ -12,11 +12,11 @@ from harness.build import builder, inputs
 from harness.parity.gate import prove
 from harness.parity.tolerance.rules import relative_frobenius
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from harness.timing.arms.arm import Shape, last_tokens
+from harness.timing.arms.by_name import PEERS
 from harness.timing.arms.candidate import Candidate
-from harness.timing.arms.menu import PEERS
 from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.fusion import ImageChunk

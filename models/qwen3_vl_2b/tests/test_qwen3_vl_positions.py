@@ -6,7 +6,7 @@ from torch import Tensor
 
 from harness.build import builder
 from harness.errors import CacheFull, InputError
-from harness.spec.inputs import Features, Grid, ModelInputs
+from harness.spec.model_inputs import Features, Grid, ModelInputs
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.config import geometry
 from models.qwen3_vl_2b.model import Qwen3VL

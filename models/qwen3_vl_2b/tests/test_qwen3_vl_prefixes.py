@@ -8,7 +8,7 @@ import torch
 from harness.build import builder, inputs
 from harness.parity.gate import prove
 from harness.records.proof_size import ProofSize
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from models.common.cache.kv_cache import KVCache
 from models.qwen3_vl_2b import SPEC, prefix_cache

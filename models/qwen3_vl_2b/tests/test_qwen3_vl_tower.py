@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.build import builder
 from harness.parity.reference.reference_model import ReferenceModel
-from harness.spec.inputs import Features, Grid, ModelInputs
+from harness.spec.model_inputs import Features, Grid, ModelInputs
 from harness.spec.optimization import Target
 from models.qwen3_vl_2b import SPEC
 from models.qwen3_vl_2b.config import geometry

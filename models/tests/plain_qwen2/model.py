@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import CacheFull, ConfigError, InputError
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 
 
 class Cache:

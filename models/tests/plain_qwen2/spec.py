@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.model import ModelSpec, Stage, Workload
 from harness.spec.optimization import Menu

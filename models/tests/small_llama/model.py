@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from models.common.cache.kv_cache import CacheShape
 from models.common.decoder.frame import Decoder, Layer, embedding, head
 from models.common.linear.eager import linear

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.spec.config import HFConfig
-from models.common.decoder.reference import causal_lm
+from harness.spec.hf_config import HFConfig
+from models.common.decoder.hf_causal_lm import causal_lm
 
 
 def reference(config: HFConfig, dtype: torch.dtype, device: torch.device, weights: Path | None) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.model import Workload
 from models.small_llama.config import geometry

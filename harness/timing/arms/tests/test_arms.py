@@ -8,11 +8,11 @@ import torch
 
 from harness.build import builder
 from harness.parity.tolerance.rules import relative_frobenius
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
 from harness.timing.arms.arm import Arm, ArmAbsent, Shape, last_tokens
+from harness.timing.arms.by_name import PEERS
 from harness.timing.arms.candidate import Candidate
-from harness.timing.arms.menu import PEERS
 from harness.timing.arms.prefix_hit import PrefixHit
 from harness.timing.arms.sibling import EAGER, LABELS, ONE_DEVICE, Sibling
 from models.qwen3_4b_instruct_2507 import SPEC

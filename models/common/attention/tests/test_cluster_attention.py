@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.parity.kernels.check_kernel import check_kernel
+from harness.parity.kernels.kernel_checks import check_kernel
 from models.common.attention import cluster_attention
 from models.common.attention.cluster_attention_cases import CLUSTER_ATTENTION, inputs
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.faults.kernels import judge_kernel
-from harness.parity.kernels.check_kernel import check_kernel
+from harness.faults.kernel_faults import judge_kernel
+from harness.parity.kernels.kernel_checks import check_kernel
 from models.common.parallel import one_shot_all_reduce
 from models.common.parallel.joins import sum_parts
 from models.common.parallel.one_shot_all_reduce import TYPES, Inbox

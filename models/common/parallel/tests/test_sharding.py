@@ -14,7 +14,7 @@ from harness.errors import ConfigError, WeightsError
 from harness.spec.optimization import Target
 from models.common.linear.eager import PackedLinear, linear
 from models.common.moe.expert_weights import merged
-from models.common.parallel.sharding import (
+from models.common.parallel.tensor_parallel import (
     Partition,
     Placement,
     Plan,

@@ -12,10 +12,10 @@ import torch
 
 from harness.build import builder, registry
 from harness.build.quantized_reference import schemes
-from harness.faults.kernels import judge_kernel
-from harness.faults.models import Suspects, judge_models, mutants_of
-from harness.faults.schemes import judge_scheme
-from harness.parity.kernels.check_kernel import judged_dtypes, kernels_of, seed_after_code
+from harness.faults.kernel_faults import judge_kernel
+from harness.faults.model_faults import Suspects, judge_models, mutants_of
+from harness.faults.scheme_faults import judge_scheme
+from harness.parity.kernels.kernel_checks import judged_dtypes, kernels_of, seed_after_code
 from harness.parity.levels.quantization_schemes import subject_of
 from harness.parity.worker_pool import side_by_side
 from harness.records.kill_matrix import MODEL, RANKS, KillMatrix, MutantOutcome

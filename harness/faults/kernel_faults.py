@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 
 from harness.errors import HarnessError
-from harness.faults.faults import every
-from harness.faults.memory import Remembered
-from harness.faults.verdict import first_seen, unseen
-from harness.parity.kernels.check_kernel import judged_cases
+from harness.faults.catalog import every
+from harness.faults.first_seen import first_seen, unseen
+from harness.faults.remembered import Remembered
+from harness.parity.kernels.kernel_checks import judged_cases
 from harness.records.checks import Check
 from harness.records.kill_matrix import MutantOutcome
 from harness.spec.kernel import Kernel

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 
 Reference = Callable[[HFConfig, torch.dtype, torch.device, Path | None], nn.Module]
 

@@ -18,7 +18,7 @@ from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.tolerance.rules import judge, relative_frobenius, worst
 from harness.records.checks import UNBOUNDED, Check, Level
-from harness.spec.inputs import ModelInputs
+from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import VisionLM
 from harness.spec.vision import Part, Vision
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from harness.errors import HarnessError
-from harness.faults.verdict import first_seen, unseen
+from harness.faults.first_seen import first_seen, unseen
 from harness.parity.levels.quantization_schemes import check_scheme, subject_of
 from harness.records.checks import Check
 from harness.records.kill_matrix import MutantOutcome

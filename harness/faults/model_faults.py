@@ -12,7 +12,7 @@ import torch
 from harness.build import builder
 from harness.build.inputs import prepared
 from harness.errors import HarnessError
-from harness.faults.verdict import Seen, first_seen
+from harness.faults.first_seen import Seen, first_seen
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR
 from harness.parity.parity_run import ParityRun
 from harness.parity.tolerance.rules import relative_frobenius

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.build import builder, inputs, registry
 from harness.build.dtypes import wider
-from harness.parity.kernels.check_kernel import check_kernel, kernels_of
+from harness.parity.kernels.kernel_checks import check_kernel, kernels_of
 from harness.parity.levels.logits import Reference, judge_logits
 from harness.parity.reference.attention_backends import attention, explicit_products, masked
 from harness.parity.reference.reference_model import ReferenceModel
@@ -21,8 +21,8 @@ from harness.parity.reference.routing import RankedRoute, reference_choice
 from harness.parity.tolerance.rules import judge
 from harness.records.calibration import KernelAlarms, Quantiles
 from harness.records.checks import Check, Level
-from harness.spec.inputs import ModelInputs
 from harness.spec.model import ModelSpec
+from harness.spec.model_inputs import ModelInputs
 
 SHAPES = ((1, 4, 2, 7), (2, 8, 2, 33), (1, 12, 1, 64), (3, 2, 2, 129))
 """(batch, heads, kv_heads, tokens) of attention alone, heads of 64."""

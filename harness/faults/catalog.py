@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.faults import wrong_outputs
 from harness.faults.low_precision_accumulation import narrow_sums, sums
-from harness.faults.memory import Launch, floating, like, longest, shapes, without_last_column
+from harness.faults.remembered import Launch, floating, like, longest, shapes, without_last_column
 from harness.faults.side_effects import PROMISED, SIDE_EFFECTS
 from harness.spec.kernel import Kernel
 from harness.spec.mutant import Mutant

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from harness.analysis.history import trend
 from harness.analysis.history.accepted import Accepted
-from harness.analysis.history.rules import Finding
+from harness.analysis.history.nightly_rules import Finding
 from harness.report import formats
 from harness.report.cells import Tone
 from harness.report.dashboard.entry import Entry

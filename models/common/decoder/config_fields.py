@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.spec.config import HFConfig
+from harness.spec.hf_config import HFConfig
 
 
 def sizes(folder: Path) -> dict[str, HFConfig]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from harness.spec.runtime import HuggingFaceLM
 from harness.timing.arms.arm import Arm
+from harness.timing.arms.hf_reference import Reference
 from harness.timing.arms.hf_static import HFCompiled, HFStatic
 from harness.timing.arms.liger import Liger
-from harness.timing.arms.reference import Reference
 
 PEERS: dict[str, Callable[[HuggingFaceLM], Arm]] = {
     "reference": Reference,
