@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from harness.errors import HarnessError
-from tools import components, progress, record_fields, results, terminal, validation
+from tools import command_help, components, progress, record_fields, results, terminal, validation
 from tools.repository import Repository
 
 TABLES: Mapping[str, Callable[[Repository], str]] = {
@@ -28,6 +28,7 @@ TABLES: Mapping[str, Callable[[Repository], str]] = {
     "scale": validation.scale,
     "components": components.tables,
     "record fields": record_fields.tables,
+    "command help": command_help.sections,
 }
 DOCUMENTS = ("README.md", "docs/*.md")
 MARK = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UnknownName, UserError
+from harness.machine.installation import WORK
 
 _OPTION = re.compile(r"\+?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 HELP = ("-h", "--help")
@@ -71,7 +72,10 @@ class Option:
     repeats: bool = False
 
     def line(self) -> str:
-        shown = "" if self.default in (None, False, ()) else f" ({self.default})"
+        default = self.default
+        if isinstance(default, Path) and default.is_relative_to(WORK):
+            default = default.relative_to(WORK)
+        shown = "" if default in (None, False, ()) else f" ({default})"
         return f"  {self.name}={'true' if self.read is flag else 'VALUE'}".ljust(22) + f"{self.about}{shown}"
 
 
