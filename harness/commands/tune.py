@@ -1,7 +1,8 @@
 """`python -m harness tune +model=NAME`: find the fastest launch shapes of a model's decode steps on this GPU.
 
 Every candidate is checked against the kernel's twin, then timed with cold caches. What `out` holds afterwards is what
-`models/NAME/kernels/launch_shapes.json` is to hold; the times of all candidates stand in the record that it names.
+`launch_shapes.json` in the model's `kernels` directory is to hold; the times of all candidates stand in the record that
+it names.
 
 Exit code 0: both are written. 2: a mistake in what was asked, or no GPU.
 """

@@ -73,7 +73,7 @@ def test_the_smallest_and_the_largest_value_reach_the_build(
 def test_a_page_size_is_proven_as_it_is_asked_for(
     page_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof_size, "CPU_EXTENT", ProofSize(2, 16, 17))
+    monkeypatch.setattr(proof_size, "CPU_PROOF_SIZE", ProofSize(2, 16, 17))
     case = Case(
         model=MODEL,
         size="tiny",

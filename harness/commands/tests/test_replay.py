@@ -62,7 +62,7 @@ def proven(model: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     )
     (folder / "case.json").write_text(case.model_dump_json())
     monkeypatch.setattr(worker.registry, "load", lambda _: wrong)
-    monkeypatch.setattr(proof_size, "CPU_EXTENT", ProofSize(2, 16, 2))
+    monkeypatch.setattr(proof_size, "CPU_PROOF_SIZE", ProofSize(2, 16, 2))
     assert worker.main([str(folder / "case.json"), "prove", str(folder / "out.json")]) == 0
     return PartialRecord.model_validate_json((folder / "out.json").read_text()), wrong
 

@@ -238,7 +238,7 @@ def test_a_mutated_input_must_be_the_one_returned_and_is_judged():
         cache[slots[:1]] = new[:1]
         return {"cache": cache}
 
-    allowed = {"mutates": ("cache",), "copies": ("cache",)}
+    allowed = {"mutates": ("cache",), "bitwise_outputs": ("cache",)}
     assert not failures(kernel(twin, twin, cases, **allowed))
     assert failures(kernel(twin, twin, cases, bitwise_outputs=("cache",))).keys() == {"inputs", "memory"}
     assert failures(kernel(elsewhere, twin, cases, **allowed)).keys() == {"memory"}
