@@ -124,7 +124,7 @@ def _receipts(spec: ModelSpec, proof: Proof) -> tuple[ReceiptNote, ...]:
 
 
 def _guarded(work: Callable[[], PartialRecord]) -> PartialRecord:
-    """The one broad except of the project: whatever a case does, its record says what it was."""
+    """Whatever a case does, its record says what it was: hence the broad except."""
     try:
         return work()
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
