@@ -72,9 +72,9 @@ def _special(config: HFConfig) -> set[int]:
     return {int(i) for entry in found for i in (entry if isinstance(entry, list) else [entry])}
 
 
-def prepared(model: CausalLM, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
+def prepared(model: CausalLM, inputs: ModelInputs, capacity: int, left_padding: Sequence[int] | None = None) -> KVCache:
     """An empty cache of our model, told of the prompt `inputs`."""
-    cache = model.new_cache(inputs.tokens.shape[0], capacity, starts)
+    cache = model.new_cache(inputs.tokens.shape[0], capacity, left_padding)
     prepare(model, cache, inputs)
     return cache
 
@@ -87,10 +87,14 @@ def prepare(model: CausalLM, cache: KVCache, inputs: ModelInputs) -> None:
 
 
 def reopened(
-    model: CausalLM, prefixes: PrefixCache, inputs: ModelInputs, capacity: int, starts: Sequence[int] | None = None
+    model: CausalLM,
+    prefixes: PrefixCache,
+    inputs: ModelInputs,
+    capacity: int,
+    left_padding: Sequence[int] | None = None,
 ) -> OpenedPrefix:
     """A cache on the pool of `prefixes` that is told of the prompt."""
     shown = None if inputs.pixels is None else inputs
-    opened = prefixes.open(inputs.tokens, capacity, starts, inputs=shown)
+    opened = prefixes.open(inputs.tokens, capacity, left_padding, inputs=shown)
     prepare(model, opened.cache, inputs)
     return opened

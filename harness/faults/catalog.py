@@ -23,7 +23,7 @@ ELSEWHERE = 104_729
 def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mutant, ...]:
     """The faults of `kernel`: one of each kind per output or input that it fits, then those that it declares, which
     stand for any of the same name: so a kernel says where such a fault is none."""
-    first = next(_menu(kernel, dtype, device))
+    first = next(_cases(kernel, dtype, device))
     added = sums(kernel, {name: x.clone() if isinstance(x, Tensor) else x for name, x in first.items()})
     plain = kernel.eager(**first)
     outputs = [name for name, value in plain.items() if value.is_floating_point()]
@@ -42,14 +42,14 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
     return (*(mutant for mutant in made if mutant.name not in declared), *kernel.mutants)
 
 
-def _menu(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> Iterator[dict[str, Any]]:
+def _cases(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> Iterator[dict[str, Any]]:
     generator = torch.Generator(device).manual_seed(ELSEWHERE)
-    return (dict(case.inputs) for case in kernel.menu(dtype, device, generator))
+    return (dict(case.inputs) for case in kernel.cases(dtype, device, generator))
 
 
 def _read(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> list[str]:
     """The floating-point inputs that some case gives and that are not written."""
-    names = {name: None for case in _menu(kernel, dtype, device) for name, x in case.items() if floating(x)}
+    names = {name: None for case in _cases(kernel, dtype, device) for name, x in case.items() if floating(x)}
     return [name for name in names if name not in kernel.mutates]
 
 
@@ -78,7 +78,7 @@ INPUTS: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
 
 def _for_known(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> Callable[[Launch], Launch]:
     """Right on every shape of a menu that was drawn before the gate drew its own; zeros on any other."""
-    known = {shapes(case) for case in _menu(kernel, dtype, device)}
+    known = {shapes(case) for case in _cases(kernel, dtype, device)}
 
     def plant(launch: Launch) -> Launch:
         def faulty(**inputs: Any) -> Mapping[str, Tensor]:

@@ -43,7 +43,7 @@ class Trial:
     weights: str | None
     stack: tuple[str, ...]
     target: Target
-    extent: ProofSize
+    proof_size: ProofSize
     parameters: Values = field(default_factory=dict)
 
     def spec(self) -> ModelSpec:
@@ -103,7 +103,7 @@ def _suspects(trial: Trial, stack: Sequence[str], subject: str = MODEL) -> Suspe
         stack, target = without(spec, stack, FOREIGN), replace(target, kernels="none")
     source = builder.Source.of(spec, trial.size, trial.seed, trial.weights)
     config = builder.BuildConfig(spec, source, tuple(stack), target)
-    return Suspects(config, trial.extent, subject)
+    return Suspects(config, trial.proof_size, subject)
 
 
 def _schemes(spec: ModelSpec, stack: Sequence[str]) -> dict[str, Scheme]:

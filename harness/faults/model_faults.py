@@ -32,10 +32,10 @@ class Suspects:
     """One model in float32 and in the target dtype, judged with one fault after another in it. What the reference says
     is computed once. `subject` is what the faults are said to be in."""
 
-    def __init__(self, config: builder.BuildConfig, extent: ProofSize, subject: str = MODEL) -> None:
+    def __init__(self, config: builder.BuildConfig, proof_size: ProofSize, subject: str = MODEL) -> None:
         self.subject = subject
-        self.benches = (ParityRun.fp32(config, extent), ParityRun(config, extent))
-        self.right = tuple(bench.model for bench in self.benches)
+        self.runs = (ParityRun.fp32(config, proof_size), ParityRun(config, proof_size))
+        self.right = tuple(run.model for run in self.runs)
 
     @torch.no_grad()
     def check_right(self) -> None:
@@ -62,26 +62,24 @@ class Suspects:
 
     def _seen(self, mutant: Mutant | None) -> tuple[Seen | None, torch.dtype, tuple[str, ...]]:
         touched: tuple[str, ...] = ("",)
-        for bench, right, levels in zip(
-            self.benches, self.right, (ParityRun.in_fp32, ParityRun.in_target), strict=True
-        ):
-            bench.model, touched = (pristine(right), ("",)) if mutant is None else planted(right, mutant)
+        for run, right, levels in zip(self.runs, self.right, (ParityRun.in_fp32, ParityRun.in_target), strict=True):
+            run.model, touched = (pristine(right), ("",)) if mutant is None else planted(right, mutant)
             if not touched:
                 break
-            if seen := first_seen(levels(bench), bench.target):
-                return seen, bench.target.dtype, touched
-        return None, self.benches[-1].target.dtype, touched
+            if seen := first_seen(levels(run), run.target):
+                return seen, run.target.dtype, touched
+        return None, self.runs[-1].target.dtype, touched
 
     def _distance(self, mutant: Mutant) -> float:
         """How far an equivalent fault moves the logits in float32. HarnessError past the limit of two right builds."""
-        bench, right = self.benches[0], self.right[0]
-        prompt = bench.oracle.prompt("fp32")
+        run, right = self.runs[0], self.right[0]
+        prompt = run.oracle.prompt("fp32")
         length = prompt.tokens.shape[1]
         mine, others = (
             model(prompt.tokens, prepared(model, prompt, length))
             for model in (pristine(right), planted(right, mutant).model)
         )
-        noise = relative_frobenius(bench.plain.logits(prompt), bench.plain.wide_logits(prompt)[0])
+        noise = relative_frobenius(run.plain.logits(prompt), run.plain.wide_logits(prompt)[0])
         distance = relative_frobenius(others, mine)
         if distance > max(FP32_LIMIT, FP32_NOISE_FACTOR * noise):
             raise HarnessError(

@@ -32,28 +32,28 @@ class Proof:
 
 
 @torch.no_grad()
-def prove(config: builder.BuildConfig, extent: ProofSize, progress: Progress) -> Proof:
+def prove(config: builder.BuildConfig, proof_size: ProofSize, progress: Progress) -> Proof:
     """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
     began = time.perf_counter()
     target = config.target
     checks = _ops(config, progress)
     progress(OPS_SHARE, "fp32 layers and logits")
-    single = ParityRun.fp32(config, extent)
+    single = ParityRun.fp32(config, proof_size)
     checks += chain.from_iterable(single.in_fp32())
     found = single.divergence
     del single
     _release(target)
     progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
-    bench = ParityRun(config, extent)
-    checks += chain.from_iterable(bench.in_target())
+    run = ParityRun(config, proof_size)
+    checks += chain.from_iterable(run.in_target())
     parity = Parity(
         checks=tuple(checks),
         not_judged=(*_not_judged(target), *unjudged_loss(config)),
-        drift=None if all(check.passed for check in checks) else bench.drift(),
-        first_divergence=found or bench.divergence or first_broken(checks),
+        drift=None if all(check.passed for check in checks) else run.drift(),
+        first_divergence=found or run.divergence or first_broken(checks),
         wall_s=time.perf_counter() - began,
     )
-    return Proof(parity, bench.receipts)
+    return Proof(parity, run.receipts)
 
 
 def _release(target: Target) -> None:

@@ -46,24 +46,24 @@ class ParityRun:
     take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where several ranks hold
     the model each must go through all of them: one that stopped early would be waited for."""
 
-    def __init__(self, config: builder.BuildConfig, extent: ProofSize) -> None:
-        self.config, self.extent = config, extent
+    def __init__(self, config: builder.BuildConfig, proof_size: ProofSize) -> None:
+        self.config, self.proof_size = config, proof_size
         self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
-        self.oracle = Oracle(config, extent)
+        self.oracle = Oracle(config, proof_size)
         self.plain = self.oracle.plain
         built = builder.candidate(config, self.oracle.unrounded.module)
         self.model, self.receipts = built.model, built.receipts
         self.divergence: Divergence | None = None
         self.lonely = False
-        """Whether the other bench has one row, whose neighbors' pages it could not mistake for its own."""
+        """Whether the other run has one row, whose neighbors' pages it could not mistake for its own."""
 
     @classmethod
-    def fp32(cls, config: builder.BuildConfig, extent: ProofSize) -> ParityRun:
-        """The bench that proves the maths, on few tokens of rows that have company."""
-        small = ProofSize(FP32_ROWS, min(64, extent.prompt_tokens))
-        bench = cls(replace(config, target=replace(config.target, dtype=torch.float32)), small)
-        bench.lonely = extent.batch == 1
-        return bench
+    def fp32(cls, config: builder.BuildConfig, proof_size: ProofSize) -> ParityRun:
+        """The run that proves the maths, on few tokens of rows that have company."""
+        small = ProofSize(FP32_ROWS, min(64, proof_size.prompt_tokens))
+        run = cls(replace(config, target=replace(config.target, dtype=torch.float32)), small)
+        run.lonely = proof_size.batch == 1
+        return run
 
     def in_fp32(self) -> Iterator[list[Check]]:
         """The maths itself: layers teacher-forced, and logits to 1e-5 (deep models: 3 times their own fp32 noise), of
@@ -144,7 +144,7 @@ class ParityRun:
         if self.source.directory is None or not lossy(self.spec, self.stack):
             return []
         text, theirs = self.oracle.text
-        start = self.extent.prompt_tokens
+        start = self.proof_size.prompt_tokens
         ours, said = self._ours(text)[:, start - 1 : -1], text.tokens[:, start:]
         return judge_loss(self.spec, self.stack, ours, theirs, said, self.source.seed)
 

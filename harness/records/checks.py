@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 from harness.records.case import Frozen
-from harness.records.error_units import amount
+from harness.records.error_units import describe
 
 KERNELS_IN_PLACE = "kernels of the stack"
 """Subject of the check that every kernel of a stack ran; there is none where the stack has no kernel."""
@@ -49,9 +49,9 @@ class Check(Frozen):
         """Share of the limit that is used; above 1 is a failure."""
         return self.error / self.limit if self.limit else float(self.error > 0) * NO_SHARE
 
-    def amount(self) -> str:
+    def describe(self) -> str:
         """Its error in words."""
-        return amount(self.rule, self.error, self.limit)
+        return describe(self.rule, self.error, self.limit)
 
 
 class Divergence(Frozen):
@@ -90,7 +90,7 @@ class Divergence(Frozen):
     def sentence(self) -> str:
         allowed = f"{self.limit:.3g}" if self.limit else "none"
         rule = f"rule {self.rule}: {self.where}" if self.where else f"rule {self.rule}"
-        return f"{self.place()}: {amount(self.rule, self.error, self.limit)}, {allowed} allowed ({rule})"
+        return f"{self.place()}: {describe(self.rule, self.error, self.limit)}, {allowed} allowed ({rule})"
 
 
 class Drift(Frozen):
@@ -169,5 +169,5 @@ def _others(failures: Sequence[Check], first: Divergence | None) -> str:
     found: dict[str, str] = {}
     for check in failures:
         if check.level != "op" and (first is None or check.subject != first.subject):
-            found.setdefault(check.subject, f"{check.subject} ({check.amount()})")
+            found.setdefault(check.subject, f"{check.subject} ({check.describe()})")
     return f", also {named(list(found.values()))}" if found else ""

@@ -13,6 +13,8 @@ COUNTED = {
     "routing": "token{s} with other experts and no near-tie",
     "never ran": "never run",
     "inputs": "element{s} of an input written without leave",
+    "out-of-bounds write": "element{s} written beside a tensor",
+    "out-of-bounds read": "element{s} changed by what lies beside an input",
     "halo write": "element{s} written beside a tensor",
     "halo read": "element{s} changed by what lies beside an input",
     "determinism": "element{s} changed between equal calls",
@@ -21,7 +23,8 @@ COUNTED = {
     "sensitivity": "change{s} without effect",
     "reference": "output{s} without a float64 reference",
 }
-"""Of rules that allow none: what they count, `{s}` where its plural has one. `count` counts what its check names."""
+"""Of rules that allow none: what they count, `{s}` where its plural has one. `count` counts what its check names.
+Records made before December 2026 say `halo` for out of bounds."""
 MEASURED = {
     "max": "largest error {}",
     "rms": "RMS error {}",
@@ -38,7 +41,7 @@ MEASURED = {
 }
 
 
-def amount(rule: str, error: float, limit: float) -> str:
+def describe(rule: str, error: float, limit: float) -> str:
     """`16 elements with other bits`, `RMS error 0.0791`; `error 3` of a rule that is not known here."""
     if limit == 0 and rule in COUNTED:
         return f"{error:,.0f} {COUNTED[rule].format(s='' if error == 1 else 's')}"

@@ -29,7 +29,8 @@ CANDIDATE = "candidate"
 WALL_DISAGREEMENT = 0.1
 """Where device events and the wall clock differ by more, work ran where the events did not look."""
 
-AGAIN = "again"
+CONTROL = "again"
+"""The candidate a second time, under the name that records have for it: an A/A pair in every block."""
 """The arm that is the candidate once more: what differs between the two is the measurement's own error."""
 REFERENCE = "reference"
 

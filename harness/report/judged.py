@@ -92,4 +92,4 @@ def _check_row(check: Check) -> tuple[Cell, ...]:
 
 def _error(check: Check) -> Cell:
     error = formats.significant(check.error)
-    return Cell(error) if check.passed else Cell(error, note=check.amount())
+    return Cell(error) if check.passed else Cell(error, note=check.describe())

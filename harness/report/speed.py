@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis.compare import floors
-from harness.records.record import AGAIN, CANDIDATE, Ceilings, KernelTime, Phase, Record
+from harness.records.record import CANDIDATE, CONTROL, Ceilings, KernelTime, Phase, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import formats
 from harness.report.cells import Cell, Fact, Table, Tone, columns, row
@@ -97,7 +97,7 @@ def sample_marks(record: Record, phase: Phase) -> tuple[SampleMark, ...]:
     labels = arm_labels(record)
     return tuple(
         SampleMark(labels[series.arm], series.process, position[at], sample, at in dropped)
-        for series in sorted(timed, key=lambda series: series.arm not in (CANDIDATE, AGAIN))
+        for series in sorted(timed, key=lambda series: series.arm not in (CANDIDATE, CONTROL))
         for at, sample in zip(((series.process, block) for block in series.blocks), series.samples_ms, strict=True)
     )
 
@@ -105,7 +105,7 @@ def sample_marks(record: Record, phase: Phase) -> tuple[SampleMark, ...]:
 def arm_labels(record: Record) -> dict[str, str]:
     """Arm name -> what a reader calls it, the candidate first; arms that share a label are told apart by name."""
     labels = {series.arm: series.arm for series in record.series} | {arm.name: arm.label for arm in record.arms}
-    labels = dict(sorted(labels.items(), key=lambda item: item[0] not in (CANDIDATE, AGAIN)))
+    labels = dict(sorted(labels.items(), key=lambda item: item[0] not in (CANDIDATE, CONTROL)))
     counts = Counter(labels.values())
     return {name: label if counts[label] == 1 else f"{label} ({name})" for name, label in labels.items()}
 

@@ -25,7 +25,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class OpCase:
-    """One entry of a kernel's input menu: keyword arguments for both the kernel and its eager twin."""
+    """One entry of a kernel's input cases: keyword arguments for both the kernel and its eager twin."""
 
     name: str
     inputs: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Kernel:
     name: str
     launch: Callable[..., Mapping[str, Tensor]]
     eager: Callable[..., Mapping[str, Tensor]]
-    menu: OpCases
+    cases: OpCases
     cost: Callable[..., Cost]
     compilations: Callable[[torch.dtype], Sequence[Compilation]]
     mutates: tuple[str, ...] = ()

@@ -69,8 +69,8 @@ class CausalLM(Protocol):
         those of the last `keep` tokens where keep > 0. Raises InputError for a token past the vocabulary and CacheFull
         where the tokens do not fit, both before the cache changes."""
 
-    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
-        """Make an empty cache with room for `capacity` slots a row. The first starts[b] tokens of row b will be left
+    def new_cache(self, batch: int, capacity: int, left_padding: Sequence[int] | None = None) -> KVCache:
+        """Make an empty cache with room for `capacity` slots a row. The first left_padding[b] tokens of row b are left
         padding, which no query sees. Raises ConfigError past `max_positions`."""
 
     def layer(self, index: int, hidden: Tensor, cache: OwnCache, /) -> Tensor:
@@ -93,7 +93,7 @@ class PlacedCache(KVCache, Protocol):
 class VisionLM(CausalLM, Protocol):
     """A language model whose prompts may show images."""
 
-    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> PlacedCache: ...
+    def new_cache(self, batch: int, capacity: int, left_padding: Sequence[int] | None = None) -> PlacedCache: ...
 
     def see(self, inputs: ModelInputs, /) -> Features:
         """Run the vision tower on all images of the batch. Raises InputError where there are none."""
@@ -133,11 +133,11 @@ class PrefixCache(Protocol):
         self,
         tokens: Tensor,
         capacity: int,
-        starts: Sequence[int] | None = None,
+        left_padding: Sequence[int] | None = None,
         *,
         inputs: ModelInputs | None = None,
     ) -> OpenedPrefix:
-        """Make a cache for the rows of tokens [B, T] int64, with room for `capacity` slots a row, `starts` as in
+        """Make a cache for the rows of tokens [B, T] int64, with room for `capacity` slots a row, `left_padding` as in
         `CausalLM.new_cache`. Raises CacheFull, with nothing changed, where the pool has too few pages left."""
 
     def close(self, cache: OwnCache) -> None:

@@ -52,14 +52,14 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
     if process == 0:
         timing.ceilings = ceilings(target.device, target.dtype)
     config = replace(config, stack=stack)
-    lineup = Contenders(case, config, process)
+    contenders = Contenders(case, config, process)
     # Every rank is at home: all are children of one worker.
     telemetry = telemetry_for(target.device, os.getppid() if target.world > 1 else None)
-    opened = lineup.open(telemetry)
-    for phase in lineup.phases():
+    opened = contenders.open(telemetry)
+    for phase in contenders.phases():
         measured = measure(
             phase,
-            [lineup.timed(arm, phase) for arm in lineup.arms],
+            [contenders.timed(arm, phase) for arm in contenders.arms],
             clock_for(target.device),
             case.timing,
             process,
@@ -71,13 +71,13 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         timing.series += measured.series
         timing.blocks += measured.blocks
         timing.notes += measured.notes
-        timing.work.append(lineup.work(phase))
-        lineup.keep()
-    spent = lineup.joules_per_token(telemetry) if process == 0 else {}
-    wrong = lineup.recheck()
+        timing.work.append(contenders.work(phase))
+        contenders.keep()
+    spent = contenders.joules_per_token(telemetry) if process == 0 else {}
+    wrong = contenders.recheck()
     timing.series = [series for series in timing.series if series.arm not in wrong]
     # In the last process, after all arms were timed: a profiler may leave something behind that slows what follows.
-    launched = lineup.kernels_per_layer() if process == case.timing.processes - 1 else {}
+    launched = contenders.kernels_per_layer() if process == case.timing.processes - 1 else {}
     timing.arms = [
         report.model_copy(
             update={
@@ -90,7 +90,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         for report in opened
     ]
     if kernels and target.kernels == "compiled":
-        lineup.close()
+        contenders.close()
         _time_kernels(timing, config, case.seed)
     return timing
 

@@ -16,7 +16,7 @@ from harness.build.ranks import agreed, meet, summed
 from harness.errors import HarnessError
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
-from harness.records.record import AGAIN, CANDIDATE, REFERENCE, ArmReport, Phase, Work
+from harness.records.record import CANDIDATE, CONTROL, REFERENCE, ArmReport, Phase, Work
 from harness.spec.model import Workload
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import hugging_face_lm, prefix_lm
@@ -36,7 +36,7 @@ from harness.timing.visited import experts_visited
 
 DECODE_STEPS = {"cpu": 8, "cuda": 4}
 """Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
-OURS = frozenset({CANDIDATE, AGAIN, COLD})
+OURS = frozenset({CANDIDATE, CONTROL, COLD})
 """Arms that compute with the stack's own weights, rounded where it rounds."""
 
 
@@ -82,9 +82,9 @@ class Contenders:
         shared = self.case.workload.shared_prefix_tokens
         if shared and "prefix_cache" in self.config.provides:
             arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
-            arms += [(PrefixHit(prefix_lm(ours), name, label, shared), ours_s) for name in (CANDIDATE, AGAIN)]
+            arms += [(PrefixHit(prefix_lm(ours), name, label, shared), ours_s) for name in (CANDIDATE, CONTROL)]
         else:
-            arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, AGAIN)]
+            arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, CONTROL)]
         reports = [self._open(arm, load_s, telemetry) for arm, load_s in arms]
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")

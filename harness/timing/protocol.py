@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.analysis import stats
 from harness.errors import HarnessError
 from harness.records.case import TimingSettings
-from harness.records.record import AGAIN, CANDIDATE, WALL_DISAGREEMENT, Block, Phase, Series
+from harness.records.record import CANDIDATE, CONTROL, WALL_DISAGREEMENT, Block, Phase, Series
 from harness.timing.clock import Clock, Reading
 from harness.timing.telemetry import State, Telemetry
 
@@ -252,7 +252,7 @@ def _opponents(arms: Sequence[Timed]) -> list[str]:
     others = [name for name in names if name != CANDIDATE]
     if CANDIDATE not in names or not others:
         raise HarnessError(f"arms {names} hold no candidate with something to be paired with: no speed could be judged")
-    return [name for name in others if name != AGAIN] or others
+    return [name for name in others if name != CONTROL] or others
 
 
 def _moved(levels: Sequence[float]) -> float:

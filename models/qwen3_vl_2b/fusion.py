@@ -55,7 +55,7 @@ class ImageContext:
         first, last = cache.length, cache.length + tokens
         if first >= self.places.features.shape[1]:
             return None
-        device = cache.table.device
+        device = cache.block_table.device
         features = self.places.features[:, first:last]
         positions = self.places.positions[:, :, first:last]
         if beyond := tokens - features.shape[1]:
@@ -71,7 +71,7 @@ class ImageContext:
 
     def positions(self, cache: KVCache) -> Tensor:
         """[3, B, prompt tokens] int64 on the cache's device."""
-        return self.places.positions.to(cache.table.device)
+        return self.places.positions.to(cache.block_table.device)
 
     def _beyond(self, cache: KVCache, first: int, last: int) -> Tensor:
         """[3, B, last - first]: text after the prompt."""

@@ -28,19 +28,19 @@ def run(rank: int, scratch: Path, name: str) -> None:
     spec = registry.load(name)
     target = Target(torch.device("cpu"), torch.bfloat16, "none", rank, WORLD)
     join(Rank(rank, WORLD, scratch / "meeting"), target.device, deadline_s=120)
-    bench = ParityRun(
+    run = ParityRun(
         builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), ProofSize(2, 24, 16)
     )
     if rank == 1:
-        part(bench)
-    failed = [f"{c.level} {c.subject} {c.rule}" for checks in bench.in_target() for c in checks if not c.passed]
+        part(run)
+    failed = [f"{c.level} {c.subject} {c.rule}" for checks in run.in_target() for c in checks if not c.passed]
     (scratch / f"{rank}.json").write_text(json.dumps(failed))
     leave()
 
 
-def part(bench: ParityRun) -> None:
+def part(run: ParityRun) -> None:
     """Rank 1's reference chooses other tokens at near-ties, and gives its layers other inputs."""
-    for module in (bench.plain.core.embed_tokens, bench.plain.model.lm_head):
+    for module in (run.plain.core.embed_tokens, run.plain.model.lm_head):
         noise = torch.randn(module.weight.shape, generator=torch.Generator().manual_seed(1))
         module.weight.data = module.weight.data * (1 + 0.004 * noise).to(module.weight.dtype)
 

@@ -35,7 +35,7 @@ def refused(model: Any, cache: Any, tokens: list[int], error: type[HarnessError]
         model(torch.tensor([tokens]), cache)
     for hook in hooks:
         hook.remove()
-    assert (ran, cache.length, cache.lengths.tolist()) == ([], before, [before])
+    assert (ran, cache.length, cache.seq_lens.tolist()) == ([], before, [before])
 
 
 @MODELS

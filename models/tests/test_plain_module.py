@@ -22,8 +22,8 @@ BUGS = {
         "layer 0, gated (gate, up and SwiGLU)",
     ),
     "padding is seen": (
-        "torch.minimum(self.starts, slots)",
-        "torch.minimum(0 * self.starts, slots)",
+        "torch.minimum(self.left_padding, slots)",
+        "torch.minimum(0 * self.left_padding, slots)",
         "left-padded batch",
     ),
 }

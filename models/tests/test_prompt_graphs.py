@@ -52,7 +52,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
 
 
 @pytest.fixture(scope="module", params=registry.names())
-def bench(request: pytest.FixtureRequest) -> ParityRun:
+def run(request: pytest.FixtureRequest) -> ParityRun:
     spec = registry.load(request.param)
     made = ParityRun(
         builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 0, None), STACK, TARGET), ProofSize(2, 40)
@@ -62,17 +62,17 @@ def bench(request: pytest.FixtureRequest) -> ParityRun:
 
 
 @torch.no_grad()
-def judged(bench: ParityRun, model: torch.nn.Module) -> dict[str, Check]:
-    prompt = bench.oracle.prompt("again")
-    upcast, routes = bench.plain.wide_logits(prompt)
-    with our_choices(model, bench.spec.routing, routes):
-        known = Reference(upcast, bench.plain.logits(prompt, routes))
-        checks = check_again(model, bench.config.provides | PROMPT_GRAPH.provides, prompt.tokens, known)
+def judged(run: ParityRun, model: torch.nn.Module) -> dict[str, Check]:
+    prompt = run.oracle.prompt("again")
+    upcast, routes = run.plain.wide_logits(prompt)
+    with our_choices(model, run.spec.routing, routes):
+        known = Reference(upcast, run.plain.logits(prompt, routes))
+        checks = check_again(model, run.config.provides | PROMPT_GRAPH.provides, prompt.tokens, known)
     return {check.subject: check for check in checks}
 
 
-def test_a_replayed_prompt_is_the_prompt(bench: ParityRun, recordings: list[Replayed]) -> None:
-    found = judged(bench, pristine(bench.model))
+def test_a_replayed_prompt_is_the_prompt(run: ParityRun, recordings: list[Replayed]) -> None:
+    found = judged(run, pristine(run.model))
     assert {path: check.passed for path, check in found.items()} == {
         ExecutionPath.PROMPT_AGAIN: True,
         ExecutionPath.PROMPT_AGAIN_SHARED: True,
@@ -82,10 +82,10 @@ def test_a_replayed_prompt_is_the_prompt(bench: ParityRun, recordings: list[Repl
 
 
 @pytest.mark.parametrize("fault", PROMPT_GRAPH.mutants, ids=lambda fault: fault.name)
-def test_what_a_replay_must_not_keep_is_seen(bench: ParityRun, recordings: list[Replayed], fault: Mutant) -> None:
-    wrong, touched = planted(bench.model, fault)
+def test_what_a_replay_must_not_keep_is_seen(run: ParityRun, recordings: list[Replayed], fault: Mutant) -> None:
+    wrong, touched = planted(run.model, fault)
     assert touched == ("compute",)
-    found = judged(bench, wrong)
+    found = judged(run, wrong)
     assert not all(check.passed for check in found.values())
 
 

@@ -11,7 +11,7 @@ from typing import get_args
 from harness.analysis.compare import floors
 from harness.analysis.compare.agreement import PROCESSES
 from harness.analysis.compare.estimate import Estimate, across_processes, allowing
-from harness.records.record import AGAIN, CANDIDATE, REFERENCE, WALL_DISAGREEMENT, Block, Phase, Record
+from harness.records.record import CANDIDATE, CONTROL, REFERENCE, WALL_DISAGREEMENT, Block, Phase, Record
 
 DROPPED_LIMIT = 0.2
 Times = dict[tuple[int, int], float]
@@ -76,7 +76,7 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
     def against(name: str) -> Estimate:
         return across_processes(log_ratios_by_process(record, phase, name), margin)
 
-    again = against(AGAIN) if AGAIN in every else None
+    again = against(CONTROL) if CONTROL in every else None
     medians = {name: median((kept[name] or every[name]).values()) for name in every}
     floor_ms, bound = floors.of_phase(record, phase)
     invalid = (
@@ -89,7 +89,7 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
     unsettled = {block.process for block in blocks if block.settled is False}
     short = {process for process, count in kept_blocks.items() if count < record.case.timing.min_blocks}
     doubts = _doubts(len(kept_blocks), len(unsettled), len(short), record.case.timing.min_blocks)
-    others = sorted((name for name in every if name not in (CANDIDATE, AGAIN)), key=lambda name: name != REFERENCE)
+    others = sorted((name for name in every if name not in (CANDIDATE, CONTROL)), key=lambda name: name != REFERENCE)
     labels = {arm.name: arm.label for arm in record.arms}
     return PhaseComparison(
         phase=phase,

@@ -99,11 +99,11 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     mutant = next(item for item in right.mutants if item.name == "last layer: attention not added")
     wrong = planted(mutant)
     source = builder.Source.of(right, "tiny", 0, None)
-    bench = ParityRun.fp32(builder.BuildConfig(wrong, source, (), CPU), EXTENT)
-    checks = tuple(check for level in bench.in_fp32() for check in level)
+    run = ParityRun.fp32(builder.BuildConfig(wrong, source, (), CPU), EXTENT)
+    checks = tuple(check for level in run.in_fp32() for check in level)
     last = source.config["num_hidden_layers"] - 1
-    assert bench.divergence is not None
-    assert bench.divergence.layer == last
+    assert run.divergence is not None
+    assert run.divergence.layer == last
     config = builder.BuildConfig(wrong, source, (), CPU)
     saved = capture(config, "tiny", EXTENT, Parity(checks=checks), {"linear.rows": 8})
     assert saved is not None

@@ -132,10 +132,10 @@ def test_an_optimization_whose_modules_never_run_is_refused() -> None:
     items = tuple(replace(i, apply=never_called) if i.name == "linear" else i for i in spec.menu.items)
     cheat = replace(spec, menu=replace(spec.menu, items=items))
     source = builder.Source.of(spec, "tiny", 0, None)
-    bench = ParityRun(
+    run = ParityRun(
         builder.BuildConfig(cheat, source, ("linear",), Target(CPU, torch.float32, "none")), ProofSize(2, 12, 20)
     )
-    failed = [check for level in bench.in_target() for check in level if not check.passed]
+    failed = [check for level in run.in_target() for check in level if not check.passed]
     idle = source.config["num_hidden_layers"]
     assert [(check.rule, check.subject, check.error) for check in failed] == [("never ran", "swapped modules", idle)]
     assert failed[0].where.startswith("layers.0.mlp.fast (linear)")

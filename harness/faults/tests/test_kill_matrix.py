@@ -51,7 +51,7 @@ def test_every_kernel_has_a_dozen_kinds_of_fault_and_each_is_seen() -> None:
 
 
 def test_a_blind_menu_lets_a_fault_survive_by_name() -> None:
-    blind = replace(KERNEL, menu=lambda *draw: (case for case in menu(*draw) if "transposed" not in case.name))
+    blind = replace(KERNEL, cases=lambda *draw: (case for case in menu(*draw) if "transposed" not in case.name))
     survivors = [item.name for item in judge_kernel(blind, FLOATS, CPU, seed=1) if item.end == "survived"]
     assert survivors == ["strides ignored"]
 

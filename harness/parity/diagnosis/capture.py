@@ -31,7 +31,7 @@ MOST_BYTES = 64 << 20
 
 @torch.no_grad()
 def capture(
-    config: builder.BuildConfig, size: str, extent: ProofSize, parity: Parity, parameters: Values | None = None
+    config: builder.BuildConfig, size: str, proof_size: ProofSize, parity: Parity, parameters: Values | None = None
 ) -> Reproducer | None:
     """The first kernel that fails, else the first layer or stage before the layers, else the whole model on its prompt.
     None when the inputs are too large to save, or do not fail again by themselves. The spec of `config` is made with
@@ -52,11 +52,11 @@ def capture(
             return _capture_op(config, about, check)
         if _of_one_prompt(spec, source, check):
             found = (
-                _capture_prompt(make(config, extent), purpose, about, check)
+                _capture_prompt(make(config, proof_size), purpose, about, check)
                 for make, purpose in _benches(check, target)
             )
             return next((saved for saved in found if saved is not None and _fails(saved, spec)), None)
-    whole = (_whole(about, check, dtype, extent) for check in parity.failures()[:1] for dtype in _types(target))
+    whole = (_whole(about, check, dtype, proof_size) for check in parity.failures()[:1] for dtype in _types(target))
     return next((saved for saved in whole if _fails(saved, spec)), None)
 
 
@@ -78,7 +78,7 @@ def _types(target: Target) -> dict[torch.dtype, None]:
     return dict.fromkeys((torch.float32, target.dtype))
 
 
-def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, extent: ProofSize) -> Reproducer:
+def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, proof_size: ProofSize) -> Reproducer:
     """Nothing but what to ask: the prompt is drawn again."""
     asked = Asked(
         kind="whole",
@@ -87,7 +87,7 @@ def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, extent: Proo
         case="",
         layouts={},
         values={},
-        extent=(extent.batch, extent.prompt_tokens, extent.new_tokens),
+        extent=(proof_size.batch, proof_size.prompt_tokens, proof_size.new_tokens),
         check=check,
         **about,
     )
@@ -147,16 +147,16 @@ def _benches(check: Check, target: Target) -> Iterator[tuple[Callable[..., Parit
         yield ParityRun, "target"
 
 
-def _capture_prompt(bench: ParityRun, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
+def _capture_prompt(run: ParityRun, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
     """The prompt of a layer with the layer's input, or of a stage before the layers."""
     layer = _layer(check)
     of_prompt = layer is not None or check.subject == POSITIONS
-    prompt = bench.oracle.prompt(purpose) if of_prompt else bench.oracle.sights()
+    prompt = run.oracle.prompt(purpose) if of_prompt else run.oracle.sights()
     if check.name.endswith(ONE_TOKEN):
         prompt = prompt.last_tokens()
     answers: dict[str, Tensor] = {}
     if layer is not None:
-        prompt, answers = _of_layer(bench, layer, prompt)
+        prompt, answers = _of_layer(run, layer, prompt)
     answers["input.tokens"] = prompt.tokens.clone()
     if prompt.pixels is not None:
         answers["input.pixels"] = prompt.pixels.clone()
@@ -164,7 +164,7 @@ def _capture_prompt(bench: ParityRun, purpose: str, about: dict[str, Any], check
             return None
     asked = Asked(
         kind="vision" if layer is None else "layer",
-        dtype=_name(bench.target.dtype),
+        dtype=_name(run.target.dtype),
         subject=check.subject if layer is None else str(layer),
         case="",
         layouts={},
@@ -177,15 +177,15 @@ def _capture_prompt(bench: ParityRun, purpose: str, about: dict[str, Any], check
     return Reproducer(asked, answers)
 
 
-def _of_layer(bench: ParityRun, index: int, prompt: ModelInputs) -> tuple[ModelInputs, dict[str, Tensor]]:
+def _of_layer(run: ParityRun, index: int, prompt: ModelInputs) -> tuple[ModelInputs, dict[str, Tensor]]:
     """As many rows of the prompt as fit, and what the layer is given and answers there."""
-    hidden = bench.plain.layer_inputs(prompt)[index]
+    hidden = run.plain.layer_inputs(prompt)[index]
     rows = max(1, MOST_BYTES // (4 * max(1, _bytes(hidden[0]))))
     prompt, hidden = prompt.first(rows), hidden[:rows]
     return prompt, {
         "input.hidden": hidden.clone(),
-        "candidate.hidden": run_layer(bench.model, index, prompt, hidden).clone(),
-        "plain.hidden": bench.plain.layer(index, prompt)(hidden).clone(),
+        "candidate.hidden": run_layer(run.model, index, prompt, hidden).clone(),
+        "plain.hidden": run.plain.layer(index, prompt)(hidden).clone(),
     }
 
 

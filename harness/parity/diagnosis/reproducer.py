@@ -105,13 +105,13 @@ class Reproducer:
             return _run_op(spec, self, target)
         if self.asked.kind == "whole":
             return _run_whole(spec, self.asked)
-        bench = ParityRun(_config(spec, self.asked), ProofSize(1, 1, 1))
+        run = ParityRun(_config(spec, self.asked), ProofSize(1, 1, 1))
         given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
         asked = self.asked
         prompt = ModelInputs(given["input.tokens"], given.get("input.pixels"), asked.grids, asked.image_token)
         if asked.kind == "vision":
-            return _run_vision(bench, prompt, asked)
-        return check_layer(bench.model, bench.plain, int(asked.subject), prompt, given["input.hidden"], "replayed")
+            return _run_vision(run, prompt, asked)
+        return check_layer(run.model, run.plain, int(asked.subject), prompt, given["input.hidden"], "replayed")
 
 
 def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
@@ -128,31 +128,29 @@ def _run_op(spec: ModelSpec, saved: Reproducer, target: Target) -> list[Check]:
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         yield OpCase(asked.case, inputs)
 
-    checks = check_kernel(replace(kernel, menu=menu), target.dtype, target.device, asked.seed)
+    checks = check_kernel(replace(kernel, cases=menu), target.dtype, target.device, asked.seed)
     # One case alone says too little about the judgment itself.
     return [check for check in checks if check.name != "all cases"]
 
 
 def _run_whole(spec: ModelSpec, asked: Asked) -> list[Check]:
-    """The proof on the same prompt, up to what broke; on the bench that proves the maths, if that was where."""
+    """The proof on the same prompt, up to what broke; on the run that proves the maths, if that was where."""
     if asked.extent is None:
         raise UserError(f"{asked.subject} of {asked.model} was saved without the size of its prompt")
     single = asked.dtype == "float32"
-    bench = (ParityRun.fp32 if single else ParityRun)(_config(spec, asked), ProofSize(*asked.extent))
+    run = (ParityRun.fp32 if single else ParityRun)(_config(spec, asked), ProofSize(*asked.extent))
     broken = (asked.check.level, asked.check.subject, asked.check.name)
-    for checks in bench.in_fp32() if single else bench.in_target():
+    for checks in run.in_fp32() if single else run.in_target():
         if found := [check for check in checks if (check.level, check.subject, check.name) == broken]:
             return found
     return []
 
 
-def _run_vision(bench: ParityRun, prompt: ModelInputs, asked: Asked) -> list[Check]:
-    vision = bench.spec.vision
+def _run_vision(run: ParityRun, prompt: ModelInputs, asked: Asked) -> list[Check]:
+    vision = run.spec.vision
     if vision is None:
         raise UserError(f"{asked.model} does not see any more, and {asked.subject} was saved")
-    checks = check_vision(
-        vision_lm(bench.model), bench.plain, vision, vision.parts(bench.source.config), prompt, prompt
-    )
+    checks = check_vision(vision_lm(run.model), run.plain, vision, vision.parts(run.source.config), prompt, prompt)
     return [check for check in checks if (check.level, check.subject) == (asked.check.level, asked.subject)]
 
 

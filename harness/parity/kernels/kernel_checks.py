@@ -63,11 +63,11 @@ def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
     """Judge `kernel` on its whole menu: one check per case and output (the worst rule), one per case and guard, and
     two about the judgment itself.
 
-    Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave, `halo write` and
-    `halo read` beside an input, an output or a workspace, `determinism` between two calls on equal inputs, `memory` an
-    output that is an input, an earlier output, or not laid out densely where the twin's is; where a kernel promises it,
-    `batch` the elements of the last row that differ when it is alone, in the first case of several. The first case is
-    drawn again from another seed, so that a result remembered by shape shows.
+    Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave,
+    `out-of-bounds write` and `out-of-bounds read` beside an input, an output or a workspace, `determinism` between two
+    calls on equal inputs, `memory` an output that is an input, an earlier output, or not laid out densely where the
+    twin's is; where a kernel promises it, `batch` the elements of the last row that differ when it is alone, in the
+    first case of several. The first case is drawn again from another seed, so that a result remembered by shape shows.
 
     `sensitivity` counts which of an all-zeros and a shuffled output no case would have rejected; `reference` counts
     outputs whose float64 reference never left float32, and so could not judge it.
@@ -129,7 +129,7 @@ def cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -
     """What a kernel is judged on: its menu, and the first entry drawn again."""
 
     def draw(seed: int) -> Iterator[OpCase]:
-        return kernel.menu(dtype, device, torch.Generator(device).manual_seed(seed))
+        return kernel.cases(dtype, device, torch.Generator(device).manual_seed(seed))
 
     redrawn = (replace(case, name=f"{case.name}, redrawn") for case in islice(draw(seed + 1), 1))
     return chain(draw(seed), redrawn)
@@ -153,8 +153,8 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
     wrong = [*misplaced(kernel, first, plain), *reused(kernel, first.returned, second.returned)]
     found = (
         _count(kernel, case.name, "inputs", sum(changes[name][0] for name in written), ", ".join(written)),
-        _count(kernel, case.name, "halo write", sum(halo.values()), ", ".join(halo)),
-        _count(kernel, case.name, "halo read", read),
+        _count(kernel, case.name, "out-of-bounds write", sum(halo.values()), ", ".join(halo)),
+        _count(kernel, case.name, "out-of-bounds read", read),
         _count(kernel, case.name, "determinism", unsteady),
         _count(kernel, case.name, "memory", len(wrong), ", ".join(wrong)),
     )

@@ -112,5 +112,5 @@ def _padded(model: CausalLM, inputs: ModelInputs, prompt_tokens: int) -> Tensor:
     call runs past it."""
     padded = Padded.unlike(inputs.tokens)
     told = inputs.continued(padded.tokens[:, : prompt_tokens + padded.most])
-    logits = model(padded.tokens, prepared(model, told, padded.slots, padded.starts))
+    logits = model(padded.tokens, prepared(model, told, padded.slots, padded.left_padding))
     return padded.spoken(logits).view(*inputs.tokens.shape, -1)

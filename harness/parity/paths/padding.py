@@ -11,21 +11,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Padded:
-    """Row b's tokens stand from slot starts[b] on. Zeros stand before them, and behind them up to the longest row's
+    """Row b's tokens stand from slot left_padding[b] on. Zeros stand before them, and behind up to the longest row's
     end; logits of neither are judged."""
 
     tokens: Tensor
     """[B, slots] int64"""
-    starts: tuple[int, ...]
+    left_padding: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokens: Tensor, starts: Sequence[int]) -> Padded:
-        """tokens [B, T] in T + max(starts) slots."""
+    def of(cls, tokens: Tensor, left_padding: Sequence[int]) -> Padded:
+        """tokens [B, T] in T + max(left_padding) slots."""
         batch, length = tokens.shape
-        padded = tokens.new_zeros(batch, length + max(starts))
-        for row, start in enumerate(starts):
+        padded = tokens.new_zeros(batch, length + max(left_padding))
+        for row, start in enumerate(left_padding):
             padded[row, start : start + length] = tokens[row]
-        return cls(padded, tuple(starts))
+        return cls(padded, tuple(left_padding))
 
     @classmethod
     def unlike(cls, tokens: Tensor) -> Padded:
@@ -34,7 +34,7 @@ class Padded:
 
     @property
     def most(self) -> int:
-        return max(self.starts)
+        return max(self.left_padding)
 
     @property
     def slots(self) -> int:
@@ -43,8 +43,8 @@ class Padded:
     def spoken(self, logits: Tensor, first: int = 0) -> Tensor:
         """Of logits [B, N, vocab] of N slots from `first` on, those of tokens [tokens, vocab], row after row."""
         slots = first + torch.arange(logits.shape[1], device=logits.device)
-        starts = self._starts(logits.device)
-        return logits[(slots >= starts) & (slots < starts + self.slots - self.most)]
+        left_padding = self._starts(logits.device)
+        return logits[(slots >= left_padding) & (slots < left_padding + self.slots - self.most)]
 
     def expected(self, logits: Tensor, first: int, end: int) -> Tensor:
         """Of logits [B, T, vocab] of the rows alone, what `spoken` gives of the slots from `first` to `end`."""
@@ -52,4 +52,4 @@ class Padded:
         return logits[(slots >= first) & (slots < end)]
 
     def _starts(self, device: torch.device) -> Tensor:
-        return torch.tensor(self.starts, device=device).unsqueeze(1)
+        return torch.tensor(self.left_padding, device=device).unsqueeze(1)

@@ -212,7 +212,7 @@ class _Bench:
     ) -> list[Check]:
         """Open the first `told` slots, compute those that are not cached, decode the next one, if there is one."""
         inputs = self.inputs.continued(rows.tokens[:, :told])
-        cache, matched = reopened(self.model, prefixes, inputs, capacity, rows.starts)
+        cache, matched = reopened(self.model, prefixes, inputs, capacity, rows.left_padding)
         ours = self.model(inputs.tokens[:, matched:], cache)
         following = rows.tokens[:, told : told + 1]
         if following.numel():

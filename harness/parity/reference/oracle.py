@@ -40,9 +40,9 @@ class Oracle:
     """The Hugging Face model in one dtype, with the weights that the stack holds (`plain`) and with those it came with
     (`unrounded`). Where several ranks hold the candidate all are told what rank 0 found."""
 
-    def __init__(self, config: builder.BuildConfig, extent: ProofSize) -> None:
+    def __init__(self, config: builder.BuildConfig, proof_size: ProofSize) -> None:
         spec, source, stack, target = config.spec, config.source, config.stack, config.target
-        self.spec, self.source, self.target, self.extent = spec, source, target, extent
+        self.spec, self.source, self.target, self.proof_size = spec, source, target, proof_size
         hf = builder.reference(spec, source, target.dtype, target.device)
         self.unrounded, self.plain = (
             ReferenceModel(model, spec.routing, spec.decoder, spec.vision) for model in (hf, rounded(spec, hf, stack))
@@ -51,15 +51,15 @@ class Oracle:
     def prompt(self, purpose: str, rows: int | None = None) -> ModelInputs:
         """Prompts of as many images as `purpose` allows, one less in each next row, down to none and from there
         again."""
-        most, batch = IMAGES[purpose], self.extent.batch if rows is None else rows
+        most, batch = IMAGES[purpose], self.proof_size.batch if rows is None else rows
         shown = [(most - row) % (most + 1) for row in range(batch)]
-        tokens, source = self.extent.prompt_tokens, self.source
+        tokens, source = self.proof_size.prompt_tokens, self.source
         drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text, source.pictures)
         return drawn.to(self.target.device, self.target.dtype)
 
     def sights(self) -> ModelInputs:
         """One row whose images the tower is judged on."""
-        tokens = max(TOWER_TOKENS, self.extent.prompt_tokens)
+        tokens = max(TOWER_TOKENS, self.proof_size.prompt_tokens)
         seed, pictures = self.source.seed, self.source.pictures
         drawn = inputs.draw(self.spec, self.source.config, tokens, [TOWER_IMAGES], seed, "tower", pictures=pictures)
         return drawn.to(self.target.device, self.target.dtype)
@@ -81,7 +81,7 @@ class Oracle:
     @cached_property
     def generated(self) -> Generated:
         """What the plain model goes on with."""
-        return self._generate(self.plain, self.prompt("target"), self.extent.new_tokens)
+        return self._generate(self.plain, self.prompt("target"), self.proof_size.new_tokens)
 
     @cached_property
     def whole(self) -> Known:
@@ -96,7 +96,7 @@ class Oracle:
     @cached_property
     def text(self) -> tuple[ModelInputs, Tensor]:
         """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
-        text = self._generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.extent.batch)), LOSS_TOKENS)
+        text = self._generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.proof_size.batch)), LOSS_TOKENS)
         return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
 
     def _know(self, prompt: ModelInputs) -> Known:

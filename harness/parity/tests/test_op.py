@@ -29,8 +29,8 @@ def menu(dtype, device, generator):
         yield OpCase(f"{shape} x{scale:g} transposed", {"x": x.T.contiguous().T})
 
 
-def kernel(launch, eager=normalize, menu=menu, **fields) -> Kernel:
-    return Kernel("made", launch, eager, menu, lambda **_: Cost(0, 0), lambda _: (), **fields)
+def kernel(launch, eager=normalize, cases=menu, **fields) -> Kernel:
+    return Kernel("made", launch, eager, cases, lambda **_: Cost(0, 0), lambda _: (), **fields)
 
 
 def failures(made: Kernel, dtype=torch.float32) -> dict[str, str]:
@@ -93,7 +93,7 @@ def test_a_read_that_ignores_nan_shows_as_a_halo_read():
         before = x.as_strided((), (), x.storage_offset() - 1).nan_to_num(nan=-1e4)
         return {"y": torch.maximum(x.amax(-1), before) * 1.1}
 
-    assert "halo read" in failures(kernel(launch, twin))
+    assert "out-of-bounds read" in failures(kernel(launch, twin))
     assert not failures(kernel(twin, twin))
 
 
@@ -108,7 +108,7 @@ def test_integers_read_from_the_halo_show():
         return {"y": x[torch.cat([ids[:-1], ids.as_strided((1,), (1,), ids.storage_offset() + 9)])]}
 
     assert not failures(kernel(twin, twin, cases, bitwise_outputs=("y",)))
-    assert {"exact", "halo read"} <= failures(kernel(peek, twin, cases, bitwise_outputs=("y",))).keys()
+    assert {"exact", "out-of-bounds read"} <= failures(kernel(peek, twin, cases, bitwise_outputs=("y",))).keys()
 
 
 @pytest.mark.parametrize("offset", [-1, 1])
@@ -119,7 +119,7 @@ def test_a_write_beside_an_input(offset):
         x.as_strided((1,), (1,), x.storage_offset() + end + offset).zero_()
         return out
 
-    assert failures(kernel(launch)) == {"halo write": "x"}
+    assert failures(kernel(launch)) == {"out-of-bounds write": "x"}
 
 
 @pytest.mark.parametrize("make", [torch.empty_like, torch.zeros_like, lambda x: x.new_empty(x.shape)])
@@ -129,7 +129,7 @@ def test_a_write_past_an_output(make):
         y.as_strided((2,), (1,), y.storage_offset() + y.numel()).zero_()
         return {"y": y}
 
-    assert failures(kernel(launch)) == {"halo write": "y"}
+    assert failures(kernel(launch)) == {"out-of-bounds write": "y"}
 
 
 def test_a_write_past_a_workspace():
@@ -138,7 +138,7 @@ def test_a_write_past_a_workspace():
         work.as_strided((1,), (1,), work.storage_offset() + 5).fill_(1)
         return blocked(x)
 
-    assert failures(kernel(launch)) == {"halo write": "workspace (5,)"}
+    assert failures(kernel(launch)) == {"out-of-bounds write": "workspace (5,)"}
 
 
 def test_what_lies_beside_an_output_shows_in_it():
@@ -148,7 +148,7 @@ def test_what_lies_beside_an_output_shows_in_it():
         y.view(-1)[-1:] = torch.maximum(y.view(-1)[-1:], beside.nan_to_num(-torch.inf))
         return {"y": y}
 
-    assert "halo read" in failures(kernel(launch))
+    assert "out-of-bounds read" in failures(kernel(launch))
 
 
 def test_a_write_into_the_gap_between_rows():
@@ -159,7 +159,7 @@ def test_a_write_into_the_gap_between_rows():
         x.as_strided((3, 1), x.stride(), x.storage_offset() + 8).zero_()
         return blocked(x)
 
-    assert failures(kernel(launch, menu=sliced)) == {"halo write": "x"}
+    assert failures(kernel(launch, cases=sliced)) == {"out-of-bounds write": "x"}
 
 
 def test_an_unwritten_tail_shows_and_the_setting_comes_back():
@@ -211,7 +211,7 @@ def test_zeros_fail_and_a_blind_menu_is_said_to_be_blind():
     assert {"max", "rms"} & {
         check.rule for check in check_kernel(kernel(nothing), torch.float32, CPU, 0) if not check.passed
     }
-    blind = failures(kernel(blocked, menu=zero_menu))
+    blind = failures(kernel(blocked, cases=zero_menu))
     assert blind["sensitivity"] == "shuffled, zeros"
 
 
@@ -275,7 +275,7 @@ def test_what_cannot_be_judged_is_refused():
     with pytest.raises(HarnessError, match="rounded already"):
         check_kernel(kernel(blocked, blocked_to_float32), torch.float32, CPU, 0)
     with pytest.raises(HarnessError, match="empty menu"):
-        check_kernel(kernel(blocked, menu=lambda *_: iter(())), torch.float32, CPU, 0)
+        check_kernel(kernel(blocked, cases=lambda *_: iter(())), torch.float32, CPU, 0)
     with pytest.raises(HarnessError, match="no halo would guard"):
         place({"x": [torch.ones(2)]}, NANS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.records.error_units import amount
+from harness.records.error_units import describe
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from harness.records.error_units import amount
     ],
 )
 def test_an_error_is_told_with_its_unit(rule: str, error: float, limit: float, said: str) -> None:
-    assert amount(rule, error, limit) == said
+    assert describe(rule, error, limit) == said

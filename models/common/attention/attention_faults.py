@@ -49,11 +49,11 @@ def _groups_interleaved(inputs: Inputs) -> Tensor:
 
 def _last_unread(inputs: Inputs) -> Tensor:
     """The values with the last slot in use of every row at zero."""
-    pages, table = inputs["v_pages"].clone(), inputs["table"].long()
-    last = inputs["lengths"].long() - 1
-    rows = torch.arange(table.shape[0], device=table.device)
+    pages, block_table = inputs["v_pages"].clone(), inputs["block_table"].long()
+    last = inputs["seq_lens"].long() - 1
+    rows = torch.arange(block_table.shape[0], device=block_table.device)
     size = pages.shape[2]
-    pages[table[rows, last // size], :, last % size] = 0
+    pages[block_table[rows, last // size], :, last % size] = 0
     return pages
 
 
@@ -100,10 +100,12 @@ ATTENTION_FAULTS = (
     scaled("scale", 1.01, "scale off by 1 %", "scale"),
     given("heads in reverse", "heads", lambda i: {"q": i["q"].flip(2)}),
     given("groups dealt in turn", "heads", lambda i: {"q": _groups_interleaved(i)}),
-    given("pages exchanged", "cache", lambda i: {"table": i["table"].roll(1, 1)}),
-    given("rows exchanged", "cache", lambda i: {"table": i["table"].flip(0)}),
-    given("first key unseen", "mask", lambda i: {"starts": torch.minimum(i["starts"] + 1, i["lengths"] - 1)}),
-    given("padding seen", "mask", lambda i: {"starts": torch.zeros_like(i["starts"])}),
+    given("pages exchanged", "cache", lambda i: {"block_table": i["block_table"].roll(1, 1)}),
+    given("rows exchanged", "cache", lambda i: {"block_table": i["block_table"].flip(0)}),
+    given(
+        "first key unseen", "mask", lambda i: {"left_padding": torch.minimum(i["left_padding"] + 1, i["seq_lens"] - 1)}
+    ),
+    given("padding seen", "mask", lambda i: {"left_padding": torch.zeros_like(i["left_padding"])}),
     given("last value unread", "cache", lambda i: {"v_pages": _last_unread(i)}),
     given("keys and values exchanged", "cache", lambda i: {"k_pages": i["v_pages"], "v_pages": i["k_pages"]}),
 )

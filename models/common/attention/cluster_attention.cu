@@ -30,7 +30,7 @@ struct Arguments {
     void *k_pages, *v_pages;
     const int *table, *starts, *lengths;
     void *out;
-    long long stride_q_row, stride_kv_row, stride_cos_row, stride_page, stride_head, stride_slot, stride_table;
+    long long stride_q_row, stride_kv_row, stride_cos_row, stride_page, stride_head, stride_slot, stride_block_table;
     int group, rotated, page_tokens;
     float eps, scale; // scale holds log2(e): the softmax runs in powers of two
 };
@@ -152,7 +152,7 @@ __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(THREADS, 1) att
     const int length = a.lengths[row], newest = length - 1;
     const int start = min(a.starts[row], newest), base = start / TILE * TILE;
     const int tiles = (length - base + TILE - 1) / TILE;
-    const int *const table = a.table + row * a.stride_table;
+    const int *const table = a.table + row * a.stride_block_table;
     const T *const key_heads = static_cast<const T *>(a.k_pages) + head * a.stride_head;
     const T *const value_heads = static_cast<const T *>(a.v_pages) + head * a.stride_head;
 
@@ -423,7 +423,7 @@ extern "C" const char *cluster_attention(void *const *pointers, const long long 
     a.table = static_cast<const int *>(pointers[9]), a.starts = static_cast<const int *>(pointers[10]);
     a.lengths = static_cast<const int *>(pointers[11]), a.out = pointers[12];
     a.stride_q_row = strides[0], a.stride_kv_row = strides[1], a.stride_cos_row = strides[2];
-    a.stride_page = strides[3], a.stride_head = strides[4], a.stride_slot = strides[5], a.stride_table = strides[6];
+    a.stride_page = strides[3], a.stride_head = strides[4], a.stride_slot = strides[5], a.stride_block_table = strides[6];
     const int batch = sizes[0], kv_heads = sizes[1];
     a.group = sizes[2], a.rotated = sizes[3], a.page_tokens = sizes[4];
     a.eps = eps, a.scale = scale;

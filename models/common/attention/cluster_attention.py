@@ -46,25 +46,25 @@ def launch(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
     eps: float,
     scale: float,
 ) -> dict[str, Tensor]:
     """As models.common.attention.eager.decode_step: q [B, 1, heads, D], k and v [B, 1, kv_heads, D], heads side by side
-    in memory; {"out": [B, 1, heads, D], "k_pages", "v_pages": in place}. `lengths`, `starts`, `table` and the slots
-    before the newest must have been written by a kernel that later ones wait for."""
+    in memory; {"out": [B, 1, heads, D], "k_pages", "v_pages": in place}. `seq_lens`, `left_padding`, `block_table`
+    and the slots before the newest must have been written by a kernel that later ones wait for."""
     batch, tokens, heads, head_dim = q.shape
     _, kv_heads, page_tokens, _ = k_pages.shape
     if not serves(q.dtype, tokens, heads, kv_heads, head_dim):
         raise ValueError(
             f"{tokens} tokens of {heads} over {kv_heads} heads of {head_dim} in {q.dtype}: not this kernel's"
         )
-    _check(q, k, v, cos, sin, k_pages, v_pages, table)
+    _check(q, k, v, cos, sin, k_pages, v_pages, block_table)
     out = torch.empty(batch, 1, heads, head_dim, dtype=q.dtype, device=q.device)
-    tensors = (q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, table, starts, lengths, out)
-    strides = (q.stride(0), k.stride(0), cos.stride(0), *k_pages.stride()[:3], table.stride(0))
+    tensors = (q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, block_table, left_padding, seq_lens, out)
+    strides = (q.stride(0), k.stride(0), cos.stride(0), *k_pages.stride()[:3], block_table.stride(0))
     sizes = (batch, kv_heads, heads // kv_heads, cos.shape[-1], page_tokens, q.dtype == torch.bfloat16)
     in_bits = ctypes.c_float(scale * math.log2(math.e))
     start(SOURCE, tensors, integers(strides), integers(sizes), ctypes.c_float(eps), in_bits)
@@ -74,7 +74,7 @@ def launch(
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor
+    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, k_pages: Tensor, v_pages: Tensor, block_table: Tensor
 ) -> None:
     if any(x.stride(-1) != 1 or x.stride(2) != x.shape[-1] for x in (q, k, v)):
         raise ValueError("the heads of q, k and v must lie side by side, or other channels would be read")
@@ -84,5 +84,5 @@ def _check(
         raise ValueError("cos, sin and pages must be unit-stride in their last axis, pages in units of 16 bytes")
     if any(pages.data_ptr() % 16 for pages in (k_pages, v_pages)):
         raise ValueError("pages must begin at a multiple of 16 bytes")
-    if table.shape[1] > 1 and k_pages.shape[2] % TILE:
+    if block_table.shape[1] > 1 and k_pages.shape[2] % TILE:
         raise ValueError(f"pages of {k_pages.shape[2]} slots do not hold whole tiles of {TILE}")

@@ -1,4 +1,4 @@
-"""One-launch decode attention as the harness knows it: input menu, cost, faults. nvcc compiles it, not Triton."""
+"""One-launch decode attention as the harness knows it: input cases, cost, faults. nvcc compiles it, not Triton."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HEAD_DIM = cluster_attention.HEAD_DIM
 
 
 def inputs(
-    lengths: Sequence[int],
-    starts: Sequence[int],
+    seq_lens: Sequence[int],
+    left_padding: Sequence[int],
     heads: tuple[int, int],
     rotated: int,
     page_tokens: int,
@@ -33,9 +33,9 @@ def inputs(
     scale: float = 1.0,
 ) -> dict[str, Any]:
     """One decode step of (heads, kv_heads) over rows of `columns` pages in random order, or of single ones from last to
-    first. q, k and v are views of one packed projection; `lengths` count the new token, whose slot still holds
+    first. q, k and v are views of one packed projection; `seq_lens` count the new token, whose slot still holds
     something else."""
-    batch, (q_heads, kv_heads) = len(lengths), heads
+    batch, (q_heads, kv_heads) = len(seq_lens), heads
     draw = (dtype, device, generator)
     packed = values.normal((batch, 1, q_heads + 2 * kv_heads, HEAD_DIM), *draw, scale=scale)
     q, k, v = packed.split([q_heads, kv_heads, kv_heads], dim=2)
@@ -54,18 +54,18 @@ def inputs(
         "sin": angles.sin().to(dtype),
         "k_pages": values.normal(shape, *draw),
         "v_pages": values.normal(shape, *draw),
-        "table": order.to(device, torch.int32).view(batch, columns),
-        "starts": torch.tensor(starts, dtype=torch.int32, device=device),
-        "lengths": torch.tensor(lengths, dtype=torch.int32, device=device),
+        "block_table": order.to(device, torch.int32).view(batch, columns),
+        "left_padding": torch.tensor(left_padding, dtype=torch.int32, device=device),
+        "seq_lens": torch.tensor(seq_lens, dtype=torch.int32, device=device),
         "eps": 1e-6,
         "scale": HEAD_DIM**-0.5,
     }
 
 
-def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one key, GQA 4", inputs([1], [0], (8, 2), 128, 2, 1, *draw))
-    yield OpCase("prime lengths, padded, sliced heads, GQA 4", inputs([13, 19], [5, 0], (8, 2), 128, 20, 1, *draw))
+    yield OpCase("prime§seq_lens, padded, sliced heads, GQA 4", inputs([13, 19], [5, 0], (8, 2), 128, 20, 1, *draw))
     yield OpCase("pages of 16, GQA 2", inputs([33, 17], [16, 0], (4, 2), 128, 16, 3, *draw))
     yield OpCase("GQA 12, half width, pages of 32", inputs([40, 32], [0, 31], (12, 1), 64, 32, 2, *draw))
     yield OpCase("peaky scores, GQA 8", inputs([37, 48], [0, 9], (16, 2), 128, 48, 1, *draw, q_scale=8.0))
@@ -74,9 +74,9 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("eight rows, GQA 2", inputs([9, 12, 3, 20, 17, 5, 24, 11], [0] * 8, (16, 8), 128, 24, 1, *draw))
     yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], (8, 2), 128, 80, 1, *draw)))
     length, group = values.length(20, 128, device, generator), values.length(1, 16, device, generator)
-    starts = [values.length(0, 19, device, generator), 0]
+    left_padding = [values.length(0, 19, device, generator), 0]
     blocks, columns = values.length(4, 14, device, generator), values.length(3, 8, device, generator)
-    yield OpCase("drawn shape", inputs([length, 64], starts, (2 * group, 2), 128, 16 * blocks, columns, *draw))
+    yield OpCase("drawn shape", inputs([length, 64], left_padding, (2 * group, 2), 128, 16 * blocks, columns, *draw))
     case, most = inputs([9, 5], [0, 2], (4, 2), 128, 16, 1, *draw), SQUARED[dtype]
     yield from items(case, ("q", "k", "v"), generator, "nan row", "expanded")
     yield from items(case, ("q", "k"), generator, "offset", "outliers", "subnormal", "ties", "constant")
@@ -92,7 +92,7 @@ def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
 
 def _stale(case: dict[str, Any]) -> dict[str, Any]:
     """What lies past a row's length must not be seen: large keys, and values that are no number. One page a row."""
-    for row, length in enumerate(case["lengths"].tolist()):
+    for row, length in enumerate(case["seq_lens"].tolist()):
         case["k_pages"][row, :, length:] = 1e4
         case["v_pages"][row, :, length:] = float("nan")
     return case
@@ -116,14 +116,14 @@ def cost(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
     eps: float,
     scale: float,
 ) -> Cost:
     """Keys and values of the visible slots, each read once; the new ones written."""
-    keys = int((lengths - starts).sum())
+    keys = int((seq_lens - left_padding).sum())
     moved = 2 * keys * k_pages.shape[1] * HEAD_DIM + 2 * q.numel() + 2 * (k.numel() + v.numel())
     return Cost(moved * q.element_size(), 4 * keys * q.shape[2] * HEAD_DIM)
 
@@ -132,7 +132,7 @@ CLUSTER_ATTENTION = Kernel(
     name="cluster_attention",
     launch=cluster_attention.launch,
     eager=decode_step,
-    menu=menu,
+    cases=cases,
     cost=cost,
     compilations=lambda dtype: (),
     mutates=("k_pages", "v_pages"),
@@ -148,7 +148,7 @@ CLUSTER_ATTENTION = Kernel(
         given("key weight on queries", "weight", lambda i: {"q_weight": i["k_weight"]}),
         given("query weight on keys", "weight", lambda i: {"k_weight": i["q_weight"]}),
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
-        given("written one slot early", "cache", lambda i: {"lengths": torch.clamp_min(i["lengths"] - 1, 1)}),
+        given("written one slot early", "cache", lambda i: {"seq_lens": torch.clamp_min(i["seq_lens"] - 1, 1)}),
     ),
     dtypes=cluster_attention.DTYPES,
     launches=cluster_attention.launches,

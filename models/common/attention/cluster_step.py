@@ -23,7 +23,7 @@ class ClusterAttention(Attention):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         batch, tokens, heads, size = q.shape
         kv_heads = k.shape[2]
-        fits = batch <= self.rows and slots.bound <= self.keys
+        fits = batch <= self.rows and slots.max_len <= self.keys
         if not fits or not cluster_attention.serves(q.dtype, tokens, heads, kv_heads, size):
             return super().mix(q, k, v, cos, sin, cache, slots)
         q_norm, k_norm = rms_norms(self.rotary)
@@ -37,9 +37,9 @@ class ClusterAttention(Attention):
             sin,
             cache.keys,
             cache.values,
-            slots.table,
-            slots.starts,
-            slots.lengths,
+            slots.block_table,
+            slots.left_padding,
+            slots.seq_lens,
             q_norm.eps,
             self.attend.scale,
         )["out"]

@@ -43,7 +43,7 @@ class AttentionShape:
 def default_shape(
     batch: int, kv_heads: int, page_tokens: int, capacity: int, element_size: int, max_splits: int = MAX_SPLITS
 ) -> AttentionShape:
-    """`capacity` is the largest length that the table can hold; the length itself is known to the device only."""
+    """`capacity` is the largest length that the block table can hold; the length itself is known to the device only."""
     programs = INTERPRETED_PROGRAMS if interpreted() else PROGRAMS
     block_n = 32 if element_size > 2 else 128 if batch * kv_heads < PROGRAMS else 64
     if capacity != page_tokens:
@@ -102,7 +102,7 @@ def attention_kernel(
     stride_page,
     stride_head,
     stride_token,
-    stride_table,
+    stride_block_table,
     D: tl.constexpr,
     GROUP: tl.constexpr,
     SPLITS: tl.constexpr,
@@ -133,10 +133,10 @@ def attention_kernel(
     top = tl.full((16,), -float("inf"), tl.float32)
     total = tl.zeros((16,), tl.float32)
     out = tl.zeros((16, D), tl.float32)
-    page = tl.load(table_ptr + row * stride_table).to(tl.int64)
+    page = tl.load(table_ptr + row * stride_block_table).to(tl.int64)
     for slot in tl.range(begin, end, BLOCK_N, num_stages=STAGES):
         if PAGED:
-            page = tl.load(table_ptr + row * stride_table + slot // page_tokens).to(tl.int64)
+            page = tl.load(table_ptr + row * stride_block_table + slot // page_tokens).to(tl.int64)
         at = page * stride_page + kv_head.to(tl.int64) * stride_head
         at += ((slot % page_tokens if PAGED else slot) + offsets)[:, None].to(tl.int64) * stride_token + d
         seen = (slot + offsets >= start) & (slot + offsets < length)
@@ -172,18 +172,18 @@ def decode_attention(
     q: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
     scale: float,
     shape: AttentionShape | None = None,
     workspace: Workspace | None = None,
 ) -> dict[str, Tensor]:
-    """q [B, 1, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M]: {"out": [B, 1, heads, D]}.
+    """q [B, 1, heads, D] against pages [P, kv_heads, page_tokens, D] through block_table [B, M]: {"out": like q}.
     Lengths count the new token, are at least 1, and are read on the device only."""
     batch, tokens, heads, head_dim = q.shape
     _, kv_heads, page_tokens, _ = k_pages.shape
-    columns = table.shape[1]
+    columns = block_table.shape[1]
     _check(q, k_pages, v_pages, tokens, heads // kv_heads)
     shape = shape or default_shape(batch, kv_heads, page_tokens, columns * page_tokens, q.element_size())
     if columns > 1 and page_tokens % shape.block_n:
@@ -197,9 +197,9 @@ def decode_attention(
         q,
         k_pages,
         v_pages,
-        table,
-        starts,
-        lengths,
+        block_table,
+        left_padding,
+        seq_lens,
         out,
         workspace.partials,
         maxima,
@@ -210,7 +210,7 @@ def decode_attention(
         k_pages.stride(0),
         k_pages.stride(1),
         k_pages.stride(2),
-        table.stride(0),
+        block_table.stride(0),
         **fixed,
         **early,
         num_warps=shape.num_warps,

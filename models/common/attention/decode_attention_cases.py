@@ -1,4 +1,4 @@
-"""Decode attention as the harness knows it: input menu, cost, compilations."""
+"""Decode attention as the harness knows it: input cases, cost, compilations."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ INTEGERS = (
     "stride_page",
     "stride_head",
     "stride_token",
-    "stride_table",
+    "stride_block_table",
 )
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
 """Qwen3-4B."""
 
 
 def inputs(
-    lengths: Sequence[int],
-    starts: Sequence[int],
+    seq_lens: Sequence[int],
+    left_padding: Sequence[int],
     group: int,
     kv_heads: int,
     page_tokens: int,
@@ -60,7 +60,7 @@ def inputs(
 ) -> dict[str, Any]:
     """One decode step over rows of `columns` pages each, the pages in random order, or single ones from last to first:
     no row has the page of its own number."""
-    batch = len(lengths)
+    batch = len(seq_lens)
     pages = batch * columns
     order = torch.randperm(pages, generator=generator, device=device) if columns > 1 else torch.arange(pages).flip(0)
     shape = (pages, kv_heads, page_tokens, HEAD_DIM)
@@ -68,17 +68,17 @@ def inputs(
         "q": values.normal((batch, 1, kv_heads * group, HEAD_DIM), dtype, device, generator, scale=q_scale),
         "k_pages": values.normal(shape, dtype, device, generator),
         "v_pages": values.normal(shape, dtype, device, generator),
-        "table": order.to(device, torch.int32).view(batch, columns),
-        "starts": torch.tensor(starts, dtype=torch.int32, device=device),
-        "lengths": torch.tensor(lengths, dtype=torch.int32, device=device),
+        "block_table": order.to(device, torch.int32).view(batch, columns),
+        "left_padding": torch.tensor(left_padding, dtype=torch.int32, device=device),
+        "seq_lens": torch.tensor(seq_lens, dtype=torch.int32, device=device),
         "scale": HEAD_DIM**-0.5,
     }
 
 
-def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one key, GQA 4", inputs([1], [0], 4, 2, 64, 1, *draw))
-    yield OpCase("prime lengths, padded, GQA 4", inputs([61, 127], [5, 0], 4, 2, 128, 1, *draw))
+    yield OpCase("prime§seq_lens, padded, GQA 4", inputs([61, 127], [5, 0], 4, 2, 128, 1, *draw))
     yield OpCase("pages of 32, GQA 2", inputs([65, 96], [33, 0], 2, 2, 32, 3, *draw))
     yield OpCase("odd capacity, GQA 8", inputs([100, 33], [0, 31], 8, 1, 100, 1, *draw))
     yield OpCase("pages of 64, GQA 12", inputs([128, 63], [0, 62], 12, 1, 64, 2, *draw))
@@ -86,9 +86,9 @@ def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
     yield OpCase("stale memory past the length", _stale(inputs([70, 40], [0, 3], 4, 2, 64, 2, *draw)))
     yield OpCase("sliced q, of a packed projection", packed_query(inputs([50, 20], [0, 0], 4, 2, 64, 1, *draw)))
     length, group = values.length(20, 128, device, generator), values.length(1, 8, device, generator)
-    starts = [values.length(0, 19, device, generator), 0]
+    left_padding = [values.length(0, 19, device, generator), 0]
     blocks, columns = values.length(2, 7, device, generator), values.length(3, 8, device, generator)
-    yield OpCase("drawn shape", inputs([length, 64], starts, group, 2, 32 * blocks, columns, *draw))
+    yield OpCase("drawn shape", inputs([length, 64], left_padding, group, 2, 32 * blocks, columns, *draw))
     yield OpCase("full shares, padding that ends inside a block", _full_shares(*draw))
     yield from attention_items(inputs([9, 5], [0, 2], 2, 2, 16, 1, *draw), generator)
     yield OpCase("pages of 16, GQA 4", inputs([45, 32], [17, 0], 4, 2, 16, 3, *draw))
@@ -100,8 +100,8 @@ def _full_shares(dtype: torch.dtype, device: torch.device, generator: torch.Gene
     kv_heads, padding = 2, 5
     rows = (INTERPRETED_PROGRAMS if interpreted() else PROGRAMS) // (2 * kv_heads)
     block = default_shape(rows, kv_heads, 4096, 4096, dtype.itemsize).block_n
-    lengths, starts = [2 * block + padding] * rows, [0, *[padding] * (rows - 1)]
-    return inputs(lengths, starts, 2, kv_heads, 3 * block, 1, dtype, device, generator)
+    seq_lens, left_padding = [2 * block + padding] * rows, [0, *[padding] * (rows - 1)]
+    return inputs(seq_lens, left_padding, 2, kv_heads, 3 * block, 1, dtype, device, generator)
 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -111,8 +111,8 @@ def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -
 def _stale(case: dict[str, Any]) -> dict[str, Any]:
     """What lies past a row's length must not be seen: large keys, and values that are no number."""
     page_tokens = case["k_pages"].shape[2]
-    for row, length in enumerate(case["lengths"].tolist()):
-        for column, page in enumerate(case["table"][row].tolist()):
+    for row, length in enumerate(case["seq_lens"].tolist()):
+        for column, page in enumerate(case["block_table"][row].tolist()):
             used = max(0, length - column * page_tokens)
             case["k_pages"][page, :, used:] = 1e4
             case["v_pages"][page, :, used:] = float("nan")
@@ -120,10 +120,16 @@ def _stale(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def cost(
-    q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
+    scale: float,
 ) -> Cost:
     """Keys and values of the visible slots, each read once."""
-    keys = int((lengths - starts).sum())
+    keys = int((seq_lens - left_padding).sum())
     read = 2 * keys * k_pages.shape[1] * k_pages.shape[3] + 2 * q.numel()
     return Cost(read * q.element_size(), 4 * keys * q.shape[2] * q.shape[3])
 
@@ -164,7 +170,7 @@ DECODE_ATTENTION = Kernel(
     launch=decode_attention,
     shared_workspace=shared,
     eager=paged_attention,
-    menu=menu,
+    cases=cases,
     cost=cost,
     compilations=compilations,
     bench=bench,
@@ -173,6 +179,8 @@ DECODE_ATTENTION = Kernel(
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(paged_attention),
-        given("one key too few", "mask", lambda i: {"lengths": torch.maximum(i["lengths"] - 1, i["starts"] + 1)}),
+        given(
+            "one key too few", "mask", lambda i: {"seq_lens": torch.maximum(i["seq_lens"] - 1, i["left_padding"] + 1)}
+        ),
     ),
 )

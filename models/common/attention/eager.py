@@ -21,12 +21,18 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal:
 
 
 def paged_attention(
-    q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
+    scale: float,
 ) -> dict[str, Tensor]:
-    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through table [B, M] -> {"out": like q}."""
-    bound = min(int(lengths.max()), table.shape[1] * k_pages.shape[2])
-    keys, values = gather(k_pages, table, bound), gather(v_pages, table, bound)
-    mask = visible(starts, query_slots(lengths, q.shape[1]), bound)
+    """q [B, T, heads, D] against pages [P, kv_heads, page_tokens, D] through block_table [B, M] -> {"out": like q}."""
+    max_len = min(int(seq_lens.max()), block_table.shape[1] * k_pages.shape[2])
+    keys, values = gather(k_pages, block_table, max_len), gather(v_pages, block_table, max_len)
+    mask = visible(left_padding, query_slots(seq_lens, q.shape[1]), max_len)
     groups = q.shape[2] // keys.shape[1]
     keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
     # Slots that no query sees hold whatever was there before; a masked NaN would still poison the sum.
@@ -43,13 +49,13 @@ def rotate_write(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    seq_lens: Tensor,
 ) -> dict[str, Tensor]:
     """Rotation of q [B, T, heads, D] and k [B, T, kv_heads, D] by cos, sin [B, T, R], and k, v written to slots
-    lengths - T ... lengths - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
+    seq_lens - T ... seq_lens - 1 of the pages. Returns {"q", "k_pages", "v_pages"}, the pages in place."""
     tokens = q.shape[1]
-    pages, offsets = locate(table, query_slots(lengths, tokens), k_pages.shape[2])
+    pages, offsets = locate(block_table, query_slots(seq_lens, tokens), k_pages.shape[2])
     k_pages[pages, :, offsets] = rotate(k, cos, sin)
     v_pages[pages, :, offsets] = v
     return {"q": rotate(q, cos, sin), "k_pages": k_pages, "v_pages": v_pages}
@@ -65,13 +71,13 @@ def norm_rotate_write(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    seq_lens: Tensor,
     eps: float,
 ) -> dict[str, Tensor]:
     """Per-head norm of q [B, T, heads, D] and k [B, T, kv_heads, D], and rotate_write of them."""
     normed_q, normed_k = rms_norm(q, q_weight, eps), rms_norm(k, k_weight, eps)
-    return rotate_write(normed_q, normed_k, v, cos, sin, k_pages, v_pages, table, lengths)
+    return rotate_write(normed_q, normed_k, v, cos, sin, k_pages, v_pages, block_table, seq_lens)
 
 
 def decode_step(
@@ -84,15 +90,15 @@ def decode_step(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
     eps: float,
     scale: float,
 ) -> dict[str, Tensor]:
     """norm_rotate_write and paged_attention after it: {"out": like q, "k_pages", "v_pages"}, the pages in place."""
-    done = norm_rotate_write(q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, table, lengths, eps)
-    out = paged_attention(done["q"], k_pages, v_pages, table, starts, lengths, scale)["out"]
+    done = norm_rotate_write(q, k, v, q_weight, k_weight, cos, sin, k_pages, v_pages, block_table, seq_lens, eps)
+    out = paged_attention(done["q"], k_pages, v_pages, block_table, left_padding, seq_lens, scale)["out"]
     return {"out": out, "k_pages": k_pages, "v_pages": v_pages}
 
 
@@ -157,6 +163,6 @@ class Attend(nn.Module):
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
         """q [B, T, heads, D] -> [B, T, heads, D]."""
         keys, values = cache.read(slots)
-        if not slots.masked and slots.tokens in (1, slots.bound):
+        if not slots.masked and slots.tokens in (1, slots.max_len):
             return attend(q, keys, values, None, slots.tokens > 1, self.scale)
         return attend(q, keys, values, slots.visible, False, self.scale)

@@ -23,12 +23,12 @@ class FlashAttend(nn.Module):
         self.scale, self.workspaces, self.shapes, self.max_splits = eager.scale, workspaces, shapes, max_splits
 
     def forward(self, q: Tensor, cache: LayerCache, slots: Slots) -> Tensor:
-        inputs = (q, cache.keys, cache.values, slots.table, slots.starts, slots.lengths, self.scale)
+        inputs = (q, cache.keys, cache.values, slots.block_table, slots.left_padding, slots.seq_lens, self.scale)
         if slots.tokens > 1:
             return prefill_attention.launch(*inputs)["out"]
         batch, _, heads, size = q.shape
         _, kv_heads, page_tokens, _ = cache.keys.shape
-        sizes = (batch, heads, kv_heads, page_tokens, slots.bound, q.element_size())
+        sizes = (batch, heads, kv_heads, page_tokens, slots.max_len, q.element_size())
         shape = self.shapes(*sizes, self.max_splits)
         needed = decode_attention.needs(batch, heads, size, shape.splits)
         return decode_attention.decode_attention(*inputs, shape, self.workspaces.get(needed, q.device))["out"]

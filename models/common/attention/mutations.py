@@ -154,17 +154,17 @@ def _masked(change: Any) -> Any:
 
 
 def _first_unseen(slots: Slots) -> dict[str, Any]:
-    return {"starts": torch.minimum(slots.starts + 1, slots.lengths - 1), "masked": True}
+    return {"left_padding": torch.minimum(slots.left_padding + 1, slots.seq_lens - 1), "masked": True}
 
 
 def _one_too_few(slots: Slots) -> dict[str, Any]:
     if slots.tokens > 1:
         return {}
-    return {"lengths": (slots.lengths - 1).clamp_min(1), "masked": True}
+    return {"seq_lens": (slots.seq_lens - 1).clamp_min(1), "masked": True}
 
 
 def _window(slots: Slots) -> dict[str, Any]:
-    return {"starts": torch.maximum(slots.starts, slots.lengths - 8), "masked": True}
+    return {"left_padding": torch.maximum(slots.left_padding, slots.seq_lens - 8), "masked": True}
 
 
 def _values_turned(qkv: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,7 +205,12 @@ ATTEND_MUTANTS = (
     at("attention.attend", _masked(_first_unseen), "first key unseen", "mask"),
     at("attention.attend", _masked(_one_too_few), "decode reads one key too few", "mask"),
     at("attention.attend", _masked(_window), "window of eight tokens", "mask"),
-    at("attention.attend", _masked(lambda s: {"starts": torch.zeros_like(s.starts)}), "padding ignored", "mask"),
+    at(
+        "attention.attend",
+        _masked(lambda s: {"left_padding": torch.zeros_like(s.left_padding)}),
+        "padding ignored",
+        "mask",
+    ),
     at("attention.attend", output(lambda y: y.flip(2)), "heads of the result in reverse", "heads"),
     at("attention.attend", output(lambda y: y.bfloat16().to(y.dtype)), "result rounded to bfloat16", "downgrade"),
 )

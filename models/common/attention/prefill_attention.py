@@ -114,7 +114,7 @@ def prefill_kernel(
     stride_page,
     stride_head,
     stride_token,
-    stride_table,
+    stride_block_table,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     D: tl.constexpr,
@@ -138,7 +138,7 @@ def prefill_kernel(
     q_at = q_ptr + row.to(tl.int64) * stride_q_row + m[:, None].to(tl.int64) * stride_q_token + head * stride_q_head + d
     q = tl.load(q_at, mask=(m < tokens)[:, None], other=0.0)
     offset = (head // GROUP).to(tl.int64) * stride_head
-    table_at = table_ptr + row * stride_table
+    table_at = table_ptr + row * stride_block_table
     page = tl.load(table_at).to(tl.int64)
     top = tl.full((BLOCK_M,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -166,9 +166,9 @@ def launch(
     q: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
     scale: float,
     shape: PrefillShape | None = None,
 ) -> dict[str, Tensor]:
@@ -177,7 +177,7 @@ def launch(
     _, kv_heads, page_tokens, _ = k_pages.shape
     if k_pages.stride() != v_pages.stride() or k_pages.stride(-1) != 1 or q.stride(-1) != 1:
         raise ValueError("keys and values must be laid out alike, channels at unit stride, or values would be misread")
-    columns = table.shape[1]
+    columns = block_table.shape[1]
     shape = shape or default_shape(page_tokens, columns, q.element_size())
     if columns > 1 and page_tokens % shape.block_n:
         raise ValueError(f"blocks of {shape.block_n} keys would cross pages of {page_tokens}")
@@ -188,9 +188,9 @@ def launch(
         q,
         k_pages,
         v_pages,
-        table,
-        starts,
-        lengths,
+        block_table,
+        left_padding,
+        seq_lens,
         out,
         scale * math.log2(math.e),
         tokens,
@@ -201,7 +201,7 @@ def launch(
         k_pages.stride(0),
         k_pages.stride(1),
         k_pages.stride(2),
-        table.stride(0),
+        block_table.stride(0),
         **constants(shape, heads, kv_heads, size, columns),
         num_warps=shape.num_warps,
     )

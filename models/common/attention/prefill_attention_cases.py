@@ -1,4 +1,4 @@
-"""Prefill attention as the harness knows it: input menu, cost, compilations."""
+"""Prefill attention as the harness knows it: input cases, cost, compilations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _case(
     heads: int,
     kv_heads: int,
     page_tokens: int,
-    starts: Sequence[int],
+    left_padding: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
     generator: torch.Generator,
@@ -40,14 +40,14 @@ def _case(
     draw = (dtype, device, generator)
     columns = triton.cdiv(past + tokens, page_tokens)
     pages = batch * columns
-    table = torch.arange(pages, dtype=torch.int32, device=device).flip(0).view(batch, columns)
+    block_table = torch.arange(pages, dtype=torch.int32, device=device).flip(0).view(batch, columns)
     return {
         "q": values.normal((batch, tokens, heads, 128), *draw, scale=scale),
         "k_pages": values.normal((pages, kv_heads, page_tokens, 128), *draw),
         "v_pages": values.normal((pages, kv_heads, page_tokens, 128), *draw),
-        "table": table.contiguous(),
-        "starts": torch.tensor(starts, dtype=torch.int32, device=device),
-        "lengths": torch.full((batch,), past + tokens, dtype=torch.int32, device=device),
+        "block_table": block_table.contiguous(),
+        "left_padding": torch.tensor(left_padding, dtype=torch.int32, device=device),
+        "seq_lens": torch.full((batch,), past + tokens, dtype=torch.int32, device=device),
         "scale": 128**-0.5,
     }
 
@@ -58,19 +58,19 @@ def _block_ends(dtype: torch.dtype, device: torch.device, generator: torch.Gener
     block = prefill_attention.default_shape(pages, 1, dtype.itemsize).block_n
     inputs = _case(4, 3, pages - 3, 2, 1, pages, (0,) * 4, dtype, device, generator)
     pasts = torch.tensor([block - 2, block - 1, block, block + 1], dtype=torch.int32, device=device)
-    return {**inputs, "lengths": pasts + 3}
+    return {**inputs, "seq_lens": pasts + 3}
 
 
 def _stale(inputs: dict[str, Any]) -> dict[str, Any]:
     """The same with NaN in every slot that no query sees; one page a row."""
     slot = torch.arange(inputs["k_pages"].shape[2], device=inputs["q"].device)
-    unseen = (slot < inputs["starts"].unsqueeze(1)) | (slot >= inputs["lengths"].unsqueeze(1))
+    unseen = (slot < inputs["left_padding"].unsqueeze(1)) | (slot >= inputs["seq_lens"].unsqueeze(1))
     for pages in (inputs["k_pages"], inputs["v_pages"]):
         pages.masked_fill_(unseen[:, None, :, None], float("nan"))
     return inputs
 
 
-def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("two tokens", _case(1, 2, 0, 16, 4, 16, (0,), *draw))
     yield OpCase("block and one", _case(1, 65, 0, 4, 1, 80, (0,), *draw))
@@ -83,11 +83,11 @@ def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("stale memory", _stale(_case(2, 5, 60, 2, 1, 96, (9, 40), *draw)))
     yield OpCase("sliced q, of a packed projection", packed_query(_case(2, 11, 4, 4, 2, 16, (0, 5), *draw)))
     tokens, past = values.length(2, 40, device, generator), values.length(0, 40, device, generator)
-    starts = (0, values.length(0, past, device, generator))
+    left_padding = (0, values.length(0, past, device, generator))
     kv_heads, group = values.length(1, 2, device, generator), values.length(1, 3, device, generator)
     page_tokens = values.length(80, 120, device, generator)
     drawn = (2, tokens, past, kv_heads * group, kv_heads, page_tokens)
-    yield OpCase("drawn shape", _case(*drawn, starts, *draw))
+    yield OpCase("drawn shape", _case(*drawn, left_padding, *draw))
     yield OpCase("peaky", _case(1, 33, 0, 12, 1, 48, (0,), *draw, scale=8.0))
     yield OpCase("all masked rows", _case(2, 5, 0, 1, 1, 16, (0, 3), *draw))
     yield from attention_items(_case(2, 3, 2, 2, 2, 16, (0, 1), *draw), generator)
@@ -104,7 +104,13 @@ def _bench(dtype: torch.dtype, device: torch.device, generator: torch.Generator)
 
 
 def _cost(
-    q: Tensor, k_pages: Tensor, v_pages: Tensor, table: Tensor, starts: Tensor, lengths: Tensor, scale: float
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    block_table: Tensor,
+    left_padding: Tensor,
+    seq_lens: Tensor,
+    scale: float,
 ) -> Cost:
     """Of a prompt without past, the only shape that is timed."""
     batch, tokens, heads, size = q.shape
@@ -115,7 +121,7 @@ def _cost(
 def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     signature = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), pointer(dtype))
     signature |= {"table_ptr": "*i32", "starts_ptr": "*i32", "lengths_ptr": "*i32", "scale": "fp32"}
-    strides = ("q_row", "q_token", "q_head", "page", "head", "token", "table")
+    strides = ("q_row", "q_token", "q_head", "page", "head", "token", "block_table")
     signature |= dict.fromkeys(("tokens", "page_tokens", *(f"stride_{name}" for name in strides)), "i32")
     made = []
     for columns in (1, 17):
@@ -135,16 +141,16 @@ PREFILL_ATTENTION = Kernel(
     "prefill_attention",
     prefill_attention.launch,
     paged_attention,
-    _menu,
+    _cases,
     _cost,
     _compilations,
     bench=_bench,
-    batch_invariant=("q", "table", "starts", "lengths"),
+    batch_invariant=("q", "block_table", "left_padding", "seq_lens"),
     int64_offset_cases=_far,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(paged_attention),
-        given("one future key seen", "mask", lambda i: {"lengths": i["lengths"] + 1}),
-        given("one padding key seen", "mask", lambda i: {"starts": i["starts"] - 1}),
+        given("one future key seen", "mask", lambda i: {"seq_lens": i["seq_lens"] + 1}),
+        given("one padding key seen", "mask", lambda i: {"left_padding": i["left_padding"] - 1}),
     ),
 )

@@ -71,7 +71,7 @@ def _chunk_ahead(forward: Any, module: nn.Module, model: Any) -> Any:
     """A chunk after the first is rotated one position too far."""
 
     def faulty(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: Any, slots: Slots) -> Any:
-        if 1 < slots.tokens < slots.bound and not slots.masked:
+        if 1 < slots.tokens < slots.max_len and not slots.masked:
             cos, sin = model.rotary(slots.positions() + 1)
         return forward(q, k, v, cos, sin, cache, slots)
 
@@ -79,23 +79,23 @@ def _chunk_ahead(forward: Any, module: nn.Module, model: Any) -> Any:
 
 
 def _early(slots: Slots) -> dict[str, Any]:
-    return {"lengths": (slots.lengths - 1).clamp_min(1)} if slots.tokens == 1 else {}
+    return {"seq_lens": (slots.seq_lens - 1).clamp_min(1)} if slots.tokens == 1 else {}
 
 
 def _other_row(slots: Slots) -> dict[str, Any]:
-    return {"table": slots.table.flip(0)}
+    return {"block_table": slots.block_table.flip(0)}
 
 
 def _first_page(slots: Slots) -> dict[str, Any]:
-    return {"table": slots.table[:, :1].expand_as(slots.table).contiguous()}
+    return {"block_table": slots.block_table[:, :1].expand_as(slots.block_table).contiguous()}
 
 
 def _short(slots: Slots) -> dict[str, Any]:
-    return {"lengths": slots.lengths.clamp_max(24), "masked": True} if slots.tokens == 1 else {}
+    return {"seq_lens": slots.seq_lens.clamp_max(24), "masked": True} if slots.tokens == 1 else {}
 
 
 def _pages_exchanged(cache: LayerCache, slots: Slots) -> tuple[LayerCache, Slots]:
-    return cache, replace(slots, table=slots.table.flip(1).contiguous(), kept={})
+    return cache, replace(slots, block_table=slots.block_table.flip(1).contiguous(), kept={})
 
 
 def _keys_for_values(cache: LayerCache, slots: Slots) -> tuple[LayerCache, Slots]:
@@ -142,7 +142,7 @@ def _answer_by_shape(forward: Any, _: Any, __: Any) -> Any:
 
 def _unpadded(new_cache: Any, _: Any, __: Any) -> Any:
     """Left padding is not told to the cache: it counts as text."""
-    return lambda batch, capacity, starts=None: new_cache(batch, capacity)
+    return lambda batch, capacity, left_padding=None: new_cache(batch, capacity)
 
 
 def _counted_first(new_cache: Any, _: Any, __: Any) -> Any:
@@ -157,7 +157,7 @@ def _counted_first(new_cache: Any, _: Any, __: Any) -> Any:
                 slots: Slots = extend(tokens)
             except CacheFull:
                 cache.length += tokens
-                cache.lengths += tokens
+                cache.seq_lens += tokens
                 raise
             return slots
 

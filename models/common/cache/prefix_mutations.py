@@ -132,7 +132,7 @@ def _one_slot_short(prefixes: Any) -> None:
     def faulty(*args: Any, **kwargs: Any) -> Any:
         cache, matched = opened(*args, **kwargs)
         if matched:
-            cache.lengths -= 1
+            cache.seq_lens -= 1
         return OpenedPrefix(cache, matched)
 
     prefixes.open = faulty
@@ -194,11 +194,11 @@ def _sight_kept(prefixes: Any) -> None:
 def _padding_kept(prefixes: Any) -> None:
     """A cache that is opened again has the left padding of those before."""
 
-    def restore(cache: Any, padded: bool, starts: Tensor) -> None:
+    def restore(cache: Any, padded: bool, left_padding: Tensor) -> None:
         cache.padded = padded
-        cache.starts.copy_(starts)
+        cache.left_padding.copy_(left_padding)
 
-    _remembered(prefixes, lambda cache: (cache.padded, cache.starts.clone()), restore)
+    _remembered(prefixes, lambda cache: (cache.padded, cache.left_padding.clone()), restore)
 
 
 def _padding_unmasked(prefixes: Any) -> None:

@@ -36,21 +36,21 @@ class SharedCache(KVCache):
     so that a graph captured over it serves them too."""
 
     def __init__(self, batch: int, columns: int, layers: list[LayerCache]) -> None:
-        table = torch.zeros(batch, columns, dtype=torch.int32, device=layers[0].keys.device)
-        super().__init__(table, None, layers, in_order=False)
+        block_table = torch.zeros(batch, columns, dtype=torch.int32, device=layers[0].keys.device)
+        super().__init__(block_table, None, layers, in_order=False)
         self.leases: list[PrefixMatch] = []
         self.symbols: list[list[BlockKey]] = []
         self.matched = 0
 
     def begin(
-        self, leases: list[PrefixMatch], symbols: list[list[BlockKey]], matched: int, starts: Sequence[int]
+        self, leases: list[PrefixMatch], symbols: list[list[BlockKey]], matched: int, left_padding: Sequence[int]
     ) -> None:
         """Stand on the leased pages, `matched` slots of every row already filled."""
         self.leases, self.symbols, self.matched = leases, symbols, matched
-        self.padded, self.padding = any(starts), tuple(starts)
+        self.padded, self.padding = any(left_padding), tuple(left_padding)
         self.forget()
-        self.table.copy_(torch.tensor([lease.pages for lease in leases], dtype=torch.int32))
-        self.starts.copy_(torch.tensor(starts, dtype=torch.int32))
+        self.block_table.copy_(torch.tensor([lease.pages for lease in leases], dtype=torch.int32))
+        self.left_padding.copy_(torch.tensor(left_padding, dtype=torch.int32))
         super().rewind(matched)
 
     def check_room(self, tokens: int) -> None:
@@ -91,24 +91,24 @@ class Prefixes:
         self,
         tokens: Tensor,
         capacity: int,
-        starts: Sequence[int] | None = None,
+        left_padding: Sequence[int] | None = None,
         *,
         inputs: ModelInputs | None = None,
     ) -> OpenedPrefix:
         """A cache for the rows of tokens [B, T] with room for `capacity` slots a row, and how many of the T tokens it
-        already holds: the model is to be called on the rest, which is never empty. Row b's first starts[b] tokens are
-        left padding. Raises CacheFull, with nothing changed, when the pool has too few pages left."""
+        already holds: the model is to be called on the rest, which is never empty. Row b begins with
+        left_padding[b] tokens of padding. Raises CacheFull, nothing changed, when the pool has too few pages left."""
         batch = tokens.shape[0]
-        starts = starts or [0] * batch
+        left_padding = left_padding or [0] * batch
         rows = self.symbols(tokens) if inputs is None else self.symbols(tokens, inputs=inputs)
-        rows = [[PADDING] * start + row[start:] for row, start in zip(rows, starts, strict=True)]
+        rows = [[PADDING] * start + row[start:] for row, start in zip(rows, left_padding, strict=True)]
         columns = -(-max(capacity, tokens.shape[1]) // self.page_tokens)
         leases, matched = self.tree.open(rows, columns)
         self.layers = self.layers or self.caches.pool(self.tree.pages, self.page_tokens)
         self._copy_tails(leases)
         waiting = self.closed.get((batch, columns))
         cache = waiting.pop() if waiting else SharedCache(batch, columns, self.layers)
-        cache.begin(leases, rows, matched, starts)
+        cache.begin(leases, rows, matched, left_padding)
         return OpenedPrefix(cache, matched)
 
     def close(self, cache: SharedCache, generated: Tensor | None = None) -> None:
@@ -119,7 +119,7 @@ class Prefixes:
         for lease, symbols, new in zip(cache.leases, cache.symbols, more, strict=True):
             self.tree.close(lease, [*symbols, *new][: cache.length])
         cache.leases = []
-        batch, columns = cache.table.shape
+        batch, columns = cache.block_table.shape
         self.closed.setdefault((batch, columns), []).append(cache)
 
     def blocks(self) -> dict[Hashable, Tensor]:

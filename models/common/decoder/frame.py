@@ -80,11 +80,11 @@ class Decoder(nn.Module):
         self.cache_factory = caches.cumulative
         self.requires_grad_(False)
 
-    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> KVCache:
-        """An empty cache; row b's first starts[b] tokens are left padding. ConfigError past the known positions."""
+    def new_cache(self, batch: int, capacity: int, left_padding: Sequence[int] | None = None) -> KVCache:
+        """An empty cache; row b begins with left_padding[b] tokens of padding. ConfigError past the known positions."""
         if capacity > self.max_positions:
             raise ConfigError(f"{capacity} tokens: the model knows positions up to {self.max_positions}")
-        return self.cache_factory(batch, capacity, starts)
+        return self.cache_factory(batch, capacity, left_padding)
 
     def forward(self, tokens: Tensor, cache: KVCache, keep: int = 0) -> Tensor:
         """tokens [B, T] continue the cache; logits [B, T, vocab], or of the last `keep` tokens when keep > 0. Raises

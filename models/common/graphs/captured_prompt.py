@@ -31,7 +31,7 @@ class _Kind:
     """What a replay cannot change. Two calls of one kind on one cache launch the same kernels on the same memory."""
 
     tokens: int
-    bound: int
+    max_len: int
     masked: bool
     keep: int
 
@@ -62,7 +62,7 @@ class GraphedPrompts:
         small = tokens.shape[1] > 1 and tokens.numel() <= self.max_tokens
         if shown or not (small and keep and cache.replayable):
             return self.eager(tokens, slots, cache, keep, *seen)
-        kind = _Kind(slots.tokens, slots.bound, slots.masked, keep)
+        kind = _Kind(slots.tokens, slots.max_len, slots.masked, keep)
         known = self.calls.setdefault(cache, OrderedDict())
         if kind not in known:
             known[kind] = None
@@ -102,7 +102,7 @@ class _FirstPlaces(GraphedPrompts):
     """The graph goes on with the pages, lengths and padding of the call that it was captured from."""
 
     def _capture(self, tokens: Tensor, slots: Slots, cache: KVCache, keep: int) -> _Capture:
-        held = {name: getattr(slots, name).clone() for name in ("table", "starts", "lengths")}
+        held = {name: getattr(slots, name).clone() for name in ("block_table", "left_padding", "seq_lens")}
         return super()._capture(tokens, replace(slots, **held), cache, keep)
 
 

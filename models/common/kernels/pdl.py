@@ -29,7 +29,7 @@ def early_start(x: Tensor) -> dict[str, Any]:
     return {"PDL": True, "launch_pdl": True}
 
 
-def ahead(weight: Tensor) -> int:
+def prefetch_elements(weight: Tensor) -> int:
     """Bytes of one row [..., K] of `weight` that `prefetch_rows` may ask for: all of them, or 0 where rows do not begin
     and end at multiples of 16 bytes."""
     size = weight.element_size()

@@ -33,7 +33,7 @@ class GemvShape:
     """Steps per loop iteration, for num_stages 1."""
     pdl: bool = False
     """Start before the previous kernel ends. Every reader of this kernel's outputs must wait for it in turn."""
-    ahead: int = 0
+    prefetch: int = 0
     """Weight elements per row that are prefetched into L2 at the start; a multiple of 8, at most one sum's length."""
 
 
@@ -181,10 +181,10 @@ def _vector(
 
 
 def prefetch_fits(shape: GemvShape, n: int, k: int) -> bool:
-    """Whether every row that a program prefetches exists, and its first `ahead` elements with it."""
+    """Whether every row that a program prefetches exists, and its first `prefetch` elements with it."""
     share = triton.cdiv(triton.cdiv(k, shape.block_k), shape.split_k) * shape.block_k
-    inside = (shape.split_k - 1) * share + shape.ahead <= k
-    return shape.ahead == 0 or (shape.ahead % 8 == 0 and inside and n % shape.block_n == 0)
+    inside = (shape.split_k - 1) * share + shape.prefetch <= k
+    return shape.prefetch == 0 or (shape.prefetch % 8 == 0 and inside and n % shape.block_n == 0)
 
 
 def constants(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def constants(shape: GemvShape, k: int, element_size: int) -> dict[str, Any]:
         "BLOCK_K": shape.block_k,
         "STAGES": shape.num_stages,
         "EVEN_K": k % shape.block_k == 0,
-        "AHEAD": shape.ahead * element_size,
+        "PREFETCH": shape.prefetch * element_size,
         "PDL": shape.pdl,
     }
 
@@ -219,5 +219,5 @@ def _check(x: Tensor, weight: Tensor, m: int, scales: Tensor | None = None) -> N
 
 def _check_prefetch(weight: Tensor, n: int, k: int, shape: GemvShape) -> None:
     aligned = weight.data_ptr() % 16 == 0 and weight.stride(0) * weight.element_size() % 16 == 0
-    if shape.ahead and not (aligned and prefetch_fits(shape, n, k)):
-        raise ValueError(f"{shape.ahead} elements ahead: the prefetch would leave the rows or their 16-byte units")
+    if shape.prefetch and not (aligned and prefetch_fits(shape, n, k)):
+        raise ValueError(f"{shape.prefetch} elements: the prefetch would leave the rows or their 16-byte units")

@@ -43,10 +43,10 @@ def _rows(k: int, m: int, dtype: torch.dtype, device: torch.device, generator: t
         yield OpCase("sliced", {"x": values.sliced(plain)})
 
 
-def _menu(biased: bool, pairs: int) -> Any:
+def _cases(biased: bool, pairs: int) -> Any:
     """Menu of a kernel taking x, a weight of `pairs` rows per output, and perhaps a bias."""
 
-    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+    def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         for m, k, n in SIZES:
             weight = _weight(pairs * n, k, dtype, device, generator)
             for index, rows in enumerate(_rows(k, m, dtype, device, generator)):
@@ -68,7 +68,7 @@ def _menu(biased: bool, pairs: int) -> Any:
         two["weight"] = _weight(pairs * 8, 64, dtype, device, generator)
         yield from products(two, "weight", generator)
 
-    return menu
+    return cases
 
 
 def products(case: dict[str, Tensor], weight: str, generator: torch.Generator, most: float = 0.9) -> Iterator[OpCase]:
@@ -167,7 +167,7 @@ GEMV = Kernel(
     launch=gemv,
     shared_workspace=shared,
     eager=project,
-    menu=_menu(True, 1),
+    cases=_cases(True, 1),
     cost=cost,
     compilations=_compilations(((QKV, HIDDEN),), ("bias",)),
     bench=_bench(((QKV, HIDDEN), (HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE), (VOCABULARY, HIDDEN)), 1),
@@ -179,7 +179,7 @@ GEMV_SWIGLU = Kernel(
     launch=gemv_swiglu,
     shared_workspace=shared,
     eager=project_swiglu,
-    menu=_menu(False, 2),
+    cases=_cases(False, 2),
     cost=swiglu_cost,
     compilations=_compilations(((INTERMEDIATE, HIDDEN),), ("swiglu",)),
     bench=_bench(((INTERMEDIATE, HIDDEN),), 2),

@@ -37,12 +37,14 @@ def finish(first, second, bias_at, mask, dtype: tl.constexpr, EPILOGUE: tl.const
 
 
 @triton.jit
-def begin(weight_at, half, stride_w, PAIRED: tl.constexpr, ROWS: tl.constexpr, AHEAD: tl.constexpr, PDL: tl.constexpr):
+def begin(
+    weight_at, half, stride_w, PAIRED: tl.constexpr, ROWS: tl.constexpr, PREFETCH: tl.constexpr, PDL: tl.constexpr
+):
     """What may happen before the previous kernel ends: weights do not depend on it, activations do."""
-    if AHEAD > 0:
-        prefetch_rows(weight_at, stride_w, ROWS, AHEAD)
+    if PREFETCH > 0:
+        prefetch_rows(weight_at, stride_w, ROWS, PREFETCH)
         if PAIRED:
-            prefetch_rows(weight_at + half, stride_w, ROWS, AHEAD)
+            prefetch_rows(weight_at + half, stride_w, ROWS, PREFETCH)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
@@ -65,7 +67,7 @@ def vector_kernel(
     EVEN_K: tl.constexpr,
     EPILOGUE: tl.constexpr,
     SCALED: tl.constexpr,
-    AHEAD: tl.constexpr,
+    PREFETCH: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """out [N] = x [K] times BLOCK_N rows of weight per program."""
@@ -74,7 +76,7 @@ def vector_kernel(
     rows = tl.minimum(tl.arange(0, BLOCK_N), N - 1 - start)[:, None]
     weight_at = weight_ptr + start.to(tl.int64) * stride_w
     half = tl.cast(N, tl.int64) * stride_w
-    begin(weight_at, half, stride_w, EPILOGUE == "swiglu", BLOCK_N, AHEAD, PDL)
+    begin(weight_at, half, stride_w, EPILOGUE == "swiglu", BLOCK_N, PREFETCH, PDL)
     first = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
     second = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
     for chunk in tl.range(0, tl.cdiv(K, BLOCK_K), num_stages=STAGES, loop_unroll_factor=UNROLL):
@@ -129,7 +131,7 @@ def matrix_kernel(
     EVEN_K: tl.constexpr,
     EPILOGUE: tl.constexpr,
     SCALED: tl.constexpr,
-    AHEAD: tl.constexpr,
+    PREFETCH: tl.constexpr,
     PDL: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
@@ -140,7 +142,7 @@ def matrix_kernel(
     share = tl.cdiv(tl.cdiv(K, BLOCK_K), SPLIT_K)
     weight_at = weight_ptr + start.to(tl.int64) * stride_w
     half = tl.cast(N, tl.int64) * stride_w
-    begin(weight_at + split * share * BLOCK_K, half, stride_w, EPILOGUE == "swiglu", BLOCK_N, AHEAD, PDL)
+    begin(weight_at + split * share * BLOCK_K, half, stride_w, EPILOGUE == "swiglu", BLOCK_N, PREFETCH, PDL)
     # Rows past the end repeat the last one, in place of a mask on every load; they are never stored.
     tokens_at = x_ptr + tl.minimum(tl.arange(0, BLOCK_M), M - 1)[:, None] * stride_x
     rows_at = weight_at + tl.minimum(tl.arange(0, BLOCK_N), N - 1 - start)[:, None] * stride_w

@@ -133,5 +133,5 @@ def matrix_shapes(work: Product, m: int, element_size: int) -> Iterator[GemvShap
 def _refined(work: Product, launch: Launch) -> tuple[Launch, ...]:
     """The same with a prefetch of its weights, starting before the previous kernel ends, and both."""
     starts = ((0, True), (512, True), (2048, True), (512, False))
-    early = (replace(GemvShape(**launch), pdl=pdl, ahead=ahead) for ahead, pdl in starts)
+    early = (replace(GemvShape(**launch), pdl=pdl, prefetch=prefetch) for prefetch, pdl in starts)
     return tuple(asdict(shape) for shape in early if prefetch_fits(shape, work.outputs, work.k))

@@ -84,7 +84,7 @@ def rows_per_program(rows: int) -> int:
     return MOST_ROWS if rows >= BUSY else 1
 
 
-def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     for shape in SHAPES:
         pair = {"gate": values.normal(shape, *draw), "up": values.normal(shape, *draw)}
@@ -131,7 +131,7 @@ SWIGLU = Kernel(
     "swiglu",
     launch,
     swiglu,
-    _menu,
+    _cases,
     _cost,
     _compilations,
     bench=_bench,

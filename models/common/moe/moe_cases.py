@@ -15,15 +15,15 @@ from models.common.kernels.menu_items import NO_ATTENTION, PLAIN_ROWS
 from models.common.kernels.mutation import Inputs, given
 from models.common.kernels.types import pointer
 from models.common.moe import eager, moe_combine, moe_tiles, moe_vector
-from models.common.moe.moe_menus import (
+from models.common.moe.moe_inputs import (
     Draw,
     bank_of,
-    combine_menu,
-    down_menu,
+    combine_cases,
+    down_cases,
     far_experts,
     few_down,
     few_gate_up,
-    gate_up_menu,
+    gate_up_cases,
     shares,
     spread,
 )
@@ -103,7 +103,7 @@ def _vector_compilation(down: bool) -> Callable[[Bank, str, torch.dtype], Compil
         signature |= {"K": "i32", "stride_expert": "i32", "stride_w": "i32"}
         signature |= {"H": "i32", "weights_ptr": weights} if down else {"I": "i32", "stride_x": "i32"}
         fixed = {**moe_vector.constants(shape, k), "SLOTS": chosen, "PDL": True}
-        fixed |= {"AHEAD": k * dtype.itemsize} if down else {}
+        fixed |= {"PREFETCH": k * dtype.itemsize} if down else {}
         function = moe_vector.down_kernel if down else moe_vector.gate_up_kernel
         return Compilation(function, signature, fixed, shape.num_warps)
 
@@ -154,7 +154,7 @@ MOE_GATE_UP = Kernel(
     name="moe_gate_up",
     launch=moe_vector.gate_up,
     eager=eager.experts_gate_up,
-    menu=gate_up_menu(many=False),
+    cases=gate_up_cases(many=False),
     cost=gate_up_cost,
     compilations=_over_banks(_vector_compilation(down=False)),
     bench=_bench((1, 4), _real_gate_up),
@@ -166,7 +166,7 @@ MOE_DOWN = Kernel(
     name="moe_down",
     launch=moe_vector.down,
     eager=eager.experts_down,
-    menu=down_menu(weighted=True),
+    cases=down_cases(weighted=True),
     cost=down_cost,
     compilations=_over_banks(_vector_compilation(down=True)),
     bench=_bench((1, 4), _real_weighted),
@@ -178,7 +178,7 @@ MOE_TILES_GATE_UP = Kernel(
     name="moe_tiles_gate_up",
     launch=moe_tiles.gate_up,
     eager=eager.experts_gate_up,
-    menu=gate_up_menu(many=True),
+    cases=gate_up_cases(many=True),
     cost=gate_up_cost,
     compilations=_over_banks(_tile_compilation(swiglu=True)),
     bench=_bench((8, 32), _real_gate_up),
@@ -190,7 +190,7 @@ MOE_TILES_DOWN = Kernel(
     name="moe_tiles_down",
     launch=moe_tiles.project,
     eager=eager.experts_project,
-    menu=down_menu(weighted=False),
+    cases=down_cases(weighted=False),
     cost=down_cost,
     compilations=_over_banks(_tile_compilation(swiglu=False)),
     bench=_bench((8, 32), _real_down),
@@ -202,7 +202,7 @@ MOE_COMBINE = Kernel(
     name="moe_combine",
     launch=moe_combine.combine,
     eager=eager.combine,
-    menu=combine_menu,
+    cases=combine_cases,
     cost=combine_cost,
     compilations=_over_banks(_combine_compilation),
     bench=_bench((32, 4096), _real_combine),

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted, silu
-from models.common.kernels.pdl import ahead, early_start, prefetch_rows
+from models.common.kernels.pdl import early_start, prefetch_elements, prefetch_rows
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def down_kernel(
     BLOCK_K: tl.constexpr,
     UNROLL: tl.constexpr,
     EVEN_K: tl.constexpr,
-    AHEAD: tl.constexpr,
+    PREFETCH: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Grid (blocks of H, N): out [N, H], the sum over slots of weights [N, SLOTS] times x [N SLOTS, K] times weight
@@ -118,12 +118,12 @@ def down_kernel(
     weights_dtype: tl.constexpr = weights_ptr.dtype.element_ty
     start, token = tl.program_id(0) * BLOCK_N, tl.program_id(1)
     if PDL:
-        if AHEAD > 0:
+        if PREFETCH > 0:
             # The kernel before this one, gate_up, waited for the router before it let this one start.
             for early in tl.static_range(SLOTS):
                 chosen = tl.load(ids_ptr + token * SLOTS + early).to(tl.int64)
                 rows_at = weight_ptr + chosen * stride_expert + start.to(tl.int64) * stride_w
-                prefetch_rows(rows_at, stride_w, BLOCK_N, AHEAD)
+                prefetch_rows(rows_at, stride_w, BLOCK_N, PREFETCH)
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     row = tl.arange(0, ALL * BLOCK_N)
@@ -196,7 +196,7 @@ def down(x: Tensor, ids: Tensor, weights: Tensor, down: Tensor, shape: ExpertSha
         down.stride(0),
         down.stride(1),
         SLOTS=ids.shape[1],
-        AHEAD=ahead(down) if hidden % shape.block_n == 0 else 0,
+        PREFETCH=prefetch_elements(down) if hidden % shape.block_n == 0 else 0,
         **constants(shape, k),
         **early_start(x),
         num_warps=shape.num_warps,

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.common.kernels.arithmetic import interpreted
-from models.common.kernels.pdl import ahead, early_start
+from models.common.kernels.pdl import early_start, prefetch_elements
 from models.common.kernels.workspace import Workspace
 
 BLOCK_E, WARPS = 2, 4
@@ -68,7 +68,7 @@ def constants(weight: Tensor) -> dict[str, int]:
         "BLOCK_K": block_k,
         "ALL": triton.next_power_of_2(experts),
         "EVEN_K": k % block_k == 0,
-        "AHEAD": ahead(weight) if experts % block_e == 0 else 0,
+        "PREFETCH": prefetch_elements(weight) if experts % block_e == 0 else 0,
     }
 
 

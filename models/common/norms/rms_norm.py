@@ -144,12 +144,12 @@ def _cases(
     yield "drawn shape", values.normal(shape, *draw), weight
 
 
-def _norm_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _norm_cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for name, x, weight in _cases(dtype, device, generator):
         yield OpCase(name, {"x": x, "weight": weight, "eps": 1e-6})
 
 
-def _add_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _add_cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for name, x, weight in _cases(dtype, device, generator):
         scale = {"small": 1e-3, "subnormal": 0.0}.get(name, 1.0)
         delta = values.normal(tuple(x.shape), dtype, device, generator, scale=scale)
@@ -205,7 +205,7 @@ NORM = Kernel(
     "rms_norm",
     launch_norm,
     norm,
-    _norm_menu,
+    _norm_cases,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
     inapplicable=PLAIN_ROWS,
@@ -216,7 +216,7 @@ ADD_NORM = Kernel(
     "add_rms_norm",
     launch_add_norm,
     add_norm,
-    _add_menu,
+    _add_cases,
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,

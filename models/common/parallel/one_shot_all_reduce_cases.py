@@ -1,4 +1,4 @@
-"""The one-launch sum over ranks as the harness knows it: input menu, cost, faults. All ranks are in one launch here,
+"""The one-launch sum over ranks as the harness knows it: input cases, cost, faults. All ranks are in one launch here,
 which runs the code that one rank on each device runs, the exchange included. nvcc compiles it, not Triton."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.common.parallel import one_shot_all_reduce
 from models.common.parallel.joins import AllReduce, sum_parts
 
 
-def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     def parts(world: int, rows: int, columns: int, of: torch.dtype = dtype) -> dict[str, Any]:
         return {"parts": values.normal((world, rows, columns), of, device, generator), "dtype": dtype}
 
@@ -100,7 +100,7 @@ ONE_SHOT_ALL_REDUCE = Kernel(
     name="one_shot_all_reduce",
     launch=one_shot_all_reduce.launch,
     eager=sum_parts,
-    menu=menu,
+    cases=cases,
     cost=cost,
     compilations=lambda dtype: (),
     shared_workspace=one_shot_all_reduce.shared,

@@ -61,8 +61,8 @@ def _weights(
     yield "empty row", empty
 
 
-def _menu(scheme: Scheme) -> OpCases:
-    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _cases(scheme: Scheme) -> OpCases:
+    def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
         draw = (dtype, device, generator)
         for m, k, n in SIZES:
             rows = values.normal((m, k), *draw)
@@ -90,7 +90,7 @@ def _menu(scheme: Scheme) -> OpCases:
         yield from items(case, ("x",), generator, "small", "offset")
         yield from products(case, "scales", generator, ROOM[dtype])
 
-    return menu
+    return cases
 
 
 def _bench(scheme: Scheme) -> Callable[[torch.dtype, torch.device, torch.Generator], Iterator[OpCase]]:
@@ -147,7 +147,7 @@ def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
         launch=gemv_scaled,
         shared_workspace=shared,
         eager=project_scaled,
-        menu=_menu(scheme),
+        cases=_cases(scheme),
         cost=cost,
         compilations=_scaled_compilations(codes),
         bench=_bench(scheme),
@@ -163,7 +163,7 @@ GEMV_INT4 = Kernel(
     launch=gemv_int4,
     shared_workspace=shared,
     eager=project_unpacked,
-    menu=_menu(INT4),
+    cases=_cases(INT4),
     cost=cost,
     compilations=_int4_compilations,
     bench=_bench(INT4),

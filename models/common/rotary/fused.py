@@ -29,8 +29,8 @@ class FusedNormRotateWrite(nn.Module):
             sin,
             cache.keys,
             cache.values,
-            slots.table,
-            slots.lengths,
+            slots.block_table,
+            slots.seq_lens,
             self.q_norm.eps,
         )["q"]
 
@@ -46,5 +46,5 @@ class FusedRotateWrite(nn.Module):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache, slots: Slots
     ) -> Tensor:
-        pages = (cache.keys, cache.values, slots.table, slots.lengths)
+        pages = (cache.keys, cache.values, slots.block_table, slots.seq_lens)
         return norm_rotate_write.launch_rotate(q, k, v, cos, sin, *pages)["q"]

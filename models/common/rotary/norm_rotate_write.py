@@ -89,7 +89,7 @@ def norm_rotate_write_kernel(
     stride_page,
     stride_head,
     stride_slot,
-    stride_table,
+    stride_block_table,
     Q_HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     D: tl.constexpr,
@@ -124,7 +124,7 @@ def norm_rotate_write_kernel(
             k_ptr + source, k_weight_ptr, cos_ptr + turn, sin_ptr + turn, inside, eps, dtype, D, R
         )
         slot = tl.load(lengths_ptr + row, mask=inside, other=0) - tokens + token
-        page = tl.load(table_ptr + row * stride_table + slot // page_tokens, mask=inside, other=0).to(tl.int64)
+        page = tl.load(table_ptr + row * stride_block_table + slot // page_tokens, mask=inside, other=0).to(tl.int64)
         target = page * stride_page + head.to(tl.int64) * stride_head + (slot % page_tokens).to(tl.int64) * stride_slot
         store_heads(k_pages_ptr + target, left, right, rest, inside, D, R)
         channel = tl.arange(0, D)[None, :]
@@ -141,8 +141,8 @@ def launch(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    seq_lens: Tensor,
     eps: float,
 ) -> dict[str, Tensor]:
     """As models.common.attention.eager.norm_rotate_write: q [B, T, heads, D], k and v [B, T, kv_heads, D], heads side
@@ -164,8 +164,8 @@ def launch(
         sin,
         k_pages,
         v_pages,
-        table,
-        lengths,
+        block_table,
+        seq_lens,
         out,
         batch,
         tokens,
@@ -180,7 +180,7 @@ def launch(
         k_pages.stride(0),
         k_pages.stride(1),
         k_pages.stride(2),
-        table.stride(0),
+        block_table.stride(0),
         **constants(heads, kv_heads, size, cos.shape[-1], per_program),
         **early_start(q),
         num_warps=WARPS,
@@ -196,11 +196,11 @@ def launch_rotate(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    seq_lens: Tensor,
 ) -> dict[str, Tensor]:
     """As `launch`, for a model that norms no head."""
-    return launch(q, k, v, None, None, cos, sin, k_pages, v_pages, table, lengths, 0.0)
+    return launch(q, k, v, None, None, cos, sin, k_pages, v_pages, block_table, seq_lens, 0.0)
 
 
 def rows_per_program(vectors: int) -> int:

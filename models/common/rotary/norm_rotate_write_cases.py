@@ -37,8 +37,8 @@ def _case(
     angles = torch.rand(batch, tokens, rotated // 2, device=device, generator=generator) * 6.28
     angles = torch.cat((angles, angles), dim=-1)
     pages = batch * columns
-    table = torch.arange(pages, dtype=torch.int32, device=device).flip(0).view(batch, columns)
-    lengths = torch.arange(batch, dtype=torch.int32, device=device) % 3 + tokens + 2
+    block_table = torch.arange(pages, dtype=torch.int32, device=device).flip(0).view(batch, columns)
+    seq_lens = torch.arange(batch, dtype=torch.int32, device=device) % 3 + tokens + 2
     return {
         "q": x[0],
         "k": x[1],
@@ -49,8 +49,8 @@ def _case(
         "sin": angles.sin().to(dtype),
         "k_pages": values.normal((pages, kv_heads, page_tokens, size), *draw),
         "v_pages": values.normal((pages, kv_heads, page_tokens, size), *draw),
-        "table": table.contiguous(),
-        "lengths": lengths,
+        "block_table": block_table.contiguous(),
+        "seq_lens": seq_lens,
         "eps": 1e-6,
     }
 
@@ -69,7 +69,7 @@ def _heads(
     return q, k, v
 
 
-def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     for name, shape, page_tokens, columns in (
         ("one token", (1, 1, 32, 8, 128, 128), 3, 1),
@@ -109,11 +109,11 @@ NORM = ("q_weight", "k_weight", "eps")
 """What a model that norms no head does not have."""
 
 
-def _unnormed(menu: OpCases) -> OpCases:
+def _unnormed(cases: OpCases) -> OpCases:
     """The same inputs for rotation and write alone."""
 
     def made(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        for case in menu(dtype, device, generator):
+        for case in cases(dtype, device, generator):
             yield OpCase(case.name, {name: value for name, value in case.inputs.items() if name not in NORM})
 
     return made
@@ -140,11 +140,11 @@ def _cost(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    seq_lens: Tensor,
     eps: float,
 ) -> Cost:
-    turned = _rotate_cost(q, k, v, cos, sin, k_pages, v_pages, table, lengths)
+    turned = _rotate_cost(q, k, v, cos, sin, k_pages, v_pages, block_table, seq_lens)
     return Cost(turned.bytes + 2 * q_weight.nbytes, turned.flops + 4 * (q.numel() + k.numel()))
 
 
@@ -156,8 +156,8 @@ def _rotate_cost(
     sin: Tensor,
     k_pages: Tensor,
     v_pages: Tensor,
-    table: Tensor,
-    lengths: Tensor,
+    block_table: Tensor,
+    seq_lens: Tensor,
 ) -> Cost:
     moved = 2 * (q.numel() + k.numel() + v.numel()) + 2 * cos.numel()
     return Cost(moved * q.element_size(), 6 * (q.numel() + k.numel()))
@@ -177,7 +177,7 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     tensors = ("q", "k", "v", "q_weight", "k_weight", "cos", "sin", "k_pages", "v_pages", "out")
     signature = dict.fromkeys((f"{name}_ptr" for name in tensors), pointer(dtype))
     signature |= {"table_ptr": "*i32", "lengths_ptr": "*i32", "eps": "fp32"}
-    strides = ("q_row", "q_token", "kv_row", "kv_token", "cos_row", "cos_token", "page", "head", "slot", "table")
+    strides = ("q_row", "q_token", "kv_row", "kv_token", "cos_row", "cos_token", "page", "head", "slot", "block_table")
     signature |= dict.fromkeys(("batch", "tokens", "page_tokens", *(f"stride_{name}" for name in strides)), "i32")
     return tuple(
         Compilation(
@@ -212,16 +212,16 @@ FAULTS: tuple[Mutant, ...] = (
     given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),
     given("half of the channels rotated", "rotary", lambda i: _half(i)),
     given("interleaved pairs rotated", "rotary", lambda i: {n: _interleaved(i[n]) for n in ("cos", "sin")}),
-    given("written one slot early", "cache", lambda i: {"lengths": i["lengths"] - 1}),
-    given("pages exchanged", "cache", lambda i: {"table": i["table"].flip(1)}),
-    given("rows exchanged", "cache", lambda i: {"table": i["table"].flip(0)}),
+    given("written one slot early", "cache", lambda i: {"seq_lens": i["seq_lens"] - 1}),
+    given("pages exchanged", "cache", lambda i: {"block_table": i["block_table"].flip(1)}),
+    given("rows exchanged", "cache", lambda i: {"block_table": i["block_table"].flip(0)}),
     given("values of other heads", "heads", lambda i: {"v": i["v"].flip(2).contiguous(), "k": i["k"].contiguous()}),
 )
 NORM_ROTATE_WRITE = Kernel(
     "norm_rotate_write",
     norm_rotate_write.launch,
     eager.norm_rotate_write,
-    _menu,
+    _cases,
     _cost,
     _compilations,
     mutates=("k_pages", "v_pages"),
@@ -241,13 +241,13 @@ ROTATE_WRITE = Kernel(
     "rotate_write",
     norm_rotate_write.launch_rotate,
     eager.rotate_write,
-    _unnormed(_menu),
+    _unnormed(_cases),
     _rotate_cost,
     _rotate_compilations,
     mutates=("k_pages", "v_pages"),
     bitwise_outputs=("v_pages",),
     bench=_unnormed(_bench),
-    batch_invariant=("q", "k", "v", "cos", "sin", "table", "lengths"),
+    batch_invariant=("q", "k", "v", "cos", "sin", "block_table", "seq_lens"),
     inapplicable=NO_ATTENTION,
     int64_offset_cases=_unnormed(_far),
     mutants=FAULTS,

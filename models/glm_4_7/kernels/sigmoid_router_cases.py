@@ -55,7 +55,7 @@ def _bank(
     return weight, values.normal((bank,), torch.float32, device, generator, scale=0.1)
 
 
-def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     drawn = tuple(values.length(*ends, device, generator) for ends in ((4, 9), (1, 4), (6, 40), (64, 300)))
     for tokens, chosen, bank, hidden in (*SHAPES, drawn):
         weight, correction = _bank(bank, hidden, dtype, device, generator)
@@ -110,7 +110,7 @@ SIGMOID_ROUTER = Kernel(
     launch=sigmoid_router.route,
     shared_workspace=shared,
     eager=sigmoid_choice,
-    menu=menu,
+    cases=cases,
     cost=cost,
     compilations=compilations,
     bench=bench,

@@ -83,11 +83,11 @@ def tail_written_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """The row goes on in the page that others read."""
     begin = SharedCache.begin
 
-    def greedy(self: SharedCache, leases: list, symbols: object, matched: int, starts: object) -> None:
-        begin(self, leases, symbols, matched, starts)  # type: ignore[arg-type]
+    def greedy(self: SharedCache, leases: list, symbols: object, matched: int, left_padding: object) -> None:
+        begin(self, leases, symbols, matched, left_padding)  # type: ignore[arg-type]
         for row, lease in enumerate(leases):
             if lease.copied is not None:
-                self.table[row, len(lease.shared)] = lease.copied
+                self.block_table[row, len(lease.shared)] = lease.copied
 
     monkeypatch.setattr(SharedCache, "begin", greedy)
 
@@ -126,10 +126,10 @@ def padding_of_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = SharedCache.begin
 
     def faulty(self: SharedCache, *state: object) -> None:
-        first = self.starts.clone() if self.symbols else None
+        first = self.left_padding.clone() if self.symbols else None
         begin(self, *state)  # type: ignore[arg-type]
         if first is not None:
-            self.starts.copy_(first)
+            self.left_padding.copy_(first)
 
     monkeypatch.setattr(SharedCache, "begin", faulty)
 

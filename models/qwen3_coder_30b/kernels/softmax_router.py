@@ -33,7 +33,7 @@ def router_kernel(
     BLOCK_K: tl.constexpr,
     ALL: tl.constexpr,
     EVEN_K: tl.constexpr,
-    AHEAD: tl.constexpr,
+    PREFETCH: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Grid (blocks of E, N): x [N, K], weight [E, K] -> ids and weights [N, SLOTS]; scores [N, E] and tickets [N] are
@@ -42,8 +42,8 @@ def router_kernel(
     experts = start + tl.arange(0, BLOCK_E)
     rows = tl.minimum(experts, E - 1)[:, None]
     if PDL:
-        if AHEAD > 0:
-            prefetch_rows(weight_ptr + start * K, K, BLOCK_E, AHEAD)
+        if PREFETCH > 0:
+            prefetch_rows(weight_ptr + start * K, K, BLOCK_E, PREFETCH)
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     found = score(x_ptr + token * stride_x, weight_ptr, rows, K, BLOCK_E, BLOCK_K, EVEN_K)

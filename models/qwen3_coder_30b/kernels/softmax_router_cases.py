@@ -44,7 +44,7 @@ def apart(
     return torch.cat(kept)[:tokens].contiguous()
 
 
-def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     drawn = tuple(values.length(*ends, device, generator) for ends in ((4, 9), (1, 4), (6, 40), (64, 300)))
     for tokens, chosen, bank, hidden in (*SHAPES, drawn):
         weight = values.normal((bank, hidden), dtype, device, generator, scale=2 * hidden**-0.5)
@@ -94,7 +94,7 @@ SOFTMAX_ROUTER = Kernel(
     launch=softmax_router.route,
     shared_workspace=shared,
     eager=softmax_choice,
-    menu=menu,
+    cases=cases,
     cost=cost,
     compilations=compilations,
     bench=bench,

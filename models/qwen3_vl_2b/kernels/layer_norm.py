@@ -144,12 +144,12 @@ def _cases(
     yield "drawn shape", values.normal(drawn, *draw), affine(drawn[1])
 
 
-def _norm_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _norm_cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for name, x, affine in _cases(dtype, device, generator):
         yield OpCase(name, {"x": x, **affine})
 
 
-def _add_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _add_cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     for name, x, affine in _cases(dtype, device, generator):
         scale = {"small": 1e-3, "subnormal": 0.0}.get(name, 1.0)
         delta = values.normal(tuple(x.shape), dtype, device, generator, scale=scale)
@@ -208,7 +208,7 @@ LAYER_NORM = Kernel(
     "layer_norm",
     launch_norm,
     layer_norm,
-    _norm_menu,
+    _norm_cases,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
     inapplicable=PLAIN_ROWS,
@@ -219,7 +219,7 @@ ADD_LAYER_NORM = Kernel(
     "add_layer_norm",
     launch_add_norm,
     add_layer_norm,
-    _add_menu,
+    _add_cases,
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,

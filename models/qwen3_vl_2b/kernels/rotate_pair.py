@@ -91,7 +91,7 @@ def _case(
     return {"qkv": qkv, "cos": angles.cos(), "sin": angles.sin(), "heads": heads}
 
 
-def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one token", _case(1, 2, *draw))
     yield OpCase("prime", _case(37, 3, *draw))
@@ -139,7 +139,7 @@ ROTATE_PAIR = Kernel(
     "rotate_pair",
     launch,
     rotate_pair,
-    _menu,
+    _cases,
     _cost,
     _compilations,
     bench=_bench,

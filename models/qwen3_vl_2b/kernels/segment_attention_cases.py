@@ -1,4 +1,4 @@
-"""Segment attention as the harness knows it: input menu, cost, compilations."""
+"""Segment attention as the harness knows it: input cases, cost, compilations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _case(
     }
 
 
-def _menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one token", _case((1,), 2, *draw))
     yield OpCase("three segments", _case((12, 31, 5), 2, *draw))
@@ -99,7 +99,7 @@ SEGMENT_ATTENTION = Kernel(
     "segment_attention",
     segment_attention.launch,
     attend_segments,
-    _menu,
+    _cases,
     _cost,
     _compilations,
     bench=_bench,

@@ -55,18 +55,18 @@ def test_eager_prefill_is_hugging_faces(images: list[int]) -> None:
 @torch.no_grad()
 def test_greedy_tokens_of_a_left_padded_batch_are_hugging_faces() -> None:
     hf, ours = pair(torch.float32, ("kv_cache",))
-    whole, starts = left_padded([prompt(34, [2]), prompt(30, [0]), prompt(27, [1])])
+    whole, left_padding = left_padded([prompt(34, [2]), prompt(30, [0]), prompt(27, [1])])
     new = 12
     theirs = hf.generate(
         whole.tokens,
-        attention_mask=(torch.arange(34) >= torch.tensor(starts).unsqueeze(1)).int(),
+        attention_mask=(torch.arange(34) >= torch.tensor(left_padding).unsqueeze(1)).int(),
         do_sample=False,
         max_new_tokens=new,
         min_new_tokens=new,
         suppress_tokens=list(whole.reserved),
         **whole.keywords(),
     )
-    cache = inputs.prepared(ours, whole, 34 + new, starts)
+    cache = inputs.prepared(ours, whole, 34 + new, left_padding)
     made = [choose(ours(whole.tokens, cache, keep=1)[:, -1], whole.reserved)]
     for _ in range(new - 1):
         made.append(choose(ours.decode(made[-1], cache), whole.reserved))
@@ -77,11 +77,11 @@ def test_greedy_tokens_of_a_left_padded_batch_are_hugging_faces() -> None:
 def left_padded(rows: list[ModelInputs]) -> tuple[ModelInputs, list[int]]:
     """Prompts of one row each as one batch, and the padding of each."""
     longest = max(row.tokens.shape[1] for row in rows)
-    starts = [longest - row.tokens.shape[1] for row in rows]
-    tokens = [torch.nn.functional.pad(row.tokens, (start, 0)) for row, start in zip(rows, starts, strict=True)]
+    left_padding = [longest - row.tokens.shape[1] for row in rows]
+    tokens = [torch.nn.functional.pad(row.tokens, (start, 0)) for row, start in zip(rows, left_padding, strict=True)]
     pixels = [row.pixels for row in rows if row.pixels is not None]
     grids = tuple(row.grids[0] for row in rows)
-    return replace(rows[0], tokens=torch.cat(tokens), pixels=torch.cat(pixels), grids=grids), starts
+    return replace(rows[0], tokens=torch.cat(tokens), pixels=torch.cat(pixels), grids=grids), left_padding
 
 
 def choose(logits: Tensor, reserved: tuple[int, ...]) -> Tensor:

@@ -15,10 +15,12 @@ from harness.spec.hf_config import HFConfig
 class Cache:
     """Keys and values [layers, B, kv_heads, capacity, head_dim], reserved at once."""
 
-    def __init__(self, shape: tuple[int, ...], starts: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], left_padding: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros_like(self.keys)
-        self.starts = torch.tensor(starts, device=device).unsqueeze(1)
+        self.left_padding = torch.tensor(left_padding, device=device).unsqueeze(1)
         self.capacity, self.length = shape[3], 0
 
     def rewind(self, length: int) -> None:
@@ -34,7 +36,7 @@ class Cache:
     def visible(self, slots: Tensor) -> Tensor:
         """[B, 1, tokens, length] bool: a query sees its row's text up to itself, and padding itself alone."""
         keys = torch.arange(self.length, device=slots.device)
-        first = torch.minimum(self.starts, slots).unsqueeze(-1)
+        first = torch.minimum(self.left_padding, slots).unsqueeze(-1)
         return ((keys >= first) & (keys <= slots.unsqueeze(-1))).unsqueeze(1)
 
 
@@ -94,12 +96,12 @@ class PlainQwen2(nn.Module):
         self.last_norm = Norm(config["hidden_size"], config["rms_norm_eps"])
         self.head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
 
-    def new_cache(self, batch: int, capacity: int, starts: Sequence[int] | None = None) -> Cache:
+    def new_cache(self, batch: int, capacity: int, left_padding: Sequence[int] | None = None) -> Cache:
         if capacity > self.max_positions:
             raise ConfigError(f"{capacity} tokens: the model knows positions up to {self.max_positions}")
         weight, block = self.table.weight, self.layers[0]
         shape = (len(self.layers), batch, block.kv_heads, capacity, block.head_dim)
-        return Cache(shape, starts or [0] * batch, weight.dtype, weight.device)
+        return Cache(shape, left_padding or [0] * batch, weight.dtype, weight.device)
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         size = self.config["hidden_size"] // self.config["num_attention_heads"]
@@ -124,7 +126,7 @@ class PlainQwen2(nn.Module):
         return self._block(index, hidden, cache, cache.claim(hidden.shape[1]))
 
     def _block(self, index: int, hidden: Tensor, cache: Cache, slots: Tensor) -> Tensor:
-        cos, sin = self.rotary((slots - cache.starts).clamp_min(0))
+        cos, sin = self.rotary((slots - cache.left_padding).clamp_min(0))
         return self.layers[index](hidden, cos, sin, cache, index, slots)
 
 

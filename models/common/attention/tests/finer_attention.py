@@ -22,7 +22,7 @@ def only(kernel: Kernel, wanted: Callable[[str], bool]) -> Any:
     """The menu's cases whose name is wanted."""
 
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        return (case for case in kernel.menu(dtype, device, generator) if wanted(case.name))
+        return (case for case in kernel.cases(dtype, device, generator) if wanted(case.name))
 
     return menu
 
@@ -35,14 +35,14 @@ def split_decode(splits: int) -> Kernel:
     def launch(**inputs: Any) -> Mapping[str, Tensor]:
         return decode_attention(**inputs, shape=AttentionShape(16, 4, 2, splits))
 
-    menu = only(DECODE_ATTENTION, lambda name: "pages of" in name or "prime" in name)
-    return replace(DECODE_ATTENTION, name=f"decode_attention split {splits}", launch=launch, menu=menu)
+    cases = only(DECODE_ATTENTION, lambda name: "pages of" in name or "prime" in name)
+    return replace(DECODE_ATTENTION, name=f"decode_attention split {splits}", launch=launch, cases=cases)
 
 
 FINER_PREFILL = replace(
     PREFILL_ATTENTION,
     name="finer prefill_attention",
     launch=finer_prefill,
-    menu=only(PREFILL_ATTENTION, {"chunk after a past", "left padding", "stale memory"}.__contains__),
+    cases=only(PREFILL_ATTENTION, {"chunk after a past", "left padding", "stale memory"}.__contains__),
 )
 SPLIT_DECODE = tuple(split_decode(splits) for splits in (1, 2, 7))

@@ -44,10 +44,12 @@ def norm(kind: type[RMSNorm], size: int) -> RMSNorm:
     return made
 
 
-def empty(layout: str, starts: tuple[int, ...]) -> KVCache:
+def empty(layout: str, left_padding: tuple[int, ...]) -> KVCache:
     if layout == "growing":
-        return GrowingCache(1, KV_HEADS, SIZE, BATCH, CAPACITY, DTYPE, CPU, starts)
-    return PagedCache(1, KV_HEADS, SIZE, BATCH, CAPACITY, 16 if layout == "paged" else CAPACITY, DTYPE, CPU, starts)
+        return GrowingCache(1, KV_HEADS, SIZE, BATCH, CAPACITY, DTYPE, CPU, left_padding)
+    return PagedCache(
+        1, KV_HEADS, SIZE, BATCH, CAPACITY, 16 if layout == "paged" else CAPACITY, DTYPE, CPU, left_padding
+    )
 
 
 def packed(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,9 +66,9 @@ def attention(width: int, layouts: tuple[str, ...]) -> Iterator[tuple[str, float
     eager = Step(rotary, attend, table)
     fused = Step(FusedNormRotateWrite(rotary), FlashAttend(attend, Workspaces()), table)
     for layout in layouts:
-        for starts in ((0, 0), (0, 7)):
-            caches = [empty(layout, starts) for _ in range(2)]
-            name = f"{layout} {width} {'padded' if any(starts) else 'full'}"
+        for left_padding in ((0, 0), (0, 7)):
+            caches = [empty(layout, left_padding) for _ in range(2)]
+            name = f"{layout} {width} {'padded' if any(left_padding) else 'full'}"
             for i, tokens in enumerate((*CALLS, CALLS[1])):
                 if i == len(CALLS):
                     for cache in caches:

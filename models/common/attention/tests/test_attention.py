@@ -26,12 +26,12 @@ def errors(judge_modules: Callable[..., dict[str, float]]) -> dict[str, float]:
     return judge_modules("models.common.attention.tests.fused_attention:comparisons")
 
 
-def qkv(dtype: torch.dtype, starts: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """q [B, T, heads, D], k and v [B, kv_heads, T, D], starts [B], and lengths [B] of a prompt without past."""
-    batch = len(starts)
+def qkv(dtype: torch.dtype, left_padding: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """q [B, T, heads, D], k and v [B, kv_heads, T, D], left_padding [B], and seq_lens [B] of a prompt without past."""
+    batch = len(left_padding)
     q = drawn(batch, TOKENS, HEADS, SIZE, dtype=dtype)
     k, v = (drawn(batch, KV_HEADS, TOKENS, SIZE, dtype=dtype, seed=seed) for seed in (1, 2))
-    return q, k, v, torch.tensor(starts, dtype=torch.int32), torch.full((batch,), TOKENS, dtype=torch.int32)
+    return q, k, v, torch.tensor(left_padding, dtype=torch.int32), torch.full((batch,), TOKENS, dtype=torch.int32)
 
 
 @DTYPES
@@ -46,15 +46,15 @@ def test_attention_without_padding_is_hugging_faces_sdpa_bit_for_bit(dtype: torc
 
 
 @DTYPES
-@pytest.mark.parametrize("starts", [(0,), (0, 11)], ids=str)
+@pytest.mark.parametrize("left_padding", [(0,), (0, 11)], ids=str)
 def test_paged_attention_is_no_further_from_float64_than_hugging_faces_eager(
-    dtype: torch.dtype, starts: tuple[int, ...]
+    dtype: torch.dtype, left_padding: tuple[int, ...]
 ) -> None:
-    q, k, v, first, lengths = qkv(dtype, starts)
-    seen = visible(first, query_slots(lengths, TOKENS), TOKENS)
+    q, k, v, first, seq_lens = qkv(dtype, left_padding)
+    seen = visible(first, query_slots(seq_lens, TOKENS), TOKENS)
     exact = in_float64(q, k, v, seen)
-    table = torch.arange(len(starts), dtype=torch.int32).unsqueeze(1)
-    twin = paged_attention(q, k, v, table, first, lengths, SIZE**-0.5)["out"]
+    block_table = torch.arange(len(left_padding), dtype=torch.int32).unsqueeze(1)
+    twin = paged_attention(q, k, v, block_table, first, seq_lens, SIZE**-0.5)["out"]
     noise = (eager(q, k, v, seen).double() - exact).abs().max()
     assert (twin.double() - exact).abs().max() <= 2 * noise
     assert (in_float64(q, k, v, torch.ones_like(seen)) - exact).abs().max() > 100 * noise

@@ -38,7 +38,13 @@ def test_blocks_divide_pages_and_short_capacities_are_spread() -> None:
 def test_it_refuses_blocks_across_pages_and_several_tokens() -> None:
     pages = torch.zeros(2, 1, 24, 128)
     ints = torch.ones(1, dtype=torch.int32)
-    common = {"k_pages": pages, "v_pages": pages, "table": torch.zeros(1, 2), "starts": ints, "lengths": ints}
+    common = {
+        "k_pages": pages,
+        "v_pages": pages,
+        "block_table": torch.zeros(1, 2),
+        "left_padding": ints,
+        "seq_lens": ints,
+    }
     with pytest.raises(ValueError, match="cross pages"):
         decode_attention(torch.zeros(1, 1, 4, 128), **common, scale=1.0, shape=AttentionShape(16, 4, 2, 1))
     with pytest.raises(ValueError, match="no causal mask"):

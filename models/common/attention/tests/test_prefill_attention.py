@@ -39,8 +39,8 @@ def test_blocks_of_keys_divide_the_page_unless_a_row_is_one_page() -> None:
 def paged(page_tokens: int) -> dict[str, Any]:
     pages = torch.zeros(4, 1, page_tokens, 128)
     ints = torch.full((1,), 8, dtype=torch.int32)
-    inputs = {"k_pages": pages, "v_pages": pages, "table": torch.zeros(1, 4, dtype=torch.int32)}
-    return {"q": torch.zeros(1, 8, 2, 128), **inputs, "starts": ints * 0, "lengths": ints, "scale": 1.0}
+    inputs = {"k_pages": pages, "v_pages": pages, "block_table": torch.zeros(1, 4, dtype=torch.int32)}
+    return {"q": torch.zeros(1, 8, 2, 128), **inputs, "left_padding": ints * 0, "seq_lens": ints, "scale": 1.0}
 
 
 def test_prefill_refuses_blocks_across_pages_and_pages_too_small_for_one() -> None:

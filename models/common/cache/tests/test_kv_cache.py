@@ -14,11 +14,11 @@ BATCH, KV_HEADS, SIZE, CAPACITY, LAYERS = 3, 2, 8, 24, 2
 LAYOUTS = ("growing", "static", "paged")
 
 
-def empty(layout: str, starts: tuple[int, ...] | None = None) -> KVCache:
+def empty(layout: str, left_padding: tuple[int, ...] | None = None) -> KVCache:
     if layout == "growing":
-        return GrowingCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, torch.float32, CPU, starts)
+        return GrowingCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, torch.float32, CPU, left_padding)
     page_tokens = CAPACITY if layout == "static" else 4
-    return PagedCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, page_tokens, torch.float32, CPU, starts)
+    return PagedCache(LAYERS, KV_HEADS, SIZE, BATCH, CAPACITY, page_tokens, torch.float32, CPU, left_padding)
 
 
 def drawn(tokens: int, seed: int) -> Tensor:
@@ -58,7 +58,7 @@ def test_rewound_slots_are_written_again_and_earlier_ones_kept(layout: str) -> N
     cache.rewind(5)
     slots = write(cache, 3, seed=30)
     assert cache.length == 8
-    assert cache.lengths.tolist() == [8] * BATCH
+    assert cache.seq_lens.tolist() == [8] * BATCH
     keys, _ = cache.layers[0].read(slots)
     assert torch.equal(keys, torch.cat((expected((9, 0))[:, :, :5], expected((3, 30))), dim=2))
 
@@ -71,7 +71,7 @@ def test_a_call_that_does_not_fit_changes_nothing(layout: str) -> None:
     with pytest.raises(CacheFull, match=f"{CAPACITY - 2} \\+ 3 tokens do not fit into a cache of {CAPACITY}"):
         write(cache, 3, seed=40)
     assert cache.length == CAPACITY - 2
-    assert cache.lengths.tolist() == [CAPACITY - 2] * BATCH
+    assert cache.seq_lens.tolist() == [CAPACITY - 2] * BATCH
     for layer, (keys, values) in zip(cache.layers, before, strict=True):
         assert torch.equal(layer.keys, keys)
         assert torch.equal(layer.values, values)
@@ -87,21 +87,21 @@ def test_a_growing_cache_is_as_long_as_its_content() -> None:
 
 
 def test_pages_of_a_row_are_neither_neighbors_nor_shared() -> None:
-    table = empty("paged").table
-    assert sorted(table.flatten().tolist()) == list(range(BATCH * CAPACITY // 4))
-    assert (table.diff(dim=1) != 1).all()
+    block_table = empty("paged").block_table
+    assert sorted(block_table.flatten().tolist()) == list(range(BATCH * CAPACITY // 4))
+    assert (block_table.diff(dim=1) != 1).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_positions_count_from_the_first_real_token(layout: str) -> None:
-    cache = empty(layout, starts=(0, 2, 5))
+    cache = empty(layout, left_padding=(0, 2, 5))
     assert cache.extend(6).positions().tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0]]
     assert cache.extend(2).positions().tolist() == [[6, 7], [4, 5], [1, 2]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_query_sees_its_own_sequence_and_padding_only_itself(layout: str) -> None:
-    cache = empty(layout, starts=(0, 2, 3))
+    cache = empty(layout, left_padding=(0, 2, 3))
     slots = cache.extend(4)
     seen = slots.visible[:, 0].int().tolist()
     assert seen[0] == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
@@ -113,11 +113,12 @@ def test_one_token_may_see_any_later_length_because_a_graph_replays_it() -> None
     cache = empty("static")
     cache.extend(5)
     slots = cache.extend(1)
-    assert (slots.bound, slots.masked) == (CAPACITY, True)
+    assert (slots.max_len, slots.masked) == (CAPACITY, True)
     assert slots.visible.sum(-1).flatten().tolist() == [6] * BATCH
-    cache.lengths += 3
+    cache.seq_lens += 3
     assert (
-        visible(slots.starts, slots.lengths.long().unsqueeze(1) - 1, slots.bound).sum(-1).flatten().tolist() == [9] * 3
+        visible(slots.left_padding, slots.seq_lens.long().unsqueeze(1) - 1, slots.max_len).sum(-1).flatten().tolist()
+        == [9] * 3
     )
 
 
@@ -132,10 +133,10 @@ def test_a_growing_cache_needs_no_mask_for_one_token() -> None:
     cache = empty("growing")
     cache.extend(5)
     slots = cache.extend(1)
-    assert (slots.bound, slots.masked) == (6, False)
+    assert (slots.max_len, slots.masked) == (6, False)
 
 
 def test_a_prompt_needs_no_mask_unless_a_row_is_padded() -> None:
     assert not empty("static").extend(5).masked
-    assert not empty("static", starts=(0, 0, 0)).extend(5).masked
-    assert empty("static", starts=(0, 1, 0)).extend(5).masked
+    assert not empty("static", left_padding=(0, 0, 0)).extend(5).masked
+    assert empty("static", left_padding=(0, 1, 0)).extend(5).masked

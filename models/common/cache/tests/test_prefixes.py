@@ -73,12 +73,12 @@ def test_generated_tokens_are_reused_when_they_are_named() -> None:
 def test_padding_is_part_of_a_prefix() -> None:
     prefixes = empty(24)
     rows = PROMPT.expand(2, -1)
-    cache, _ = prefixes.open(rows, 10, starts=(0, 2))
+    cache, _ = prefixes.open(rows, 10, left_padding=(0, 2))
     feed(cache, rows)
     prefixes.close(cache)
-    assert prefixes.open(rows, 10, starts=(0, 2))[1] == 9
-    assert prefixes.open(rows, 10, starts=(2, 0))[1] == 9
-    assert prefixes.open(rows, 10, starts=(0, 3))[1] == 2
+    assert prefixes.open(rows, 10, left_padding=(0, 2))[1] == 9
+    assert prefixes.open(rows, 10, left_padding=(2, 0))[1] == 9
+    assert prefixes.open(rows, 10, left_padding=(0, 3))[1] == 2
 
 
 def test_the_cache_of_a_closed_batch_serves_the_next_one_of_its_shape() -> None:

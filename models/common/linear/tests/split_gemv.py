@@ -27,10 +27,10 @@ def split(kernel: Kernel, product: Callable[..., Mapping[str, Tensor]], splits: 
         assert not WORKSPACE.tickets.any(), f"{kernel.name} left tickets behind: the next launch would end too early"
         return made
 
-    def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
-        return (c for c in kernel.menu(dtype, device, generator) if c.inputs["x"].shape[0] in (17, 64))
+    def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        return (c for c in kernel.cases(dtype, device, generator) if c.inputs["x"].shape[0] in (17, 64))
 
-    return replace(kernel, name=f"{kernel.name} split {splits}", launch=launch, menu=menu)
+    return replace(kernel, name=f"{kernel.name} split {splits}", launch=launch, cases=cases)
 
 
 SPLIT = (split(GEMV, gemv, 7), split(GEMV_SWIGLU, gemv_swiglu, 2))
@@ -38,7 +38,7 @@ EARLY = replace(
     GEMV,
     name="early",
     compilations=lambda dtype: [
-        vector_compilation(9728, 2560, dtype, "swiglu", GemvShape(4, 512, 2, 4, pdl=True, ahead=512)),
-        matrix_compilation(8, 2560, 9728, dtype, "bias", GemvShape(16, 256, 4, 4, 2, pdl=True, ahead=512)),
+        vector_compilation(9728, 2560, dtype, "swiglu", GemvShape(4, 512, 2, 4, pdl=True, prefetch=512)),
+        matrix_compilation(8, 2560, 9728, dtype, "bias", GemvShape(16, 256, 4, 4, 2, pdl=True, prefetch=512)),
     ],
 )

@@ -59,4 +59,4 @@ def test_what_a_kernel_would_compute_wrongly_is_refused() -> None:
     with pytest.raises(ValueError, match="not split"):
         gemv(x[:1], weight, shape=GemvShape(16, 64, 4, 2, split_k=2))
     with pytest.raises(ValueError, match="leave the rows"):
-        gemv(x, weight, shape=GemvShape(16, 64, 4, 2, ahead=128))
+        gemv(x, weight, shape=GemvShape(16, 64, 4, 2, prefetch=128))

@@ -71,7 +71,7 @@ def test_the_kernel_refuses_heads_apart_and_layouts_that_differ() -> None:
     heads, kv = torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 2, 8)
     angle, pages, weight = torch.zeros(1, 3, 8), torch.zeros(1, 2, 5, 8), torch.ones(8)
     ints = torch.full((1,), 3, dtype=torch.int32)
-    rest = {"q_weight": weight, "k_weight": weight, "table": ints.view(1, 1) * 0, "lengths": ints, "eps": 1e-6}
+    rest = {"q_weight": weight, "k_weight": weight, "block_table": ints.view(1, 1) * 0, "seq_lens": ints, "eps": 1e-6}
     common = {"q": heads, "k": kv, "v": kv, "cos": angle, "sin": angle, "k_pages": pages, "v_pages": pages, **rest}
     apart = torch.zeros(1, 4, 3, 8).transpose(1, 2)
     with pytest.raises(ValueError, match="other channels would be rotated"):

@@ -86,7 +86,7 @@ def _activations(shape: tuple[int, int], draw: Draw) -> Iterator[tuple[str, Tens
         yield " nan row", values.with_nan_row(plain, 1)
 
 
-def gate_up_menu(many: bool) -> Any:
+def gate_up_cases(many: bool) -> Any:
     """Of a kernel that serves `many` tokens, or a few."""
 
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -103,7 +103,7 @@ def gate_up_menu(many: bool) -> Any:
     return menu
 
 
-def down_menu(weighted: bool) -> Any:
+def down_cases(weighted: bool) -> Any:
     """Of a kernel that weights and adds a few tokens' experts, or of one that leaves those of many as they are."""
 
     def menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -157,7 +157,7 @@ def far_experts(few: Callable[[Draw], dict[str, Tensor]], weight: str) -> Any:
     return menu
 
 
-def combine_menu(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+def combine_cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     drawn = tuple(values.length(*ends, device, generator) for ends in ((2, 12), (1, 4), (40, 200)))
     for tokens, chosen, hidden in ((1, 8, 256), (5, 2, 97), (3, 1, 64), drawn):
