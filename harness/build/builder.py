@@ -88,9 +88,10 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
     return model
 
 
-def candidate(config: BuildConfig, plain: nn.Module) -> Built:
-    """Our model with the stack applied. It shares the reference's random weights; a checkpoint is read again through
-    our own rename table. ConfigError where the build is no CausalLM."""
+def candidate(config: BuildConfig, plain: nn.Module, look: Callable[[str], None] = lambda _: None) -> Built:
+    """Our model with the stack applied. It shares the memory of the reference's random weights, which
+    `ReferenceIntegrity` watches; a checkpoint is read again through our own rename table. `look` is told who was at
+    work after each step. ConfigError where the build is no CausalLM."""
     spec, source, stack, target = config.spec, config.source, config.stack, config.target
     cuts = [cut for name in stack if (cut := spec.menu[name].shard)]
     model = spec.build(source.config, target.dtype, torch.device("meta") if cuts else target.device)
@@ -98,7 +99,8 @@ def candidate(config: BuildConfig, plain: nn.Module) -> Built:
     for cut in cuts:
         cut(model, target)
     load(module_of(model), weights(spec, source, plain, target.device, sliced=bool(cuts)), spec.rename)
-    return Built(model, optimize(spec, model, stack, target))
+    look("the eager build")
+    return Built(model, optimize(spec, model, stack, target, look))
 
 
 def check_weights(spec: ModelSpec, directory: Path) -> None:
@@ -131,12 +133,15 @@ def held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
-def optimize(spec: ModelSpec, model: CausalLM, stack: Iterable[str], target: Target) -> tuple[Receipt, ...]:
+def optimize(
+    spec: ModelSpec, model: CausalLM, stack: Iterable[str], target: Target, look: Callable[[str], None] = lambda _: None
+) -> tuple[Receipt, ...]:
     """Apply each optimization in order; one that touches nothing raises NothingTouched."""
     receipts = []
     for name in stack:
         receipt = spec.menu[name].apply(model, target)
         if not receipt.touched:
             raise NothingTouched(f"optimization '{name}' touched nothing in {spec.name}: its figures would be a lie")
+        look(f"optimization '{name}'")
         receipts.append(receipt)
     return tuple(receipts)

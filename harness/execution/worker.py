@@ -9,12 +9,13 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from harness.build import builder, ranks, registry
+from harness.build.process_state import process_state
 from harness.build.provenance import provenance
 from harness.errors import UserError
 from harness.faults.fault_trials import Trial, judge_ranks, kill_matrix
@@ -42,13 +43,13 @@ def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
 
 
-def run_prove(case: Case, config: builder.BuildConfig, out: Path) -> PartialRecord:
+def run_prove(case: Case, config: builder.BuildConfig, out: Path, started: Mapping[str, str]) -> PartialRecord:
     """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
     target = config.target
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
-    proof = prove(config, proof_size_of(case), say)
+    proof = prove(config, proof_size_of(case), say, started)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
         saved = capture(config, case.size, proof_size_of(case), proof.parity, case.parameters)
@@ -162,9 +163,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRecord:
-    spec = registry.load(case.model).made_with(case.parameters)
     if options.part != "time":
         exact_convolutions()
+    started = process_state()
+    spec = registry.load(case.model).made_with(case.parameters)
     if options.part == "prove" and not case.on_cpu and options.rank is None:
         say(0.0, "compile kernels")
         precompile(options.case)
@@ -181,7 +183,7 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRe
     if options.part == "mutants":
         done = PartialRecord(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
     elif options.part == "prove":
-        done = run_prove(case, config, options.out)
+        done = run_prove(case, config, options.out, started)
     else:
         done = run_time(case, config, options.process, options.kernels)
     if world:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -32,19 +32,22 @@ class Proof:
 
 
 @torch.no_grad()
-def prove(config: builder.BuildConfig, proof_size: ProofSize, progress: Progress) -> Proof:
-    """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all."""
+def prove(
+    config: builder.BuildConfig, proof_size: ProofSize, progress: Progress, started: Mapping[str, str] | None = None
+) -> Proof:
+    """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all. `started`
+    is the state of the process before the model's code was imported (`harness.build.process_state`)."""
     began = time.perf_counter()
     target = config.target
     checks = _ops(config, progress)
     progress(OPS_SHARE, "fp32 layers and logits")
-    single = ParityRun.fp32(config, proof_size)
+    single = ParityRun.fp32(config, proof_size, started)
     checks += chain.from_iterable(single.in_fp32())
     found = single.divergence
     del single
     _release(target)
     progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
-    run = ParityRun(config, proof_size)
+    run = ParityRun(config, proof_size, started)
     checks += chain.from_iterable(run.in_target())
     parity = Parity(
         checks=tuple(checks),

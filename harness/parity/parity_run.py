@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,7 @@ from harness.build import builder, inputs
 from harness.build.dtypes import dtype_name
 from harness.build.quantized_reference import lossy
 from harness.build.ranks import earliest
+from harness.build.reference_integrity import ReferenceIntegrity
 from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.levels.checkpoint_roundtrip import check_reading
@@ -20,6 +21,7 @@ from harness.parity.levels.generation import Generated, ReferenceText, check_gen
 from harness.parity.levels.layer import check_layer, check_layers, localize
 from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
 from harness.parity.levels.quantization_loss import check_rounding, judge_loss
+from harness.parity.levels.reference import check_unchanged
 from harness.parity.levels.rotary import check_rotary
 from harness.parity.levels.vision_tower import check_language, check_vision
 from harness.parity.paths.execution_paths import check_paths
@@ -46,22 +48,27 @@ class ParityRun:
     take the candidate's place and be judged alike. Levels come one at a time, cheapest first. Where several ranks hold
     the model each must go through all of them: one that stopped early would be waited for."""
 
-    def __init__(self, config: builder.BuildConfig, proof_size: ProofSize) -> None:
+    def __init__(
+        self, config: builder.BuildConfig, proof_size: ProofSize, started: Mapping[str, str] | None = None
+    ) -> None:
         self.config, self.proof_size = config, proof_size
         self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
         self.oracle = Oracle(config, proof_size)
         self.plain = self.oracle.plain
-        built = builder.candidate(config, self.oracle.unrounded.module)
+        self.integrity = ReferenceIntegrity(self.oracle.unrounded.module, self.plain.module, started)
+        built = builder.candidate(config, self.oracle.unrounded.module, self.integrity.look)
         self.model, self.receipts = built.model, built.receipts
         self.divergence: Divergence | None = None
         self.lonely = False
         """Whether the other run has one row, whose neighbors' pages it could not mistake for its own."""
 
     @classmethod
-    def fp32(cls, config: builder.BuildConfig, proof_size: ProofSize) -> ParityRun:
+    def fp32(
+        cls, config: builder.BuildConfig, proof_size: ProofSize, started: Mapping[str, str] | None = None
+    ) -> ParityRun:
         """The run that proves the maths, on few tokens of rows that have company."""
         small = ProofSize(FP32_ROWS, min(64, proof_size.prompt_tokens))
-        run = cls(replace(config, target=replace(config.target, dtype=torch.float32)), small)
+        run = cls(replace(config, target=replace(config.target, dtype=torch.float32)), small, started)
         run.lonely = proof_size.batch == 1
         return run
 
@@ -81,6 +88,7 @@ class ParityRun:
             yield [self._steps(end)]
             if self.lonely and "prefix_cache" in self.config.provides:
                 yield check_prefixes(prefix_lm(self.model), end)
+        yield check_unchanged(self.integrity)
 
     def in_target(self) -> Iterator[list[Check]]:
         """Layers, logits, generation, paths; then that everything which the stack put in place has run, what a lossy
@@ -101,6 +109,7 @@ class ParityRun:
             yield [*self._flips(known.inputs, known.routes), *ran.checks()]
         yield self._loss()
         yield self._read()
+        yield check_unchanged(self.integrity)
 
     def drift(self) -> Drift | None:
         """The free-running trace; of one process, for others would have to be asked for it together."""

@@ -21,7 +21,8 @@ UNBOUNDED = 1e9
 NAMED = 4
 """Subjects that a sentence about broken checks names."""
 
-Level = Literal["op", "layer", "logits", "generation", "path"]
+Level = Literal["reference", "op", "layer", "logits", "generation", "path"]
+"""What a check is of: the reference itself, whether it stayed what it was, or a level of the candidate."""
 
 
 class Check(Frozen):

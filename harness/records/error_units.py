@@ -6,6 +6,7 @@ COUNTED = {
     "structure": "difference{s} of shape, type, device or name",
     "exact": "element{s} with other bits",
     "count": "wrong",
+    "unchanged": "change{s} by the candidate",
     "mask": "element{s} NaN or infinite on one side alone",
     "finite": "logit{s} not finite",
     "top-1": "token{s} with another first choice and no near-tie",

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.build import builder, inputs
 from harness.build.quantized_reference import lossy, rounded, saved_bytes
 from harness.build.ranks import agreed, meet, summed
+from harness.build.reference_integrity import ReferenceIntegrity
 from harness.errors import HarnessError
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
@@ -74,7 +75,9 @@ class Contenders:
         hf_s = timed_s(self.target.device, began)
         self.hf = hf
         began = time.perf_counter()
-        ours = builder.candidate(self.config, hf).model
+        integrity = ReferenceIntegrity(hf)
+        ours = builder.candidate(self.config, hf, integrity.look).model
+        integrity.require()
         ours_s = timed_s(self.target.device, began)
         told = dict(zip(self.case.optimizations, self.case.stacked(), strict=True))
         label = "+".join(told[name] for name in self.stack) or "eager build"
