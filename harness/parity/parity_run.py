@@ -16,6 +16,7 @@ from harness.build.reference_integrity import ReferenceIntegrity
 from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.levels.checkpoint_roundtrip import check_reading
+from harness.parity.levels.ends import Streams, check_ends
 from harness.parity.levels.free_running import free_running
 from harness.parity.levels.generation import Generated, ReferenceText, check_generation, forced
 from harness.parity.levels.layer import check_layer, check_layers, localize
@@ -80,6 +81,7 @@ class ParityRun:
         yield self._seen(known.inputs)
         yield self._turns(known.inputs)
         yield self._layers(known.inputs)
+        yield self._ends(known.inputs)
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
         start = _end_of_text(known.inputs, FP32_STEPS)
         last = known.plain[:, start - 1 : -1]
@@ -101,6 +103,7 @@ class ParityRun:
             yield self._turns(prompt)
             yield self._layers(prompt)
             yield self._layers(prompt.last_tokens())
+            yield self._ends(prompt)
             known, generated = self.oracle.whole, self.oracle.generated
             yield self._longest(known.inputs)
             with our_choices(self.model, self.spec.routing, known.routes):
@@ -222,6 +225,12 @@ class ParityRun:
         whole = check is layers[index][-1]
         stage, op = ("layer output", "residual add") if whole else ("router", "router")
         self.divergence = self.divergence or Divergence.of(check, index, stage, op)
+        return checks
+
+    def _ends(self, prompt: ModelInputs) -> list[Check]:
+        hidden = self.oracle.layer_inputs(prompt)
+        checks = check_ends(self.model, self.plain, prompt, Streams(hidden[0], hidden[-1]), self.config.provides)
+        self.divergence = self.divergence or first_broken(checks)
         return checks
 
     def _longest(self, prompt: ModelInputs) -> list[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from harness.records.case import Frozen
 from harness.records.error_units import describe
@@ -155,7 +155,8 @@ class Parity(Frozen):
         return "; ".join(found)
 
     def levels(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(check.level for check in self.checks))
+        judged = {check.level for check in self.checks}
+        return tuple(level for level in get_args(Level) if level in judged)
 
 
 def named(subjects: Sequence[str]) -> str:

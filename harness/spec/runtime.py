@@ -53,7 +53,8 @@ class CausalLM(Protocol):
     @property
     def layers(self) -> nn.ModuleList:
         """Hold the decoder layers in order, as many as the reference has; `Stage`, `Routing` and `Attending` name
-        modules inside one of them."""
+        modules inside one of them. Each is called with the residual stream [B, T, H] first, or with what the last
+        sub-layer adds to it (None at the first layer) and then the stream, and answers in the same way."""
 
     @property
     def max_positions(self) -> int:

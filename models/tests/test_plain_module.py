@@ -60,7 +60,7 @@ def test_a_right_module_passes_on_every_level_that_it_has(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert (record.case.model, record.case.optimizations, record.status) == (NAME, (), "passed")
     assert record.parity is not None
-    assert set(record.parity.levels()) == {"layer", "logits", "generation", "path"}
+    assert set(record.parity.levels()) == {"reference", "layer", "logits", "generation", "path"}
 
 
 @pytest.mark.parametrize("bug", BUGS)

@@ -46,7 +46,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
         builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), ProofSize(2, 24), lambda _, __: None
     )
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
-    assert proof.parity.levels() == ("layer", "logits", "generation", "path")
+    assert proof.parity.levels() == ("reference", "layer", "logits", "generation", "path")
     judged = {check.name for check in proof.parity.checks}
     assert {"chosen experts float32", "expert weights bfloat16"} <= judged
     assert {check.rule for check in proof.parity.checks} <= COUNTED.keys() | MEASURED.keys(), "a rule without words"
@@ -60,7 +60,7 @@ def test_full_size_on_meta_has_the_published_parameter_count() -> None:
 def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Callable[..., Any]) -> None:
     said = judge_full(SPEC.name, "interpret")
     assert said["failed"] == []
-    assert said["levels"] == ["layer", "logits"]
+    assert said["levels"] == ["layer", "logits", "reference"]
     declared = {kernel.name for name in said["stack"] for kernel in SPEC.menu[name].kernels}
     # Only experts have gates, and only prompts of more than 64 tokens are sorted for them.
     assert {*said["launched"]} == declared - {"swiglu"}
@@ -71,4 +71,4 @@ def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Ca
 def test_full_with_compiled_kernels_passes_every_level(judge_full: Callable[..., Any]) -> None:
     said = judge_full(SPEC.name, "compile")
     assert said["failed"] == []
-    assert {*said["levels"]} >= {"layer", "logits", "generation", "path"}
+    assert {*said["levels"]} >= {"reference", "layer", "logits", "generation", "path"}

@@ -94,7 +94,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
         builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), ProofSize(2, 24), lambda _, __: None
     )
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
-    assert proof.parity.levels() == ("layer", "logits", "generation", "path")
+    assert proof.parity.levels() == ("reference", "layer", "logits", "generation", "path")
     subjects = {check.subject for check in proof.parity.checks}
     assert {"positions", "tower embedding", "tower block 2", "deep feature 1", "image embeddings"} <= subjects
 
@@ -222,7 +222,7 @@ def test_full_size_on_meta_has_the_published_parameter_count() -> None:
 def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Callable[..., Any]) -> None:
     said = judge_full(SPEC.name, "interpret")
     assert said["failed"] == []
-    assert said["levels"] == ["layer", "logits"]
+    assert said["levels"] == ["layer", "logits", "reference"]
     assert {*said["launched"]} == {kernel.name for name in said["stack"] for kernel in SPEC.menu[name].kernels}
 
 
@@ -231,4 +231,4 @@ def test_full_with_interpreted_kernels_is_hugging_face_in_float32(judge_full: Ca
 def test_full_with_compiled_kernels_passes_every_level(judge_full: Callable[..., Any]) -> None:
     said = judge_full(SPEC.name, "compile")
     assert said["failed"] == []
-    assert {*said["levels"]} >= {"layer", "logits", "generation", "path"}
+    assert {*said["levels"]} >= {"reference", "layer", "logits", "generation", "path"}
