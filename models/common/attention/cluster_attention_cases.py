@@ -65,7 +65,7 @@ def inputs(
 def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one key, GQA 4", inputs([1], [0], (8, 2), 128, 2, 1, *draw))
-    yield OpCase("prime§seq_lens, padded, sliced heads, GQA 4", inputs([13, 19], [5, 0], (8, 2), 128, 20, 1, *draw))
+    yield OpCase("prime lengths, padded, sliced heads, GQA 4", inputs([13, 19], [5, 0], (8, 2), 128, 20, 1, *draw))
     yield OpCase("pages of 16, GQA 2", inputs([33, 17], [16, 0], (4, 2), 128, 16, 3, *draw))
     yield OpCase("GQA 12, half width, pages of 32", inputs([40, 32], [0, 31], (12, 1), 64, 32, 2, *draw))
     yield OpCase("peaky scores, GQA 8", inputs([37, 48], [0, 9], (16, 2), 128, 48, 1, *draw, q_scale=8.0))

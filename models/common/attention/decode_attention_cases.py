@@ -78,7 +78,7 @@ def inputs(
 def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     draw = (dtype, device, generator)
     yield OpCase("one key, GQA 4", inputs([1], [0], 4, 2, 64, 1, *draw))
-    yield OpCase("prime§seq_lens, padded, GQA 4", inputs([61, 127], [5, 0], 4, 2, 128, 1, *draw))
+    yield OpCase("prime lengths, padded, GQA 4", inputs([61, 127], [5, 0], 4, 2, 128, 1, *draw))
     yield OpCase("pages of 32, GQA 2", inputs([65, 96], [33, 0], 2, 2, 32, 3, *draw))
     yield OpCase("odd capacity, GQA 8", inputs([100, 33], [0, 31], 8, 1, 100, 1, *draw))
     yield OpCase("pages of 64, GQA 12", inputs([128, 63], [0, 62], 12, 1, 64, 2, *draw))
