@@ -88,12 +88,14 @@ def _judge(kernel: Kernel, device: torch.device, asked: Asked, out: TextIO) -> i
     """0 where it is right and its cases show every fault, else 1."""
     import torch
 
+    from harness.parity.kernels.input_kinds import check_input_kinds
     from harness.parity.kernels.kernel_checks import check_kernel
     from harness.records.checks import Divergence
 
     types = [torch.float32, torch.float16, *([torch.bfloat16] if device.type == "cuda" else [])]
     types = [dtype for dtype in types if kernel.computes(dtype)]
-    checks = [check for dtype in types for check in check_kernel(kernel, dtype, device, asked["seed"])]
+    checks = [check_input_kinds(kernel, types[0], device, asked["seed"])]
+    checks += [check for dtype in types for check in check_kernel(kernel, dtype, device, asked["seed"])]
     broken = [check for check in checks if not check.passed]
     for check in broken[:SHOWN]:
         print(f"{kernel.name}: refused: {Divergence.of(check).sentence()}", file=out)

@@ -32,7 +32,7 @@ from harness.machine import cores, process
 from harness.machine.installation import ROOT
 from harness.machine.process import Stop, Stopped
 from harness.planning.hardware_target import HardwareTarget
-from harness.records import partial_record
+from harness.records import check_log, partial_record
 from harness.records.case import Case
 from harness.records.partial_record import PartialRecord
 from harness.records.record import Record
@@ -191,19 +191,24 @@ class LocalEngine:
         if self._shares(case):
             environment |= cores.share(self._workers)
         end = process.run(command, environment, left_s, told.hear, self._stop)
-        if end.code is None:
-            return partial_record.ended(
-                "timed_out", "Deadline", f"{name}: past the {case.deadline_s:g} s of its case", end.tail
-            )
-        if end.code in FROM_OUTSIDE:
-            sent, why = FROM_OUTSIDE[end.code]
-            return partial_record.ended("killed", sent, f"{name}: killed from outside, often {why}", end.tail)
+        return _fragment(end, left, name, told.last, case.deadline_s)
+
+
+def _fragment(end: process.Ended, left: Path, name: str, last: str, deadline_s: float) -> PartialRecord:
+    """What a process wrote to `left`, or what its end and the checks that it had made until then say."""
+    if end.code is None:
+        made = partial_record.ended("timed_out", "Deadline", f"{name}: past the {deadline_s:g} s of its case", end.tail)
+    elif end.code in FROM_OUTSIDE:
+        sent, why = FROM_OUTSIDE[end.code]
+        made = partial_record.ended("killed", sent, f"{name}: killed from outside, often {why}", end.tail)
+    else:
         written = partial_record.read(left) if left.exists() else None
-        if written is None or (end.code != 0 and written.status == "passed"):
-            at = f", at `{told.last}`" if told.last else ""
-            last = end.last_line or (partial_record.SILENT if written is None else "it said nothing")
-            return partial_record.ended("crashed", end.how, f"{name}{at}: {last}", end.tail)
-        return written
+        if written is not None and (end.code == 0 or written.status != "passed"):
+            return written
+        at = f", at `{last}`" if last else ""
+        said = end.last_line or (partial_record.SILENT if written is None else "it said nothing")
+        made = partial_record.ended("crashed", end.how, f"{name}{at}: {said}", end.tail)
+    return made.model_copy(update={"parity": check_log.refused(check_log.beside(left))})
 
 
 def _build(case: Case) -> str:

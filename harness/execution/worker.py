@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from harness.parity.gate import Proof, prove
 from harness.parity.kernels.compile_ahead_process import compile_elsewhere
 from harness.parity.kernels.precompile import precompile
 from harness.parity.reference.attention_backends import exact_convolutions
+from harness.records import check_log
 from harness.records.case import Case
 from harness.records.kill_matrix import KillMatrix
 from harness.records.partial_record import REPRODUCER, PartialRecord
@@ -49,7 +51,8 @@ def run_prove(case: Case, config: builder.BuildConfig, out: Path, started: Mappi
     # the interpreter.
     target = config.target
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
-    proof = prove(config, proof_size_of(case), say, started)
+    log = check_log.beside(out)
+    proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log))
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
         saved = capture(config, case.size, proof_size_of(case), proof.parity, case.parameters)

@@ -13,7 +13,6 @@ from harness.build.dtypes import dtype_name
 from harness.build.quantized_reference import lossy
 from harness.build.ranks import earliest
 from harness.build.reference_integrity import ReferenceIntegrity
-from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.levels.checkpoint_roundtrip import check_reading
 from harness.parity.levels.ends import Streams, check_ends
@@ -95,7 +94,8 @@ class ParityRun:
     def in_target(self) -> Iterator[list[Check]]:
         """Layers, logits, generation, paths; then that everything which the stack put in place has run, what a lossy
         stack costs, and that a checkpoint is read as it was written."""
-        counted = kernels_of(self.spec, self.stack) if self.target.kernels != "none" else ()
+        launched = self.target.kernels != "none"
+        counted = {name: self.spec.menu[name].kernels for name in self.stack if launched}
         with watched(self.model, self.receipts, counted, self.target.dtype) as ran:
             prompt = self.oracle.prompt("target")
             yield self._held()

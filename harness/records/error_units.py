@@ -18,6 +18,7 @@ COUNTED = {
     "out-of-bounds read": "element{s} changed by what lies beside an input",
     "halo write": "element{s} written beside a tensor",
     "halo read": "element{s} changed by what lies beside an input",
+    "input kinds": "kind{s} of inputs not judged",
     "determinism": "element{s} changed between equal calls",
     "memory": "output{s} in memory of something else, or laid out in another way",
     "batch": "element{s} changed by other rows",

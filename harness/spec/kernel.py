@@ -73,7 +73,7 @@ class Kernel:
     """Inputs whose first axis is the batch, of a kernel that gives a row the same bits whatever rows stand beside it;
     none where it promises nothing. Judged on every new output whose first axis is as long."""
     inapplicable: Mapping[str, str] = field(default_factory=dict)
-    """Items of the fixed menu (`harness.parity.kernels.kernel_checks.ITEMS`) that its contract does not admit, each
+    """Items of the fixed menu (`harness.parity.kernels.input_kinds.ITEMS`) that its contract does not admit, each
     with the reason."""
     shared_workspace: Callable[[Mapping[str, Any]], AbstractContextManager[None]] | None = None
     """Inputs -> while open, launches leave their partial results in one place, as those of one model do; None where a

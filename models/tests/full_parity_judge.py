@@ -14,7 +14,6 @@ import torch
 
 from harness.build import registry
 from harness.build.builder import BuildConfig, Source
-from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.parity_run import ParityRun
 from harness.planning.stack import resolve
@@ -46,7 +45,9 @@ def checks(spec: ModelSpec, stack: tuple[str, ...], target: Target, launched: se
     source = Source.of(spec, "tiny", 3, None)
     config = BuildConfig(spec, source, stack, target)
     single = ParityRun.fp32(config, FEW if target.kernels == "interpreted" else MANY)
-    with watched(single.model, single.receipts, kernels_of(spec, stack), torch.float32) as ran:
+    with watched(
+        single.model, single.receipts, {name: spec.menu[name].kernels for name in stack}, torch.float32
+    ) as ran:
         yield from chain.from_iterable(single.in_fp32())
         launched |= {name for name, launches in ran.kernels.items() if launches()}
     if target.kernels == "compiled":

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from harness.records import check_log
 from harness.records.checks import Check, Parity
 from harness.records.partial_record import PartialRecord
 from harness.records.record import Failure, ReceiptNote, Series
@@ -59,6 +60,9 @@ def prove(how: str, out: Path) -> None:
         sys.exit(3)
     if how == "segfault_in_a_kernel":
         print("::progress 0.1 kernel moe_down against its eager twin", flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "refused_then_segfault":
+        check_log.append(check_log.beside(out), (*parity(1.0).checks, *parity(3.0).checks))
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)

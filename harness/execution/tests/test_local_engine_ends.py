@@ -131,6 +131,14 @@ def test_each_bad_end_has_its_own_word_and_reason_and_is_never_timed(run, make_c
     assert heard.parts == ["prove parity"]
 
 
+def test_what_was_refused_before_a_process_ended_stays_in_the_record(run, make_case):
+    (record,) = run(make_case(optimizations=("refused_then_segfault",)))
+    assert record.status == "crashed"
+    assert [check.passed for check in record.parity.checks] == [True, False]
+    assert not record.parity.passed
+    assert record.parity.first_divergence is not None
+
+
 def test_a_signal_is_told_by_name(run, make_case):
     (record,) = run(make_case(optimizations=("segfault",)))
     assert record.error.kind.startswith("signal 11")

@@ -14,6 +14,7 @@ from harness.build import builder, registry
 from harness.parity.kernels.kernel_checks import check_kernel
 from harness.parity.kernels.launch_counts import watched
 from harness.parity.parity_run import ParityRun
+from harness.records.checks import KERNELS_IN_PLACE
 from harness.records.proof_size import ProofSize
 from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.spec.optimization import Receipt, Target
@@ -163,12 +164,25 @@ def test_a_declared_kernel_that_is_never_launched_is_refused(called: bool) -> No
     kernel = Kernel(
         "declared", doubled, doubled, menu, lambda **_: Cost(0, 0), lambda _: (Compilation(function, {}, {}),)
     )
-    with watched(nn.Identity(), (), (kernel,), torch.float32) as ran:
+    with watched(nn.Identity(), (), {"declared": (kernel,)}, torch.float32) as ran:
         if called:
             function.run()
     (check,) = ran.checks()
     assert check.passed is called
     assert function.pre_run_hooks == []
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_a_library_function_has_run_when_a_module_of_its_optimization_did(called: bool) -> None:
+    kernel = Kernel("library", doubled, doubled, menu, lambda **_: Cost(0, 0), lambda _: ())
+    model = nn.Sequential(nn.Identity(), nn.Identity())
+    receipts = (Receipt("ours", ("0",)), Receipt("another", ("1",)))
+    with watched(model, receipts, {"ours": (kernel,)}, torch.float32) as ran:
+        model[1](torch.ones(1))
+        if called:
+            model[0](torch.ones(1))
+    kernels = next(check for check in ran.checks() if check.subject == KERNELS_IN_PLACE)
+    assert kernels.passed is called
 
 
 @pytest.mark.parametrize("called", [True, False])
@@ -184,10 +198,10 @@ def test_a_declared_kernel_that_is_not_written_in_triton_is_watched_too(called: 
         dtypes=(torch.float16,),
         launches=lambda: len(launched),
     )
-    with watched(nn.Identity(), (), (kernel,), torch.float16) as ran:
+    with watched(nn.Identity(), (), {"declared": (kernel,)}, torch.float16) as ran:
         launched += [None] * called
     (check,) = ran.checks()
     assert check.passed is called
-    with watched(nn.Identity(), (), (kernel,), torch.float32) as ran:
+    with watched(nn.Identity(), (), {"declared": (kernel,)}, torch.float32) as ran:
         pass
     assert ran.checks() == [], "a kernel has nothing to do in a dtype that it does not compute"

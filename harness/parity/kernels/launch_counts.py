@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,10 @@ class Ran:
     modules: dict[tuple[str, str], int] = field(default_factory=dict)
     """(optimization, path) of every module that was swapped in and is still there -> calls."""
 
+    def calls_of(self, optimization: str) -> int:
+        """Count the calls of all modules that it put in place."""
+        return sum(calls for (owner, _), calls in self.modules.items() if owner == optimization)
+
     def checks(self) -> list[Check]:
         """Two per build that has something to show: a kernel or a module that never ran was proven for nothing."""
         idle = [name for name, launches in self.kernels.items() if not launches()]
@@ -42,10 +46,11 @@ class Ran:
 
 @contextmanager
 def watched(
-    model: CausalLM, receipts: Sequence[Receipt], kernels: Sequence[Kernel], dtype: torch.dtype
+    model: CausalLM, receipts: Sequence[Receipt], kernels: Mapping[str, Sequence[Kernel]], dtype: torch.dtype
 ) -> Iterator[Ran]:
-    """While open, calls of the modules that `receipts` name and launches of `kernels` are counted. A captured graph
-    counts when it is captured."""
+    """While open, calls of the modules that `receipts` name and launches of the `kernels` of each optimization are
+    counted. A captured graph counts when it is captured. A kernel that is neither Triton's nor counts its own launches
+    (a library's function, a compiled one) has run when a module did that its optimization put in place."""
     ran = Ran()
     modules = dict(module_of(model).named_modules())
     with ExitStack() as stack:
@@ -53,14 +58,17 @@ def watched(
             for path in receipt.touched:
                 if path in modules:
                     stack.callback(_count_calls(ran, (receipt.optimization, path), modules[path]).remove)
-        for kernel in (kernel for kernel in kernels if kernel.computes(dtype)):
+        for optimization, kernel in ((o, k) for o, every in kernels.items() for k in every if k.computes(dtype)):
+            functions = {id(each.function): each.function for each in kernel.compilations(dtype)}
             if kernel.launches is not None:
                 ran.kernels[kernel.name] = partial(_since, kernel.launches, kernel.launches())
-                continue
-            calls: list[None] = []
-            ran.kernels[kernel.name] = partial(len, calls)
-            for function in {id(c.function): c.function for c in kernel.compilations(dtype)}.values():
-                _count_launches(calls, function, stack)
+            elif not functions:
+                ran.kernels.setdefault(kernel.name, partial(ran.calls_of, optimization))
+            elif kernel.name not in ran.kernels:
+                calls: list[None] = []
+                ran.kernels[kernel.name] = partial(len, calls)
+                for function in functions.values():
+                    _count_launches(calls, function, stack)
         yield ran
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.build import registry
-from harness.parity.kernels.kernel_checks import ITEMS, cases, check_far, check_kernel
+from harness.parity.kernels.input_kinds import ITEMS, check_input_kinds
+from harness.parity.kernels.kernel_checks import cases, check_far, check_kernel
 from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels import values
 
@@ -23,25 +24,6 @@ OFFERED = {
 }
 
 
-def floats(case: OpCase) -> Iterator[Tensor]:
-    return (x for x in case.inputs.values() if isinstance(x, Tensor) and x.is_floating_point() and x.itemsize > 1)
-
-
-def subnormal(x: Tensor) -> bool:
-    return bool(((x != 0) & (x.abs() < torch.finfo(x.dtype).tiny)).any())
-
-
-SHOWS: Mapping[str, Callable[[Tensor], bool]] = {
-    "subnormal": subnormal,
-    "nan row": lambda x: bool(x.isnan().any()),
-    "transposed": lambda x: x.ndim > 2 and sorted(x.stride(), reverse=True) != list(x.stride()),
-    "sliced": lambda x: x.shape[0] > 1 and not x.is_contiguous(),
-    "expanded": lambda x: 0 in x.stride(),
-    "misaligned": lambda x: x.data_ptr() % 16 != 0,
-}
-"""What an item must do to one of the inputs."""
-
-
 def computed(kernel: Kernel) -> torch.dtype:
     return next(filter(kernel.computes, (torch.float32, torch.float16)))
 
@@ -49,15 +31,26 @@ def computed(kernel: Kernel) -> torch.dtype:
 @pytest.mark.parametrize("name", OFFERED)
 def test_every_item_is_met_or_inapplicable_for_a_reason(name: str) -> None:
     kernel = OFFERED[name]
-    menu = list(cases(kernel, computed(kernel), CPU, seed=1))
-    found = {item for item in ITEMS for case in menu if item in case.name} | (
-        {"far"} if kernel.int64_offset_cases else set()
-    )
-    assert found ^ kernel.inapplicable.keys() == set(ITEMS)
+    check = check_input_kinds(kernel, computed(kernel), CPU, seed=1)
+    assert check.passed, check.where
+    met = {item for item in ITEMS for case in cases(kernel, computed(kernel), CPU, seed=1) if item in case.name}
+    assert kernel.inapplicable.keys().isdisjoint(met), "declared inapplicable, and met"
     assert all(kernel.inapplicable.values())
-    for case in menu:
-        for item, shows in SHOWS.items():
-            assert item not in case.name or any(map(shows, floats(case))), case.name
+
+
+def test_a_kind_that_no_case_is_or_that_is_one_by_name_alone_is_refused() -> None:
+    kernel = OFFERED["rms_norm"]
+
+    def named(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
+        for case in kernel.cases(dtype, device, generator):
+            if "peaky" not in case.name and "outliers" not in case.name:
+                inputs = case.inputs.items()
+                yield OpCase(case.name, {n: x.contiguous() if isinstance(x, Tensor) else x for n, x in inputs})
+
+    check = check_input_kinds(replace(kernel, cases=named), torch.float32, CPU, seed=1)
+    assert not check.passed
+    assert "no case is outliers" in check.where
+    assert "is not sliced" in check.where
 
 
 @pytest.mark.parametrize("name", OFFERED)
