@@ -39,7 +39,7 @@ def test_the_page_shows_the_code_of_the_example() -> None:
     ("right", "wrong", "rule"),
     [
         pytest.param("triton.cdiv(x.numel(), BLOCK)", "x.numel() // BLOCK", "mask", id="the tail is never written"),
-        pytest.param("x * x, mask=at < n", "x * x, mask=at <= n", "halo write", id="one element past the end"),
+        pytest.param("x * x, mask=at < n", "x * x, mask=at <= n", "out-of-bounds write", id="one element past the end"),
         pytest.param("x * x, mask", "x * x * 1.001, mask", "bias", id="a thousandth too large"),
     ],
 )
