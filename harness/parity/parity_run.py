@@ -24,6 +24,7 @@ from harness.parity.levels.quantization_loss import check_rounding, judge_loss
 from harness.parity.levels.reference import check_unchanged
 from harness.parity.levels.rotary import check_rotary
 from harness.parity.levels.vision_tower import check_language, check_vision
+from harness.parity.paths.call_orders import STREAM_TOKENS, WALKS, check_orders
 from harness.parity.paths.execution_paths import check_paths
 from harness.parity.paths.graph_replay import check_again
 from harness.parity.paths.prefix_cache import check_prefixes
@@ -109,6 +110,7 @@ class ParityRun:
             with our_choices(self.model, self.spec.routing, known.routes):
                 yield from self._free(known, generated)
             yield self._again()
+            yield self._orders()
             yield [*self._flips(known.inputs, known.routes), *ran.checks()]
         yield self._loss()
         yield self._read()
@@ -150,6 +152,12 @@ class ParityRun:
             return check_again(
                 self.model, self.config.provides, known.inputs.tokens, Reference(known.upcast, known.plain)
             )
+
+    def _orders(self) -> list[Check]:
+        """Calls in orders that no single path has."""
+        streams = self.oracle.streams(STREAM_TOKENS[self.target.device.type])
+        asked = (self.model, self.config.provides, streams, self.oracle.answers, self.spec.routing)
+        return check_orders(*asked, self.source.seed, WALKS[self.target.kernels])
 
     def _loss(self) -> list[Check]:
         """What a lossy stack costs, on text that the unrounded model says itself."""

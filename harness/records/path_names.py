@@ -37,6 +37,8 @@ class ExecutionPath(StrEnum):
     """`NAME layout`, of every layout that the stack does not have."""
     PLAIN_STEP = "decode without graph or compiler", frozenset({"captured_step"})
 
+    CALL_ORDERS = "orders of calls", frozenset[Capability](), False, 7
+
     PROMPT_AGAIN = "prompt again on a used cache", frozenset({"captured_prompt"})
     PROMPT_AGAIN_SHARED = (
         "prompt again on a shared prefix",

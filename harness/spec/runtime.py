@@ -141,8 +141,10 @@ class PrefixCache(Protocol):
         """Make a cache for the rows of tokens [B, T] int64, with room for `capacity` slots a row, `left_padding` as in
         `CausalLM.new_cache`. Raises CacheFull, with nothing changed, where the pool has too few pages left."""
 
-    def close(self, cache: OwnCache) -> None:
-        """Give the pages back and keep what was computed for later prompts; the cache must not be used afterwards."""
+    def close(self, cache: OwnCache, generated: Tensor | None = None) -> None:
+        """Give the pages back and keep what was computed for later prompts: the prompt, as far as it was not rewound,
+        and the tokens generated [B, N] that were fed after that, where they are given. The cache must not be used
+        afterwards."""
 
     def blocks(self) -> Mapping[Hashable, Tensor]:
         """Copy the keys and values of every block that is kept, in all layers; the key of a block stays the same for as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from harness.build.quantized_reference import rounded
 from harness.build.ranks import shared
 from harness.parity.levels.generation import Generated, generate
 from harness.parity.levels.quantization_loss import LOSS_ROWS, LOSS_TOKENS
+from harness.parity.paths.call_orders import STREAMS, Answers
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import Routes
 from harness.records.proof_size import ProofSize
@@ -98,6 +100,22 @@ class Oracle:
         """What the unrounded model says itself, and its logits [rows, LOSS_TOKENS, vocab] before each new token."""
         text = self._generate(self.unrounded, self.prompt("loss", min(LOSS_ROWS, self.proof_size.batch)), LOSS_TOKENS)
         return text.inputs, self.unrounded.logits(text.inputs)[:, text.prompt_tokens - 1 : -1]
+
+    def streams(self, tokens: int) -> Tensor:
+        """Token ids [STREAMS, tokens] that begin alike, each longer than the one before it."""
+        drawn = inputs.draw(self.spec, self.source.config, tokens, [0] * STREAMS, self.source.seed, "orders")
+        streams = drawn.tokens.to(self.target.device)
+        for number in range(1, STREAMS):
+            alike = tokens * number // (STREAMS + 1)
+            streams[number, :alike] = streams[0, :alike]
+        return streams
+
+    def answers(self, texts: Sequence[Sequence[int]]) -> Answers:
+        """What is said to texts of different lengths, each from scratch."""
+        width = max(map(len, texts))
+        tokens = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=self.target.device)
+        known = self._know(self.prompt("again", len(texts)).continued(tokens))
+        return Answers(tuple(map(tuple, texts)), known.upcast, known.plain, known.routes)
 
     def _know(self, prompt: ModelInputs) -> Known:
         upcast, routes = self.plain.wide_logits(prompt)

@@ -63,12 +63,14 @@ class SharedCache(KVCache):
             raise SharedSlots("this cache was closed: its pages belong to other sequences, which it would overwrite")
 
     def rewind(self, length: int) -> None:
-        """Forget every slot at and past `length`; raises SharedSlots for slots that were reused, not computed here."""
+        """Forget every slot at and past `length`, and what the prompt says of them: other tokens may follow there.
+        Raises SharedSlots for slots that were reused, not computed here."""
         if length < self.matched:
             raise SharedSlots(
                 f"back to slot {length}: the first {self.matched} are shared, other sequences read what would be "
                 "written there"
             )
+        self.symbols = [row[:length] for row in self.symbols]
         super().rewind(length)
 
 
@@ -112,8 +114,9 @@ class Prefixes:
         return OpenedPrefix(cache, matched)
 
     def close(self, cache: SharedCache, generated: Tensor | None = None) -> None:
-        """Give the pages back and keep what was computed for later prompts: the prompt and, where given, the tokens
-        generated [B, N] that were fed after it. The cache must not be used afterwards."""
+        """Give the pages back and keep what was computed for later prompts: the prompt, as far as it was not rewound,
+        and, where given, the tokens generated [B, N] that were fed after that. The cache must not be used
+        afterwards."""
         cache.check_open()
         more = [[] for _ in cache.leases] if generated is None else generated.tolist()
         for lease, symbols, new in zip(cache.leases, cache.symbols, more, strict=True):
