@@ -23,7 +23,7 @@ from harness.spec.optimization import Capability
 from harness.spec.runtime import CausalLM, KVCache, PrefixCache, prefix_lm
 
 STEPS = 24
-WALKS = {"compiled": 6, "none": 6, "interpreted": 1}
+WALKS = {"compiled": 12, "none": 12, "interpreted": 1}
 """By what a launch of a kernel means: interpreted, each is slow."""
 STREAMS = 3
 STREAM_TOKENS = {"cpu": 40, "cuda": 200}

@@ -108,18 +108,28 @@ class Planner:
         return can[self.choose(0, len(can) - 1)]()
 
     def _open(self) -> Step:
-        number, count = self.opened, self.choose(1, ROWS)
+        number, pooled = self.opened, self.pools and self.choose(0, 3) > 0
         self.opened += 1
-        slots = self.choose(MOST_PADDING + 1, self.length - 1)
-        pooled = self.pools and self.choose(0, 3) > 0
+        count, slots, first = self._shape()
         streams = [self.choose(0, len(self.streams) - 1) for _ in range(count)]
         padded = self.choose(0, 1)
         rows = [self._row(stream, slots, padded * MOST_PADDING) for stream in streams]
+        if first is not None:
+            rows[0] = (first, list(self.streams[streams[0]][: slots - first]))
         padding, texts = tuple(pad for pad, _ in rows), [text for _, text in rows]
         reusable = min(slots - 1, *map(self._found, padding, texts)) if pooled else 0
         cache = _Live(texts, streams, padding, pooled, slots, max(reusable, max(padding) + 1))
         self.live[number] = cache
         return Step("open", number, cache.held(), slots, padding, pooled, reusable)
+
+    def _shape(self) -> tuple[int, int, int | None]:
+        """Rows, slots and padding of the first row, where it is fixed: now and then those of a cache that is open, so
+        that what somebody remembers by shape or by the first row meets another of its like."""
+        alike = [c for c in self.live.values() if MOST_PADDING < c.slots < self.length]
+        if alike and self.choose(0, 1):
+            like = alike[self.choose(0, len(alike) - 1)]
+            return len(like.texts), like.slots, like.padding[0]
+        return self.choose(1, ROWS), self.choose(MOST_PADDING + 1, self.length - 1), None
 
     def _row(self, stream: int, slots: int, most_padding: int) -> tuple[int, list[int]]:
         """Padding and tokens of so many slots: a stream's, or behind those of a row that was closed."""
