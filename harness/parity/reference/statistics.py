@@ -37,7 +37,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "key blocks of 16 under 1e-4 of the top": (0.1, 1.0),
     "key blocks of 64 under 1e-4 of the top": (0.05, 1.0),
     "router entropy": (0.2, 0.9),
-    "chosen experts under 0.02": (0.02, 0.6),
+    "chosen experts under 0.02": (0.02, 0.7),
     "largest load of an expert": (2.0, 50.0),
     "experts without a token": (0.02, 0.7),
     "largest channel": (20.0, 5000.0),
