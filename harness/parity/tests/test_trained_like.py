@@ -113,7 +113,7 @@ def test_a_proof_judges_both_and_says_which_check_is_of_which() -> None:
 
 
 def test_a_proof_of_random_weights_alone_says_what_it_left_out() -> None:
-    parity = prove(config(DENSE, 0), SIZE, lambda *_: None, "random").parity
+    parity = prove(config(DENSE, 0), SIZE, lambda *_: None, recipe="random").parity
     assert {recipe_of(check) for check in parity.checks} == {"random"}
     assert [item.subject for item in parity.not_judged] == ["trained-like weights"]
 
