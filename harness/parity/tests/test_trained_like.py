@@ -106,7 +106,7 @@ def test_a_proof_judges_both_and_says_which_check_is_of_which() -> None:
     parity = prove(built, SIZE, lambda *_: None).parity
     assert parity.passed
     levels = {recipe: {check.level for check in parity.checks if recipe_of(check) == recipe} for recipe in RUNS}
-    assert levels["random"] == levels["trained_like"] == {"layer", "logits", "generation", "path"}
+    assert levels["random"] == levels["trained_like"] == {"reference", "layer", "logits", "generation", "path"}
     assert parity.statistics is not None
     assert {item.weights for item in parity.statistics} == {"random", "trained_like"}
     assert parity.not_judged == ()
