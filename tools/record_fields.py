@@ -23,12 +23,13 @@ from harness.records.record import (
     StandingProof,
     Work,
 )
+from harness.records.weight_statistics import Statistic
 from tools.repository import Repository, markdown_table
 
 NOUNS: tuple[type[Frozen], ...] = (
     Plan, Skip, Case, WorkloadShape, TimingSettings,
     Record, Environment, Provenance, ReceiptNote, StandingProof, Failure,
-    Parity, Check, NotJudged, Divergence, Drift,
+    Parity, Check, NotJudged, Divergence, Drift, Statistic,
     KillMatrix, MutantOutcome,
     ArmReport, Series, Block, Work, Ceilings, KernelTime,
 )  # fmt: skip

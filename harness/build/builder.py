@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from harness.build.checkpoint import check, load, read_config, read_safetensors, read_slices
 from harness.build.images import Pictures
 from harness.build.inputs import generator
+from harness.build.recipes.weight_recipes import apply_recipe
 from harness.build.tokenizer import Text
 from harness.errors import ConfigError, HarnessError, UnknownName, WeightsError
+from harness.records.weight_recipe import WeightRecipe
 from harness.spec.hf_config import HFConfig
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Capability, Receipt, Target
@@ -33,6 +35,8 @@ class Source:
     config: HFConfig
     seed: int
     directory: Path | None
+    recipe: WeightRecipe = "random"
+    """What becomes of the weights that a seed gives."""
 
     @classmethod
     def of(cls, spec: ModelSpec, size: str, seed: int, weights: str | None) -> Source:
@@ -77,7 +81,7 @@ class Built(NamedTuple):
 
 def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The Hugging Face model. Random weights are drawn in `dtype` from the seed and then perturbed, so that no norm is
-    all ones and no bias all zeros."""
+    all ones and no bias all zeros; then the source's recipe is applied."""
     torch.manual_seed(source.seed)
     model = spec.reference(source.config, dtype, device, source.directory)
     if source.directory is None:
@@ -85,6 +89,7 @@ def reference(spec: ModelSpec, source: Source, dtype: torch.dtype, device: torch
             if deviation := spec.perturb(name):
                 noise = torch.randn(tensor.shape, generator=generator(source.seed, name))
                 tensor.add_(noise.to(device=device, dtype=tensor.dtype), alpha=deviation)
+        apply_recipe(model, spec, source.recipe, source.seed)
     return model
 
 

@@ -52,7 +52,7 @@ def run_prove(case: Case, config: builder.BuildConfig, out: Path, started: Mappi
     target = config.target
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
     log = check_log.beside(out)
-    proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log))
+    proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log), case.recipe)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
         saved = capture(config, case.size, proof_size_of(case), proof.parity, case.parameters)

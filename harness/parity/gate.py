@@ -1,4 +1,5 @@
-"""The whole proof of one build: fp32 first, then the target dtype, from single kernels up to generation."""
+"""The whole proof of one build: fp32 first, then the target dtype, from single kernels up to generation; with random
+weights, then with trained-like ones."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 
@@ -21,14 +25,19 @@ from harness.parity.kernels.kernel_checks import (
     seed_after_code,
 )
 from harness.parity.levels.quantization_loss import unjudged_loss
-from harness.parity.parity_run import ParityRun, first_broken
-from harness.records.checks import Check, Level, NotJudged, Parity
+from harness.parity.parity_run import first_broken
+from harness.parity.reference.statistics import statistics
+from harness.parity.trained_like_run import RUNS
+from harness.records.checks import Check, Divergence, Drift, Level, NotJudged, Parity
 from harness.records.proof_size import ProofSize
+from harness.records.recipe_label import labeled, labeled_place
+from harness.records.weight_recipe import WeightRecipe
+from harness.records.weight_statistics import JudgedWeights, Statistic
 from harness.spec.kernel import Kernel
 from harness.spec.optimization import Receipt, Target
 
 Progress = Callable[[float, str], None]
-OPS_SHARE = 0.3
+OPS_SHARE, RECIPE_SHARE = 0.3, {"random": 0.5, "trained_like": 0.2}
 """Of the work of a proof."""
 
 
@@ -45,50 +54,105 @@ def prove(
     progress: Progress,
     started: Mapping[str, str] | None = None,
     keep: Callable[[Sequence[Check]], None] = lambda _: None,
+    recipe: WeightRecipe = "trained_like",
 ) -> Proof:
-    """Judge the stack on every level. A failure does not stop the levels after it: the report shows them all. `started`
-    is the state of the process before the model's code was imported (`harness.build.process_state`); `keep` is given
-    checks as soon as they are made."""
+    """Judge the stack on every level, and where its weights are random on trained-like ones besides unless `recipe` is
+    `random`. A failure does not stop the levels after it: the report shows them all. `started` is the state of the
+    process before the model's code was imported (`harness.build.process_state`); `keep` is given checks as soon as they
+    are made."""
     began = time.perf_counter()
-    target = config.target
-    checks: list[Check] = []
+    ops: list[Check] = []
+    for made in _ops(config, progress):
+        ops += made
+        keep(made)
+    if ill := [check for check in ops if corrupts_memory(check)]:
+        # Launched inside the model it may end this process, and the evidence with it.
+        return Proof(_unlaunched(config, ops, ill, recipe, time.perf_counter() - began), ())
+    recipes: list[WeightRecipe] = ["random"]
+    if config.source.directory is None and recipe == "trained_like":
+        recipes.append(recipe)
+    parts, done, wrong = list[_Judged](), OPS_SHARE, first_broken(ops) is not None
+    for each in recipes:
+        inside = partial(_within, progress, done, RECIPE_SHARE[each])
+        parts.append(_judge(config, proof_size, each, inside, started, keep, wrong))
+        done += RECIPE_SHARE[each]
+    checks = (*ops, *chain.from_iterable(part.checks for part in parts))
+    parity = Parity(
+        checks=checks,
+        not_judged=(*_not_judged(config, recipe), *unjudged_loss(config)),
+        drift=next(filter(None, (part.drift for part in parts)), None),
+        first_divergence=next(filter(None, (part.divergence for part in parts)), None) or first_broken(checks),
+        statistics=tuple(chain.from_iterable(part.statistics for part in parts)),
+        wall_s=time.perf_counter() - began,
+    )
+    return Proof(parity, parts[0].receipts)
+
+
+class _Judged(NamedTuple):
+    """What one recipe of weights tells of a build."""
+
+    checks: tuple[Check, ...]
+    divergence: Divergence | None
+    drift: Drift | None
+    statistics: tuple[Statistic, ...]
+    receipts: tuple[Receipt, ...]
+
+
+def _judge(
+    config: builder.BuildConfig,
+    proof_size: ProofSize,
+    recipe: WeightRecipe,
+    progress: Progress,
+    started: Mapping[str, str] | None,
+    keep: Callable[[Sequence[Check]], None],
+    wrong: bool,
+) -> _Judged:
+    """The build with weights of one recipe, in float32 and in the target dtype. Where it fails, or is known to be
+    `wrong`, it is also traced from where it drifts."""
+    target, kind, checks = config.target, RUNS[recipe], list[Check]()
 
     def take(made: Iterable[list[Check]]) -> None:
         for found in made:
-            checks.extend(found)
-            keep(found)
+            named = [labeled(check, recipe) for check in found]
+            checks.extend(named)
+            keep(named)
 
-    take(_ops(config, progress))
-    if ill := [check for check in checks if corrupts_memory(check)]:
-        # Launched inside the model it may end this process, and the evidence with it.
-        return Proof(_unlaunched(config, checks, ill, time.perf_counter() - began), ())
-    progress(OPS_SHARE, "fp32 layers and logits")
-    single = ParityRun.fp32(config, proof_size, started)
+    progress(0.0, f"fp32 layers and logits, {recipe} weights")
+    single = kind.fp32(config, proof_size, started)
     take(single.in_fp32())
     found = single.divergence
     del single
     _release(target)
-    progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
-    run = ParityRun(config, proof_size, started)
+    progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths, {recipe} weights")
+    run = kind(config, proof_size, started)
     take(run.in_target())
-    parity = Parity(
+    weights: JudgedWeights = recipe if config.source.directory is None else "checkpoint"
+    judged = _Judged(
         checks=tuple(checks),
-        not_judged=(*_not_judged(target), *unjudged_loss(config)),
-        drift=None if all(check.passed for check in checks) else run.drift(),
-        first_divergence=found or run.divergence or first_broken(checks),
-        wall_s=time.perf_counter() - began,
+        divergence=labeled_place(found or run.divergence, recipe),
+        drift=run.drift() if wrong or first_broken(checks) else None,
+        statistics=() if target.rank else statistics(run.plain, run.oracle.whole, weights),
+        receipts=run.receipts,
     )
-    return Proof(parity, run.receipts)
+    del run
+    _release(target)
+    return judged
 
 
-def _unlaunched(config: builder.BuildConfig, checks: Sequence[Check], ill: Sequence[Check], wall_s: float) -> Parity:
+def _within(progress: Progress, start: float, share: float, fraction: float, text: str) -> None:
+    progress(start + share * fraction, text)
+
+
+def _unlaunched(
+    config: builder.BuildConfig, checks: Sequence[Check], ill: Sequence[Check], recipe: WeightRecipe, wall_s: float
+) -> Parity:
     kernels = ", ".join(dict.fromkeys(check.subject for check in ill))
     reason = f"{kernels} writes memory that is not its own, and is not launched again"
     left: tuple[Level, ...] = ("layer", "logits", "generation", "path")
     unlaunched = (NotJudged(level=each, subject="the build", reason=reason) for each in left)
     return Parity(
         checks=tuple(checks),
-        not_judged=(*_not_judged(config.target), *unlaunched),
+        not_judged=(*_not_judged(config, recipe), *unlaunched),
         first_divergence=first_broken(ill),
         wall_s=wall_s,
     )
@@ -124,8 +188,12 @@ def _on_every_case(kernel: Kernel, dtype: torch.dtype, target: Target, seed: int
     return checks
 
 
-def _not_judged(target: Target) -> tuple[NotJudged, ...]:
-    if target.kernels == "interpreted":
+def _not_judged(config: builder.BuildConfig, recipe: WeightRecipe) -> tuple[NotJudged, ...]:
+    found = []
+    if config.target.kernels == "interpreted":
         reason = "Triton's interpreter computes bfloat16 wrongly; bfloat16 kernels are compiled for sm_90, not run"
-        return (NotJudged(level="op", subject="bfloat16 kernels", reason=reason),)
-    return ()
+        found.append(NotJudged(level="op", subject="bfloat16 kernels", reason=reason))
+    if config.source.directory is None and recipe == "random":
+        reason = "recipe=random asks for flat random weights alone"
+        found.append(NotJudged(level="layer", subject="trained-like weights", reason=reason))
+    return tuple(found)

@@ -83,9 +83,7 @@ class ParityRun:
         yield self._layers(known.inputs)
         yield self._ends(known.inputs)
         yield [*self._language(known.inputs), self._logits(known), self._moves(known.inputs, known.plain)]
-        start = _end_of_text(known.inputs, FP32_STEPS)
-        last = known.plain[:, start - 1 : -1]
-        end = ReferenceText(Generated(known.inputs, last, start), known.upcast, known.plain, last)
+        end = self._end(known)
         with our_choices(self.model, self.spec.routing, known.routes):
             yield [self._steps(end)]
             if self.lonely and "prefix_cache" in self.config.provides:
@@ -126,6 +124,12 @@ class ParityRun:
         batch, tokens = known.inputs.tokens.shape
         return _close(ours, known.plain, known.upcast, f"{batch} x {tokens} tokens")
 
+    @staticmethod
+    def _end(known: Known) -> ReferenceText:
+        start = _end_of_text(known.inputs, FP32_STEPS)
+        last = known.plain[:, start - 1 : -1]
+        return ReferenceText(Generated(known.inputs, last, start), known.upcast, known.plain, last)
+
     def _steps(self, end: ReferenceText) -> Check:
         """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
         ours = forced(self.model, end.generated, self.model.decode)
@@ -141,7 +145,10 @@ class ParityRun:
         checks = judge_logits(ours, text.whole, "logits", f"logits {dtype_name(self.target.dtype)}")
         yield [*checks, _rejects(ours, text.whole)]
         yield check_generation(forced(self.model, generated, self.model.decode), text, self.source.text)
-        yield check_paths(self.model, self.config, text)
+        yield self._paths(text)
+
+    def _paths(self, text: ReferenceText) -> list[Check]:
+        return check_paths(self.model, self.config, text)
 
     def _again(self) -> list[Check]:
         """Of a build that keeps something of a prompt for its like."""

@@ -96,6 +96,8 @@ def _expand_job(
     if name not in specs:
         raise UnknownName("model", name, specs)
     spec = specs[name]
+    if job.weights is not None and job.recipe == "random":
+        raise UserError("recipe=random with weights=: a checkpoint is judged as it is, and no recipe would be applied")
     workload = getattr(job.workload, place.kind) if isinstance(job.workload, AutoWorkload) else job.workload
     shape = workload.shape(place.kind)
     elsewhere = {item for other in specs.values() for item in other.menu.names()}
@@ -118,6 +120,7 @@ def _expand_job(
             weights=job.weights,
             deadline_s=job.deadline_s,
             parameters=told.values,
+            recipe=job.recipe,
         )
         unable = place.absent or chosen.wrong or chosen.unable
         reason = unable or _unseen(case, spec) or _too_large(case, place, weights_bytes)

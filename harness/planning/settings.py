@@ -19,6 +19,7 @@ from pydantic import (
 
 from harness.errors import ConfigError, UnknownName
 from harness.records.case import Blocks, DType, Frozen, Positive, Processes, TimingSettings, WorkloadShape, cpu_ranks
+from harness.records.weight_recipe import WeightRecipe
 
 Kind = Literal["cpu", "cuda"]
 FORBIDDEN_KEYS = ("_target_", "_partial_", "_args_", "_recursive_")
@@ -164,6 +165,7 @@ class Settings(Frozen):
     seed: int
     deadline_s: float = Field(gt=0)
     weights: str | None
+    recipe: WeightRecipe
     engine: EngineChoice
     shard: str | None
     resume: str

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, StrictInt, StrictStr, model_serializer
 
+from harness.records.weight_recipe import WeightRecipe
 from harness.spec.parameter import own_values
 
 
@@ -97,11 +98,19 @@ class Case(Frozen):
     parameters: dict[str, StrictInt | StrictStr] = Field(default_factory=dict)
     """`OPTIMIZATION.PARAMETER` -> value, of the parameters that are not at their defaults."""
 
+    recipe: WeightRecipe = "trained_like"
+    """Of the random weights that it is proven with, in records from version 7 on; a checkpoint takes their place."""
+
     @model_serializer(mode="wrap")
-    def _as_before_parameters(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `parameters` where there are none: such a case keeps the key that it had before they existed."""
+    def _as_before_options(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `parameters` and `recipe` at their defaults: such a case keeps the key that it had before they
+        existed."""
         fields: dict[str, Any] = dumped(self)
-        return fields if self.parameters else {name: held for name, held in fields.items() if name != "parameters"}
+        if not self.parameters:
+            del fields["parameters"]
+        if self.recipe == "trained_like":
+            del fields["recipe"]
+        return fields
 
     @property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, Self, get_args
 
 from harness.records.case import Frozen
 from harness.records.error_units import describe
+from harness.records.weight_statistics import Statistic
 
 KERNELS_IN_PLACE = "kernels of the stack"
 """Subject of the check that every kernel of a stack ran; there is none where the stack has no kernel."""
@@ -125,6 +126,8 @@ class Parity(Frozen):
     reproducer: str | None = None
     """File name of the saved case that fails, in the folder of this record; `python -m harness replay` runs it."""
     wall_s: float = 0.0
+    statistics: tuple[Statistic, ...] | None = None
+    """What the weights were like that it was judged with. None in records before version 7."""
 
     @property
     def passed(self) -> bool:

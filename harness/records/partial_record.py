@@ -145,6 +145,7 @@ def _joined(found: Sequence[Parity]) -> Parity | None:
         drift=next((parity.drift for parity in found if parity.drift), None),
         reproducer=next((parity.reproducer for parity in found if parity.reproducer), None),
         wall_s=sum(parity.wall_s for parity in found),
+        statistics=next((parity.statistics for parity in found if parity.statistics), None),
     )
 
 

@@ -11,7 +11,7 @@ from harness.records.case import Case
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import Environment, Failure, ReceiptNote, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
-from harness.report import compiled, formats, gate_section, judged, machine, mutants, speed, verdicts
+from harness.report import compiled, formats, gate_section, judged, machine, mutants, speed, verdicts, weight_statistics
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
@@ -57,6 +57,8 @@ class CaseView:
     """What is on record of the gate that judged it."""
     levels: tuple[LevelView, ...]
     not_judged: Table | None
+    statistics: Table | None
+    """What the weights were like that it was judged with."""
     receipts: tuple[Receipt, ...]
     phases: tuple[PhaseView, ...]
     timing_notes: tuple[str, ...]
@@ -93,6 +95,7 @@ def build(
         refusal=(parity.refusal() or None) if parity else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
+        statistics=weight_statistics.table(parity.statistics) if parity and parity.statistics else None,
         receipts=tuple(_receipt(note) for note in record.receipts),
         phases=tuple(speed.phase_view(record, phase, names) for phase in phases),
         timing_notes=record.timing_notes,
@@ -137,6 +140,7 @@ def _facts(record: Record) -> tuple[Fact, ...]:
         Fact("Hardware", case.hardware),
         Fact("Workload", case.workload.label()),
         Fact("Weights", case.weights or "random, from the seed"),
+        *([Fact("Recipe", case.recipe)] if case.recipe == "random" else []),
         Fact("Seed", str(case.seed)),
         Fact("Arms asked for", ", ".join(case.arms) or "none"),
         Fact("Timing", f"{timing.name}: {limits}" if timing.processes else f"{timing.name}: not asked for"),

@@ -13,6 +13,7 @@ def command(case: Case) -> str:
     parts = [f"+model={case.model}", f"size={case.size}", *case.asked()]
     parts += [f"hardware={case.hardware}", f"workload={case.workload.name}"]
     parts += [f"weights={case.weights}"] if case.weights else []
+    parts += ["recipe=random"] if case.recipe == "random" else []
     return shlex.join(("python", "-m", "harness", *parts))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from harness.spec.anatomy import Anatomy
 from harness.spec.hf_config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.mutant import Mutant
@@ -96,6 +97,8 @@ class ModelSpec:
     menu: Menu
     stages: tuple[Stage, ...]
     work: Callable[[HFConfig, torch.dtype, Workload], Cost]
+    anatomy: Anatomy
+    """What a weight recipe needs to know of the reference."""
     merge: Callable[[HFConfig, Iterable[tuple[str, Tensor]]], Iterable[tuple[str, Tensor]]] = lambda _, stream: stream
     """A checkpoint's stream of tensors -> the same with those put together that the model holds as one."""
     decoder: str = "model"

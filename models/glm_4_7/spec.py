@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
+from models.common.decoder.anatomy import DENSE_WRITES, EXPERT_WRITES, decoder_anatomy
 from models.common.decoder.frame import call_positions
 from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
@@ -45,6 +46,7 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    anatomy=decoder_anatomy((*DENSE_WRITES, *EXPERT_WRITES, "mlp.shared_experts.down_proj.weight")),
     attending=ATTENDING,
     merge=merge,
     mutants=(*DENSE_MUTANTS, *expert_mutants("mlp.routed"), *SHARED_EXPERT_MUTANTS),

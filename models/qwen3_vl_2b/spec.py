@@ -11,6 +11,7 @@ from harness.spec.model import ModelSpec, Stage
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.vision import Part, Vision
 from models.common.attention.eager import ATTENDING
+from models.common.decoder.anatomy import DENSE_WRITES, decoder_anatomy
 from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
 from models.qwen3_vl_2b.config import SIZES, geometry
@@ -75,6 +76,11 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    anatomy=decoder_anatomy(
+        DENSE_WRITES,
+        image_writes="model.visual.merger.linear_fc2",
+        image_adds="model.visual.deepstack_merger_list.*.linear_fc2",
+    ),
     attending=ATTENDING,
     mutants=(*DENSE_MUTANTS, *VISION_MUTANTS),
     decoder="model.language_model",

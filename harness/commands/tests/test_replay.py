@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.build import builder, registry
 from harness.commands.main import main
@@ -17,6 +17,7 @@ from harness.execution import worker
 from harness.faults.model_faults import pristine
 from harness.parity.diagnosis.capture import capture
 from harness.parity.diagnosis.reproducer import Reproducer
+from harness.parity.gate import prove
 from harness.parity.parity_run import ParityRun
 from harness.records import proof_size
 from harness.records.case import Case, TimingSettings, WorkloadShape
@@ -111,6 +112,34 @@ def test_a_wrong_layer_is_saved_still_fails_and_passes_once_mended(tmp_path: Pat
     assert again.asked.parameters == {"linear.rows": 8}
     assert [check.subject for check in again.run(wrong) if not check.passed] == [f"layer {last}"]
     assert all(check.passed for check in again.run(right))
+
+
+@torch.no_grad()
+def test_what_trained_like_weights_alone_show_is_saved_with_them(tmp_path: Path) -> None:
+    right = registry.load("qwen3_coder_30b")
+
+    def light_dropped(_: nn.Module, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        x, ids, weights = given
+        return x, ids, weights.where(weights >= 0.02, 0)
+
+    def build_wrong(*arguments: Any) -> nn.Module:
+        model = pristine(right.build(*arguments))
+        for layer in model.layers:
+            layer.mlp.experts.register_forward_pre_hook(light_dropped)
+        return model
+
+    wrong = replace(right, build=build_wrong)
+    config = builder.BuildConfig(wrong, builder.Source.of(right, "tiny", 0, None), (), CPU)
+    parity = prove(config, EXTENT, lambda *_: None).parity
+    layers = tuple(check for check in parity.failures() if check.level == "layer")
+    whole = tuple(check for check in parity.failures() if check.level != "layer")
+    for kind, failures in (("layer", layers), ("whole", whole)):
+        saved = capture(config, "tiny", EXTENT, Parity(checks=failures))
+        assert saved is not None
+        again = Reproducer.load(saved.save(tmp_path / kind))
+        assert (again.asked.kind, again.asked.recipe) == (kind, "trained_like")
+        assert any(not check.passed for check in again.run(wrong))
+        assert all(check.passed for check in again.run(right))
 
 
 @torch.no_grad()

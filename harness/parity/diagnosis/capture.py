@@ -17,8 +17,10 @@ from harness.parity.kernels.kernel_checks import cases, kernels_of, seed_after_c
 from harness.parity.levels.layer import run_layer
 from harness.parity.levels.vision_tower import POSITIONS
 from harness.parity.parity_run import ONE_TOKEN, ParityRun
+from harness.parity.trained_like_run import RUNS
 from harness.records.checks import Check, Parity
 from harness.records.proof_size import ProofSize
+from harness.records.recipe_label import recipe_of
 from harness.spec.kernel import Kernel
 from harness.spec.model import ModelSpec
 from harness.spec.model_inputs import ModelInputs
@@ -89,6 +91,7 @@ def _whole(about: dict[str, Any], check: Check, dtype: torch.dtype, proof_size: 
         values={},
         extent=(proof_size.batch, proof_size.prompt_tokens, proof_size.new_tokens),
         check=check,
+        recipe=recipe_of(check),
         **about,
     )
     return Reproducer(asked, {})
@@ -140,11 +143,11 @@ def _answers(kernel: Kernel, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _benches(check: Check, target: Target) -> Iterator[tuple[Callable[..., ParityRun], str]]:
     """Those that can have said it, each with the purpose of its prompt: both, where the target is float32."""
-    single = check.name.endswith("float32")
+    single, kind = check.name.endswith("float32"), RUNS[recipe_of(check)]
     if single:
-        yield ParityRun.fp32, "fp32"
+        yield kind.fp32, "fp32"
     if not single or target.dtype == torch.float32:
-        yield ParityRun, "target"
+        yield kind, "target"
 
 
 def _capture_prompt(run: ParityRun, purpose: str, about: dict[str, Any], check: Check) -> Reproducer | None:
@@ -172,6 +175,7 @@ def _capture_prompt(run: ParityRun, purpose: str, about: dict[str, Any], check: 
         grids=prompt.grids,
         image_token=prompt.image_token,
         check=check,
+        recipe=recipe_of(check),
         **about,
     )
     return Reproducer(asked, answers)

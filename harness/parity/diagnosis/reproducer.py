@@ -23,9 +23,12 @@ from harness.parity.kernels.kernel_checks import check_kernel, kernels_of
 from harness.parity.levels.layer import check_layer
 from harness.parity.levels.vision_tower import check_vision
 from harness.parity.parity_run import ParityRun
+from harness.parity.trained_like_run import RUNS
 from harness.records.case import Frozen
 from harness.records.checks import Check
 from harness.records.proof_size import ProofSize
+from harness.records.recipe_label import labeled
+from harness.records.weight_recipe import WeightRecipe
 from harness.spec.kernel import OpCase
 from harness.spec.model import ModelSpec
 from harness.spec.model_inputs import Grid, ModelInputs
@@ -48,6 +51,8 @@ class Asked(Frozen):
     size: str
     seed: int
     weights: str | None
+    recipe: WeightRecipe = "random"
+    """Of the weights that it failed with."""
     stack: tuple[str, ...]
     parameters: dict[str, StrictInt | StrictStr] = Field(default_factory=dict)
     """Of the stack, those that were not at their defaults."""
@@ -105,7 +110,7 @@ class Reproducer:
             return _run_op(spec, self, target)
         if self.asked.kind == "whole":
             return _run_whole(spec, self.asked)
-        run = ParityRun(_config(spec, self.asked), ProofSize(1, 1, 1))
+        run = RUNS[self.asked.recipe](_config(spec, self.asked), ProofSize(1, 1, 1))
         given = {name: x.to(target.device) for name, x in self.tensors.items() if name.startswith("input.")}
         asked = self.asked
         prompt = ModelInputs(given["input.tokens"], given.get("input.pixels"), asked.grids, asked.image_token)
@@ -138,9 +143,11 @@ def _run_whole(spec: ModelSpec, asked: Asked) -> list[Check]:
     if asked.extent is None:
         raise UserError(f"{asked.subject} of {asked.model} was saved without the size of its prompt")
     single = asked.dtype == "float32"
-    run = (ParityRun.fp32 if single else ParityRun)(_config(spec, asked), ProofSize(*asked.extent))
+    kind = RUNS[asked.recipe]
+    run = (kind.fp32 if single else kind)(_config(spec, asked), ProofSize(*asked.extent))
     broken = (asked.check.level, asked.check.subject, asked.check.name)
-    for checks in run.in_fp32() if single else run.in_target():
+    for made in run.in_fp32() if single else run.in_target():
+        checks = [labeled(check, asked.recipe) for check in made]
         if found := [check for check in checks if (check.level, check.subject, check.name) == broken]:
             return found
     return []

@@ -35,16 +35,7 @@ def check_paths(model: CausalLM, config: builder.BuildConfig, known: ReferenceTe
     into one page."""
     late = known.last(LATE_TOKENS)
     known = known.first(PATH_TOKENS)
-    inputs = known.generated.inputs
-    chunked, claimed = _chunked(model, inputs)
-    padded = _padded(model, inputs, known.generated.prompt_tokens)
-    checks = [
-        judge_path(ExecutionPath.CHUNKED_PREFILL, chunked, known.whole),
-        counted(ExecutionPath.CHUNKED_PREFILL, "slots claimed by a call that does not fit", claimed),
-        judge_path(ExecutionPath.LEFT_PADDED_BATCH, padded, known.whole),
-        judge_path(ExecutionPath.ROW_ALONE, _prefill(model, inputs.row(0)), known.alone().whole),
-        _company(model, known.first(COMPANY_TOKENS)),
-    ]
+    checks = base_paths(model, known)
     for layout in config.spec.menu.providing("cache_layout"):
         if layout.name not in config.stack:
             with _taken_back(model):
@@ -57,6 +48,22 @@ def check_paths(model: CausalLM, config: builder.BuildConfig, known: ReferenceTe
     if "prefix_cache" in config.provides:
         checks += check_prefixes(prefix_lm(model), known)
     return checks
+
+
+def base_paths(model: CausalLM, known: ReferenceText, company_tokens: int = COMPANY_TOKENS) -> list[Check]:
+    """One check each of the paths that every build has: in chunks, padded, alone, and in other company, that on so many
+    tokens."""
+    known = known.first(PATH_TOKENS)
+    inputs = known.generated.inputs
+    chunked, claimed = _chunked(model, inputs)
+    padded = _padded(model, inputs, known.generated.prompt_tokens)
+    return [
+        judge_path(ExecutionPath.CHUNKED_PREFILL, chunked, known.whole),
+        counted(ExecutionPath.CHUNKED_PREFILL, "slots claimed by a call that does not fit", claimed),
+        judge_path(ExecutionPath.LEFT_PADDED_BATCH, padded, known.whole),
+        judge_path(ExecutionPath.ROW_ALONE, _prefill(model, inputs.row(0)), known.alone().whole),
+        _company(model, known.first(company_tokens)),
+    ]
 
 
 def _company(model: CausalLM, known: ReferenceText) -> Check:

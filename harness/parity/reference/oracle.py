@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.build import builder, inputs
 from harness.build.quantized_reference import rounded
 from harness.build.ranks import shared
+from harness.build.recipes.weight_recipes import begun
 from harness.parity.levels.generation import Generated, generate
 from harness.parity.levels.quantization_loss import LOSS_ROWS, LOSS_TOKENS
 from harness.parity.paths.call_orders import STREAMS, Answers
@@ -57,7 +58,7 @@ class Oracle:
         shown = [(most - row) % (most + 1) for row in range(batch)]
         tokens, source = self.proof_size.prompt_tokens, self.source
         drawn = inputs.draw(self.spec, source.config, tokens, shown, source.seed, purpose, source.text, source.pictures)
-        return drawn.to(self.target.device, self.target.dtype)
+        return begun(drawn, source.recipe).to(self.target.device, self.target.dtype)
 
     def sights(self) -> ModelInputs:
         """One row whose images the tower is judged on."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.conftest import KNOWN, PAGE_TOKENS, optimization
-from harness.errors import UnknownName, UserError
+from harness.errors import ConfigError, UnknownName, UserError
 from harness.planning import cost, plan
 from harness.planning.settings import Settings, from_config
 from harness.spec.optimization import Menu
@@ -36,6 +36,7 @@ def job(**changes: Any) -> Settings:
         "seed": 0,
         "deadline_s": 600,
         "weights": None,
+        "recipe": "trained_like",
         "engine": {"name": "local", "workers": "auto"},
         "shard": None,
         "resume": "auto",
@@ -228,6 +229,19 @@ def test_weights_larger_than_the_device_are_skipped(model, gpu_site):
 def test_a_plan_that_would_run_nothing_is_refused_with_the_first_reason(model, cpu_site):
     with pytest.raises(UserError, match="nothing would run: hardware 'h200_x2' needs 2"):
         expand([named("h200_x2", cpu_site.known)], {"toy": model}, cpu_site)
+
+
+def test_a_recipe_is_part_of_the_case_unless_it_is_the_usual_one(model, cpu_site):
+    usual, random = (
+        expand([job(recipe=name)], {"toy": model}, cpu_site).cases[0] for name in ("trained_like", "random")
+    )
+    assert "recipe" not in usual.model_dump()
+    assert random.model_dump()["recipe"] == "random"
+    assert usual.key != random.key
+    with pytest.raises(ConfigError, match="setting 'recipe': input should be 'random' or 'trained_like', not 'flat'"):
+        job(recipe="flat")
+    with pytest.raises(UserError, match="recipe=random with weights="):
+        expand([job(recipe="random", weights="somewhere")], {"toy": model}, cpu_site)
 
 
 def test_real_weights_are_the_full_model(model, cpu_site):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from harness.spec.anatomy import Anatomy
 from harness.spec.hf_config import HFConfig
 from harness.spec.kernel import Cost
 from harness.spec.model import ModelSpec, Stage, Workload
@@ -41,6 +42,15 @@ STAGES = (
     Stage("post_norm", "RMSNorm", "between", "post_attention_layernorm"),
     Stage("gated", "gate, up and SwiGLU", "down:input", "mlp.down_proj:input"),
     Stage("mlp", "down projection", "down", "mlp.down_proj"),
+)
+ANATOMY = Anatomy(
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    query_norm=None,
+    key_norm=None,
+    attention_norm="input_layernorm",
+    feed_forward_norm="post_attention_layernorm",
+    writes=("self_attn.o_proj.weight", "mlp.down_proj.weight"),
 )
 RENAMES = (
     ("model.embed_tokens", "table"),
@@ -103,4 +113,5 @@ SPEC = ModelSpec(
     menu=Menu(items=(), full=()),
     stages=STAGES,
     work=work,
+    anatomy=ANATOMY,
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.spec.model import ModelSpec, Stage
 from models.common.attention.eager import ATTENDING
 from models.common.attention.mutations import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
 from models.common.cache.mutations import CACHE_MUTANTS
+from models.common.decoder.anatomy import DENSE_WRITES, decoder_anatomy
 from models.common.decoder.residual_mutations import RESIDUAL_MUTANTS
 from models.common.mlp.mutations import GATED_MUTANTS
 from models.small_llama.config import SIZES
@@ -43,6 +46,7 @@ SPEC = ModelSpec(
     menu=MENU,
     stages=STAGES,
     work=work,
+    anatomy=replace(decoder_anatomy(DENSE_WRITES), query_norm=None, key_norm=None),
     attending=ATTENDING,
     mutants=(*HEAD_MUTANTS, *CACHE_MUTANTS, *RESIDUAL_MUTANTS, *GATED_MUTANTS),
 )

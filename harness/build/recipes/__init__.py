@@ -1,0 +1,1 @@
+"""How the random weights of a reference are made to look like trained ones."""
