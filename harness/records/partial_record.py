@@ -159,6 +159,7 @@ def _best(found: Sequence[Ceilings]) -> Ceilings | None:
     return Ceilings(
         copy_bytes_per_s=most("copy_bytes_per_s"),
         read_bytes_per_s=most("read_bytes_per_s"),
+        resident_bytes_per_s=most("resident_bytes_per_s"),
         matmul_flops_per_s=most("matmul_flops_per_s"),
         matmul_dtype=next((ceilings.matmul_dtype for ceilings in found if ceilings.matmul_dtype), None),
     )

@@ -103,6 +103,9 @@ class ArmReport(Frozen):
     rechecked: bool = False
     """What was timed was compared with a reference that was not, in every phase, after timing and on rewritten inputs.
     Versions of the harness before `recheck.py` compared the candidate alone, whatever they say here of other arms."""
+    judged_blocks: int | None = None
+    """Timed blocks, of all phases, in which what this arm gave was kept and compared with the reference on the same
+    inputs. None in records before version 7, whose timed inputs stayed the same from block to block."""
     absent: str | None = None
     """Why this arm has no series; None when it ran."""
 
@@ -123,6 +126,8 @@ class Ceilings(Frozen):
 
     copy_bytes_per_s: float | None = None
     read_bytes_per_s: float | None = None
+    resident_bytes_per_s: float | None = None
+    """Read from a buffer that a cache holds. None in records before version 7."""
     matmul_flops_per_s: float | None = None
     matmul_dtype: str | None = None
 

@@ -60,6 +60,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         measured = measure(
             phase,
             [contenders.timed(arm, phase) for arm in contenders.arms],
+            partial(contenders.begin, phase),
             clock_for(target.device),
             case.timing,
             process,
@@ -72,7 +73,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(contenders.work(phase))
-        contenders.keep()
+        contenders.refuse_memory(phase)
     spent = contenders.joules_per_token(telemetry) if process == 0 else {}
     wrong = contenders.recheck()
     timing.series = [series for series in timing.series if series.arm not in wrong]
@@ -83,6 +84,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
             update={
                 "energy_j_per_token": spent.get(report.name),
                 "decode_kernels_per_layer": launched.get(report.name),
+                "judged_blocks": contenders.judged_blocks(report.name),
                 "rechecked": report.absent is None and report.name not in wrong,
                 "absent": wrong.get(report.name, report.absent),
             }

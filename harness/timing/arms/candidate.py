@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.build.inputs import prepare
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import CausalLM, KVCache
-from harness.timing.arms.arm import Arm, Shape, timed_s
+from harness.timing.arms.arm import Answer, Arm, Shape, timed_s
 
 
 class OurBuild(Arm):
@@ -43,12 +43,13 @@ class OurBuild(Arm):
     def rewind(self) -> None:
         self.cache.rewind(self.prompt_tokens)
 
-    def decode(self, tokens: Tensor, steps: int) -> Tensor:
-        logits = tokens
+    def decode(self, tokens: Tensor, steps: int) -> Answer:
+        fed, logits = [], tokens
         for _ in range(steps):
+            fed.append(tokens)
             logits = self.model.decode(tokens, self.cache)
             tokens = logits.argmax(-1, keepdim=True)
-        return logits
+        return Answer(logits, tuple(fed))
 
 
 class Candidate(OurBuild):
