@@ -11,6 +11,7 @@ import torch
 
 from harness.build import builder
 from harness.build.dtypes import dtype_name
+from harness.parity.kernels.dispatches import dispatched
 from harness.parity.kernels.input_kinds import check_input_kinds
 from harness.parity.kernels.kernel_checks import (
     check_far,
@@ -69,14 +70,17 @@ def prove(
     del single
     _release(target)
     progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths")
-    run = ParityRun(config, proof_size, started)
-    take(run.in_target())
+    counted = kernels_of(config.spec, config.stack) if target.kernels != "none" else ()
+    with dispatched(counted) as launched:
+        run = ParityRun(config, proof_size, started)
+        take(run.in_target())
     parity = Parity(
         checks=tuple(checks),
         not_judged=(*_not_judged(target), *unjudged_loss(config)),
         drift=None if all(check.passed for check in checks) else run.drift(),
         first_divergence=found or run.divergence or first_broken(checks),
         wall_s=time.perf_counter() - began,
+        dispatches=launched.names(),
     )
     return Proof(parity, run.receipts)
 

@@ -125,6 +125,9 @@ class Parity(Frozen):
     reproducer: str | None = None
     """File name of the saved case that fails, in the folder of this record; `python -m harness replay` runs it."""
     wall_s: float = 0.0
+    dispatches: tuple[str, ...] | None = None
+    """Which launches the whole model was judged with in the type that is timed, sorted: of Triton functions and of
+    kernels of our own. None in records before version 7."""
 
     @property
     def passed(self) -> bool:

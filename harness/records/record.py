@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -119,6 +120,19 @@ class Work(Frozen):
     experts: float | None = None
     """Distinct experts that the tokens of a call visited in a layer that chooses, the mean over its layers and calls,
     counted on the reference; None of a model without experts."""
+
+
+class PhaseDispatches(Frozen):
+    """Which launches the candidate's calls of a timed phase are made of."""
+
+    phase: Phase
+    launched: tuple[str, ...]
+    """Sorted; empty where nothing of ours is launched, as on a CPU, where timing does without Triton."""
+
+    def unproven(self, proven: tuple[str, ...] | None) -> dict[str, int]:
+        """Function or kernel -> how many of its dispatches are not among the `proven` ones."""
+        missing = sorted({*self.launched} - {*(proven or ())})
+        return dict(Counter(name.partition("(")[0] for name in missing))
 
 
 class Ceilings(Frozen):
@@ -245,6 +259,8 @@ class Record(Frozen):
     series: tuple[Series, ...] = ()
     blocks: tuple[Block, ...] = ()
     work: tuple[Work, ...] = ()
+    dispatches: tuple[PhaseDispatches, ...] | None = None
+    """Of every timed phase. None where nothing was timed, and in records before version 7."""
     ceilings: Ceilings | None = None
     kernels: tuple[KernelTime, ...] = ()
     timing_notes: tuple[str, ...] = ()
@@ -258,6 +274,10 @@ class Record(Frozen):
             raise RecordError(f"record key {self.key} is not the key of its case {self.case.key}")
         if self.series and not (self.parity and self.parity.passed):
             raise RecordError("a speed without a passed parity in the same record")
+        for timed in self.dispatches or ():
+            proven = self.parity.dispatches if self.parity else None
+            if timed.unproven(proven) and any(series.phase == timed.phase for series in self.series):
+                raise RecordError(f"a speed of a {timed.phase} whose launches no proof has seen")
         if self.kill_matrix and not (self.parity and self.parity.passed):
             raise RecordError("a kill matrix of a gate that fails without faults: what it refused says nothing")
         if self.status == "passed" and not (self.parity and self.parity.passed):

@@ -12,7 +12,7 @@ from harness.build import builder
 from harness.build.ranks import agreed
 from harness.parity.kernels.kernel_checks import kernels_of
 from harness.records.case import Case
-from harness.records.record import ArmReport, Block, Ceilings, KernelTime, Series, Work
+from harness.records.record import ArmReport, Block, Ceilings, KernelTime, PhaseDispatches, Series, Work
 from harness.timing import eligibility
 from harness.timing.clock import clock_for
 from harness.timing.contenders import Contenders
@@ -31,6 +31,7 @@ class Timing:
     series: list[Series] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
+    dispatches: list[PhaseDispatches] = field(default_factory=list)
     kernels: list[KernelTime] = field(default_factory=list)
     ceilings: Ceilings | None = None
     notes: list[str] = field(default_factory=list)
@@ -73,6 +74,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(contenders.work(phase))
+        timing.dispatches.append(contenders.dispatches(phase))
         contenders.refuse_memory(phase)
     spent = contenders.joules_per_token(telemetry) if process == 0 else {}
     wrong = contenders.recheck()

@@ -16,12 +16,13 @@ from harness.build.ranks import agreed, meet, summed
 from harness.errors import HarnessError
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
-from harness.records.record import CANDIDATE, CONTROL, REFERENCE, ArmReport, Phase, Work
+from harness.records.record import CANDIDATE, CONTROL, REFERENCE, ArmReport, Phase, PhaseDispatches, Work
 from harness.spec.model import Workload
 from harness.spec.runtime import hugging_face_lm
 from harness.timing import asked_again, memory, recheck
 from harness.timing.arms.arm import Answer, Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.timing.arms.by_name import PEERS
+from harness.timing.arms.candidate import Candidate
 from harness.timing.arms.line_up import line_up, stream_of
 from harness.timing.arms.prefix_hit import COLD
 from harness.timing.clock import clock_for
@@ -144,6 +145,11 @@ class Contenders:
             meet(self.target)
 
         return Timed(arm.name, decode, rewind, self.shape.decode_steps)
+
+    def dispatches(self, phase: Phase) -> PhaseDispatches:
+        """What the stack launches in the phase, in any arm that is all of it."""
+        seen = {name for arm in self.arms if isinstance(arm, Candidate) for name in arm.dispatches.get(phase, ())}
+        return PhaseDispatches(phase=phase, launched=tuple(sorted(seen)))
 
     def refuse_memory(self, phase: Phase) -> None:
         """Raises WrongAfterwards where the candidate is faster on inputs that it has seen."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from harness.build import builder
 from harness.build.reference_integrity import ReferenceIntegrity
+from harness.parity.kernels.kernel_checks import kernels_of
 from harness.records.case import Case
 from harness.records.record import CANDIDATE, CONTROL
 from harness.spec.runtime import hugging_face_lm, prefix_lm
@@ -40,10 +41,11 @@ def line_up(case: Case, config: builder.BuildConfig, hf: nn.Module) -> LineUp:
     ours_s = timed_s(config.target.device, began)
     told = dict(zip(case.optimizations, case.stacked(), strict=True))
     label = "+".join(told[name] for name in config.stack) or "eager build"
+    kernels = kernels_of(config.spec, config.stack) if config.target.kernels != "none" else ()
     if shared and "prefix_cache" in config.provides:
-        hits = [PrefixHit(prefix_lm(model), name, label, shared) for name in (CANDIDATE, CONTROL)]
-        return LineUp(peers, [Candidate(model, COLD, f"{label}, nothing cached"), *hits], ours_s)
-    return LineUp(peers, [Candidate(model, name, label) for name in (CANDIDATE, CONTROL)], ours_s)
+        hits = [PrefixHit(prefix_lm(model), name, label, shared, kernels) for name in (CANDIDATE, CONTROL)]
+        return LineUp(peers, [Candidate(model, COLD, f"{label}, nothing cached", kernels), *hits], ours_s)
+    return LineUp(peers, [Candidate(model, name, label, kernels) for name in (CANDIDATE, CONTROL)], ours_s)
 
 
 def stream_of(arm: Arm) -> str:
