@@ -23,6 +23,7 @@ from harness.parity.kernels.kernel_checks import (
 )
 from harness.parity.levels.quantization_loss import unjudged_loss
 from harness.parity.parity_run import ParityRun, first_broken
+from harness.parity.paths.timed_size import check_timed_size
 from harness.records.checks import Check, Level, NotJudged, Parity
 from harness.records.proof_size import ProofSize
 from harness.spec.kernel import Kernel
@@ -74,6 +75,9 @@ def prove(
     with dispatched(counted) as launched:
         run = ParityRun(config, proof_size, started)
         take(run.in_target())
+        if proof_size.timed is not None:
+            progress(0.9, "the timed size and the edges of dispatch before it")
+            take(check_timed_size(run, proof_size.timed))
     parity = Parity(
         checks=tuple(checks),
         not_judged=(*_not_judged(target), *unjudged_loss(config)),

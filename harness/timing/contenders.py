@@ -16,6 +16,7 @@ from harness.build.ranks import agreed, meet, summed
 from harness.errors import HarnessError
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
+from harness.records.proof_size import TimedSize
 from harness.records.record import CANDIDATE, CONTROL, REFERENCE, ArmReport, Phase, PhaseDispatches, Work
 from harness.spec.model import Workload
 from harness.spec.runtime import hugging_face_lm
@@ -35,8 +36,6 @@ from harness.timing.sweep import Sweep
 from harness.timing.telemetry import Telemetry
 from harness.timing.visited import experts_visited
 
-DECODE_STEPS = {"cpu": 8, "cuda": 4}
-"""Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
 OURS = frozenset({CANDIDATE, CONTROL, COLD})
 """Arms that compute with the stack's own weights, rounded where it rounds."""
 
@@ -48,8 +47,7 @@ class Contenders:
         self.case, self.config, self.process = case, config, process
         self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
         self.feeds = Feeds(case, config, process)
-        steps = min(DECODE_STEPS[self.target.device.type], case.workload.new_tokens)
-        self.shape = Shape(self.feeds.prompt("timing"), steps)
+        self.shape = Shape(self.feeds.prompt("timing"), TimedSize.of(case).steps)
         self.first = last_tokens(self.shape.prompt)
         self.sweep = Sweep(self.target.device)
         self.arms: list[Arm] = []

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 
 from harness.build.dtypes import dtype_name
@@ -52,6 +53,24 @@ def dispatched(kernels: Iterable[Kernel]) -> Iterator[Dispatches]:
     ):
         yield found
     found.launched.update(name for name, launches, before in counted if launches() > before)
+
+
+def code(name: str) -> str:
+    """The name of a launch without the class of its grid, which moves with the rows whatever the code does."""
+    return name.rpartition("grid ")[0] or name
+
+
+def functions(kernels: Iterable[Kernel], dtype: torch.dtype) -> set[str]:
+    """What the names of the launches of `kernels` begin with."""
+    found = set()
+    for kernel in kernels:
+        found.add(kernel.name)
+        for function in (compilation.function for compilation in kernel.compilations(dtype)):
+            # Decorators such as triton.autotune hold the function that is launched.
+            while not hasattr(function, "pre_run_hooks"):
+                function = function.fn
+            found.add(function.fn.__name__)
+    return found
 
 
 def grid_class(grid: Iterable[int]) -> str:
