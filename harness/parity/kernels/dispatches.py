@@ -1,8 +1,8 @@
 """Which launches a piece of work is made of: what was proven and what is timed must be the same ones.
 
-A launch is named by its function, the element types of its tensors, its compile-time values, how it is compiled, and
-the class of its grid: `attention_kernel(bfloat16 int32; D=128 SPLITS=9; num_warps=4; grid 16x8x1)`. Two launches of one
-name run the same compiled code over about as many programs.
+A launch is named by its module and function, the element types of its tensors, its compile-time values, how it is
+compiled, and the class of its grid: `moe_combine.combine_kernel(bfloat16 int64; SLOTS=8; num_warps=4; grid 1x2x1)`. Two
+launches of one name run the same compiled code over about as many programs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def functions(kernels: Iterable[Kernel], dtype: torch.dtype) -> set[str]:
             # Decorators such as triton.autotune hold the function that is launched.
             while not hasattr(function, "pre_run_hooks"):
                 function = function.fn
-            found.add(function.fn.__name__)
+            found.add(_called(function.fn))
     return found
 
 
@@ -98,7 +98,12 @@ def _name(function: Any, args: tuple[Any, ...], grid: Any, options: Mapping[str,
     values = " ".join(f"{name}={bound.arguments[name]}" for name in constants)
     compiled = " ".join(f"{name}={options[name]}" for name in COMPILED_BY if name in options)
     parts = (types, values, compiled, f"grid {grid_class(programs)}")
-    return f"{function.fn.__name__}({'; '.join(part for part in parts if part)})"
+    return f"{_called(function.fn)}({'; '.join(part for part in parts if part)})"
+
+
+def _called(function: Any) -> str:
+    """Its module, without the packages, and its name: several modules have a `combine_kernel`."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 @cache

@@ -39,7 +39,7 @@ def check_timed_size(run: ParityRun, size: TimedSize) -> list[Check]:
             checks.append(judge_path("timed size behind a shared prefix", ours, reference))
     for name in run.stack:
         for axis, edge in reached(run.spec.menu[name], size):
-            checks += check_edge(run, run.spec.menu[name], axis, edge, size)
+            checks += check_edge(run, run.spec.menu[name], axis, edge)
     return checks
 
 
@@ -50,12 +50,12 @@ def reached(item: Optimization, size: TimedSize) -> Iterator[tuple[Axis, int]]:
         yield from ((axis, edge) for axis, edges in item.edges().items() for edge in edges if edge <= at[axis])
 
 
-def check_edge(run: ParityRun, item: Optimization, axis: Axis, edge: int, size: TimedSize) -> list[Check]:
+def check_edge(run: ParityRun, item: Optimization, axis: Axis, edge: int) -> list[Check]:
     """Steps with `edge` rows or cache slots, and with one more. HarnessError where the optimization's kernels are
     launched alike on both sides and can be seen: whoever declared the edge was mistaken about it."""
     checks, seen = [], []
     for value in (edge, edge + 1):
-        check, launched = _side(run, item, axis, value, size)
+        check, launched = _side(run, item, axis, value)
         checks.append(check)
         seen.append(launched)
     if run.target.kernels != "none" and item.kernels and seen[0] == seen[1]:
@@ -66,14 +66,14 @@ def check_edge(run: ParityRun, item: Optimization, axis: Axis, edge: int, size: 
     return checks
 
 
-def _side(run: ParityRun, item: Optimization, axis: Axis, value: int, size: TimedSize) -> tuple[Check, set[str]]:
-    if axis == "rows":
-        side = TimedSize(value, EDGE_PROMPT, EDGE_STEPS)
-    else:
-        side = TimedSize(size.batch, value - EDGE_STEPS, EDGE_STEPS)
+def _side(run: ParityRun, item: Optimization, axis: Axis, value: int) -> tuple[Check, set[str]]:
+    """Rows are decoded behind a short prompt, and slots are those of one row: more of the other might be a dispatch
+    that knows no such edge."""
+    rows, tokens = (value, EDGE_PROMPT) if axis == "rows" else (1, value - EDGE_STEPS)
+    side = TimedSize(rows, tokens, EDGE_STEPS)
     known = _known(run, side)
     with our_choices(run.model, run.spec.routing, known.routes):
-        cache = prepared(run.model, _beginning(known.inputs, side), value if axis == "keys" else side.capacity)
+        cache = prepared(run.model, _beginning(known.inputs, side), side.capacity)
         run.model(known.inputs.tokens[:, : side.prompt_tokens], cache, keep=1)
         with dispatched(item.kernels) as steps:
             ours = _steps(run.model, known.inputs, cache, side)

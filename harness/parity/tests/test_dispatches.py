@@ -30,7 +30,9 @@ def launched(n: int, block: int, dtype: torch.dtype = torch.float32, **options: 
 
 
 def test_a_launch_is_named_by_all_that_decides_its_code() -> None:
-    assert launched(48, 16, num_warps=4) == ("_double(float32 float32; BLOCK=16 EVEN=False; num_warps=4; grid 4x1x1)",)
+    assert launched(48, 16, num_warps=4) == (
+        "test_dispatches._double(float32 float32; BLOCK=16 EVEN=False; num_warps=4; grid 4x1x1)",
+    )
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_an_edge_at_which_nothing_changes_is_an_error(edges: Edges, said: str) -
     run = run_of(extended(item), "kv_cache", "marking", kernels="interpreted")
     ((axis, edge),) = reached(item, SIZE)
     with pytest.raises(HarnessError, match=f"optimization 'marking' declares an edge at {said}"):
-        check_edge(run, item, axis, edge, SIZE)
+        check_edge(run, item, axis, edge)
 
 
 def test_edges_beyond_the_timed_size_are_not_visited() -> None:
