@@ -27,20 +27,19 @@ EDGE_PROMPT = 32
 EDGE_STEPS = 2
 
 
-def check_timed_size(run: ParityRun, size: TimedSize) -> list[Check]:
+def check_timed_size(run: ParityRun, size: TimedSize) -> Iterator[list[Check]]:
     """The last logits of a prompt, and of each step behind it, on a cache as the timed ones are; where an earlier
     prompt shares its beginning, behind that, too. Then the edges."""
     known = _known(run, size)
     reference = Reference(known.upcast, known.plain)
     with our_choices(run.model, run.spec.routing, known.routes):
-        checks = [judge_path("timed size", _cold(run.model, known.inputs, size), reference)]
+        yield [judge_path("timed size", _cold(run.model, known.inputs, size), reference)]
         if size.shared and not size.images and "prefix_cache" in run.config.provides:
             ours = _hit(prefix_lm(run.model), known.inputs, size)
-            checks.append(judge_path("timed size behind a shared prefix", ours, reference))
+            yield [judge_path("timed size behind a shared prefix", ours, reference)]
     for name in run.stack:
         for axis, edge in reached(run.spec.menu[name], size):
-            checks += check_edge(run, run.spec.menu[name], axis, edge)
-    return checks
+            yield check_edge(run, run.spec.menu[name], axis, edge)
 
 
 def reached(item: Optimization, size: TimedSize) -> Iterator[tuple[Axis, int]]:

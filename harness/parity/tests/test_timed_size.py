@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -50,8 +50,8 @@ def extended(item: Optimization) -> ModelSpec:
     return replace(DENSE, menu=Menu((*DENSE.menu.items, item), DENSE.menu.full))
 
 
-def subjects(checks: list[Check]) -> Mapping[str, bool]:
-    return {check.subject: check.passed for check in checks}
+def subjects(made: Iterable[list[Check]]) -> Mapping[str, bool]:
+    return {check.subject: check.passed for checks in made for check in checks}
 
 
 @pytest.mark.parametrize("spec", [DENSE, SPARSE], ids=lambda spec: spec.name)
