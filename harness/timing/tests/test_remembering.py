@@ -60,7 +60,7 @@ def timed(case: Case, key: Key | None, new_tokens: int = 2) -> Timing:
     memory = Optimization("memory", "answers that were given before", "exact", apply)
     menu = Menu((*SPEC.menu.items, memory), SPEC.menu.full)
     spec = replace(SPEC, menu=menu)
-    brief = case.timing.model_copy(update={"limit_s": 4.0, "min_blocks": 3, "max_blocks": 3})
+    brief = case.timing.model_copy(update={"limit_s": 20.0, "min_blocks": 3, "max_blocks": 3})
     shape = case.workload.model_copy(update={"prompt_tokens": 16, "new_tokens": new_tokens, "dtype": "float32"})
     stack = ("kv_cache", "memory")
     asked = case.model_copy(update={"timing": brief, "workload": shape, "arms": ("reference",), "optimizations": stack})
