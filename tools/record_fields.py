@@ -16,6 +16,7 @@ from harness.records.record import (
     Environment,
     Failure,
     KernelTime,
+    PhaseDispatches,
     Provenance,
     ReceiptNote,
     Record,
@@ -31,7 +32,7 @@ NOUNS: tuple[type[Frozen], ...] = (
     Record, Environment, Provenance, ReceiptNote, StandingProof, Failure,
     Parity, Check, NotJudged, Divergence, Drift, Statistic,
     KillMatrix, MutantOutcome,
-    ArmReport, Series, Block, Work, Ceilings, KernelTime,
+    ArmReport, Series, Block, Work, PhaseDispatches, Ceilings, KernelTime,
 )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: boo
         series=tuple(timing.series),
         blocks=tuple(timing.blocks),
         work=tuple(timing.work),
+        dispatches=tuple(timing.dispatches),
         ceilings=timing.ceilings,
         kernels=tuple(timing.kernels),
         timing_notes=tuple(timing.notes),

@@ -15,6 +15,7 @@ import torch
 
 from harness.build import builder
 from harness.build.dtypes import dtype_name
+from harness.parity.kernels.dispatches import dispatched
 from harness.parity.kernels.input_kinds import check_input_kinds
 from harness.parity.kernels.kernel_checks import (
     check_far,
@@ -26,6 +27,7 @@ from harness.parity.kernels.kernel_checks import (
 )
 from harness.parity.levels.quantization_loss import unjudged_loss
 from harness.parity.parity_run import first_broken
+from harness.parity.paths.timed_size import check_timed_size
 from harness.parity.reference.statistics import statistics
 from harness.parity.trained_like_run import RUNS
 from harness.records.checks import Check, Divergence, Drift, Level, NotJudged, Parity
@@ -84,6 +86,7 @@ def prove(
         first_divergence=next(filter(None, (part.divergence for part in parts)), None) or first_broken(checks),
         statistics=tuple(chain.from_iterable(part.statistics for part in parts)),
         wall_s=time.perf_counter() - began,
+        dispatches=tuple(sorted({name for part in parts for name in part.dispatches})),
     )
     return Proof(parity, parts[0].receipts)
 
@@ -96,6 +99,7 @@ class _Judged(NamedTuple):
     drift: Drift | None
     statistics: tuple[Statistic, ...]
     receipts: tuple[Receipt, ...]
+    dispatches: tuple[str, ...]
 
 
 def _judge(
@@ -124,8 +128,13 @@ def _judge(
     del single
     _release(target)
     progress(0.6, f"{dtype_name(target.dtype)} layers, logits, generation and paths, {recipe} weights")
-    run = kind(config, proof_size, started)
-    take(run.in_target())
+    counted = kernels_of(config.spec, config.stack) if target.kernels != "none" else ()
+    with dispatched(counted) as launched:
+        run = kind(config, proof_size, started)
+        take(run.in_target())
+        if proof_size.timed is not None and recipe == "random":
+            progress(0.9, "the timed size and the edges of dispatch before it")
+            take(check_timed_size(run, proof_size.timed))
     weights: JudgedWeights = recipe if config.source.directory is None else "checkpoint"
     judged = _Judged(
         checks=tuple(checks),
@@ -133,6 +142,7 @@ def _judge(
         drift=run.drift() if wrong or first_broken(checks) else None,
         statistics=() if target.rank else statistics(run.plain, run.oracle.whole, weights),
         receipts=run.receipts,
+        dispatches=launched.names(),
     )
     del run
     _release(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self, get_args
 
 from harness.records.case import Frozen
@@ -24,6 +24,8 @@ NAMED = 4
 
 Level = Literal["reference", "op", "layer", "logits", "generation", "path"]
 """What a check is of: the reference itself, whether it stayed what it was, or a level of the candidate."""
+SINCE: Mapping[str, int] = {"reference": 7}
+"""Level -> schema version of the first records that hold it; the others always did."""
 
 
 class Check(Frozen):
@@ -128,6 +130,9 @@ class Parity(Frozen):
     wall_s: float = 0.0
     statistics: tuple[Statistic, ...] | None = None
     """What the weights were like that it was judged with. None in records before version 7."""
+    dispatches: tuple[str, ...] | None = None
+    """Which launches the whole model was judged with in the type that is timed, sorted: of Triton functions and of
+    kernels of our own. None in records before version 7."""
 
     @property
     def passed(self) -> bool:

@@ -21,6 +21,7 @@ from harness.records.record import (
     Ceilings,
     Failure,
     KernelTime,
+    PhaseDispatches,
     Provenance,
     ReceiptNote,
     Series,
@@ -49,6 +50,8 @@ class PartialRecord(Frozen):
     series: tuple[Series, ...] = ()
     blocks: tuple[Block, ...] = ()
     work: tuple[Work, ...] = ()
+    dispatches: tuple[PhaseDispatches, ...] | None = None
+    """From a timing part."""
     ceilings: Ceilings | None = None
     kernels: tuple[KernelTime, ...] = ()
     timing_notes: tuple[str, ...] = ()
@@ -105,14 +108,20 @@ def proof(prove: PartialRecord) -> PartialRecord:
 def merge(prove: PartialRecord, times: Sequence[PartialRecord]) -> dict[str, Any]:
     """Fields of the record of a case: its first end that is not `passed`, and everything that was measured until then.
 
-    Speed is withheld, with a note, when the timed outputs turn out wrong.
+    Speed is withheld, with a note, when the timed outputs turn out wrong, and that of a phase which launched what the
+    proof did not.
     """
     parts = (prove, *times)
     end = next((part for part in parts if part.status != "passed"), prove)
     parity = _joined([part.parity for part in parts if part.parity])
     proven = parity is not None and parity.passed
     timed = any(part.series for part in parts)
-    withheld = ("speed withheld: parity does not hold for the timed outputs",) if timed and not proven else ()
+    withheld = ["speed withheld: parity does not hold for the timed outputs"] if timed and not proven else []
+    launched = _dispatches(times)
+    seen = parity.dispatches if parity else None
+    unseen = [item for item in launched or () if item.unproven(seen)]
+    withheld += [_not_proven(item, seen) for item in unseen] if proven else []
+    hidden = {item.phase for item in unseen}
     return {
         "status": end.status,
         "error": end.error,
@@ -122,13 +131,31 @@ def merge(prove: PartialRecord, times: Sequence[PartialRecord]) -> dict[str, Any
         "proof": prove.proof,
         "kill_matrix": next((part.kill_matrix for part in parts if part.kill_matrix and proven), None),
         "arms": _chain(parts, "arms"),
-        "series": _chain(parts, "series") if proven else (),
+        "series": tuple(one for one in _chain(parts, "series") if one.phase not in hidden) if proven else (),
         "blocks": _chain(parts, "blocks"),
         "work": tuple(dict.fromkeys(_chain(parts, "work"))),
+        "dispatches": launched,
         "ceilings": _best([part.ceilings for part in parts if part.ceilings]),
         "kernels": _chain(parts, "kernels"),
         "timing_notes": (*dict.fromkeys(_chain(parts, "timing_notes")), *withheld),
     }
+
+
+def _dispatches(times: Sequence[PartialRecord]) -> tuple[PhaseDispatches, ...] | None:
+    """By phase, what any process launched; None where no part tells."""
+    told = [item for part in times for item in part.dispatches or ()]
+    phases = dict.fromkeys(item.phase for item in told)
+    every = {phase: {name for item in told if item.phase == phase for name in item.launched} for phase in phases}
+    return tuple(PhaseDispatches(phase=p, launched=tuple(sorted(names))) for p, names in every.items()) or None
+
+
+def _not_proven(timed: PhaseDispatches, proven: tuple[str, ...] | None) -> str:
+    missing = ", ".join(
+        f"{count} launch{'es' * (count > 1)} of {kernel}" for kernel, count in timed.unproven(proven).items()
+    )
+    return (
+        f"{timed.phase}: speed withheld, not proven at this size: {missing}; prove with a workload that launches them"
+    )
 
 
 def _chain(parts: Sequence[PartialRecord], field: str) -> tuple[Any, ...]:
@@ -146,6 +173,7 @@ def _joined(found: Sequence[Parity]) -> Parity | None:
         reproducer=next((parity.reproducer for parity in found if parity.reproducer), None),
         wall_s=sum(parity.wall_s for parity in found),
         statistics=next((parity.statistics for parity in found if parity.statistics), None),
+        dispatches=next((parity.dispatches for parity in found if parity.dispatches is not None), None),
     )
 
 
@@ -160,6 +188,7 @@ def _best(found: Sequence[Ceilings]) -> Ceilings | None:
     return Ceilings(
         copy_bytes_per_s=most("copy_bytes_per_s"),
         read_bytes_per_s=most("read_bytes_per_s"),
+        resident_bytes_per_s=most("resident_bytes_per_s"),
         matmul_flops_per_s=most("matmul_flops_per_s"),
         matmul_dtype=next((ceilings.matmul_dtype for ceilings in found if ceilings.matmul_dtype), None),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,12 +13,13 @@ from harness.records.checks import Parity
 from harness.records.kill_matrix import KillMatrix
 from harness.spec.optimization import Capability
 
-SCHEMA_VERSION = 6
-READABLE = (1, 2, 3, 4, 5, 6)
+SCHEMA_VERSION = 7
+READABLE = (1, 2, 3, 4, 5, 6, 7)
 """Schema versions whose records mean the same today: version 2 added the kill matrix and the reproducer, version 3 the
 memory that the GPU itself counts, version 4 the kernels of a decode step, hot times, whether a warm-up settled, and the
 last line of a run file, version 5 the experts that a call visits, version 6 the parameters of a case and what each
-optimization provides."""
+optimization provides, version 7 the level `reference`, how weights were made and what they are like, and what was
+launched."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
@@ -103,6 +105,9 @@ class ArmReport(Frozen):
     rechecked: bool = False
     """What was timed was compared with a reference that was not, in every phase, after timing and on rewritten inputs.
     Versions of the harness before `recheck.py` compared the candidate alone, whatever they say here of other arms."""
+    judged_blocks: int | None = None
+    """Timed blocks, of all phases, in which what this arm gave was kept and compared with the reference on the same
+    inputs. None in records before version 7, whose timed inputs stayed the same from block to block."""
     absent: str | None = None
     """Why this arm has no series; None when it ran."""
 
@@ -118,11 +123,26 @@ class Work(Frozen):
     counted on the reference; None of a model without experts."""
 
 
+class PhaseDispatches(Frozen):
+    """Which launches the candidate's calls of a timed phase are made of."""
+
+    phase: Phase
+    launched: tuple[str, ...]
+    """Sorted; empty where nothing of ours is launched, as on a CPU, where timing does without Triton."""
+
+    def unproven(self, proven: tuple[str, ...] | None) -> dict[str, int]:
+        """Function or kernel -> how many of its dispatches are not among the `proven` ones."""
+        missing = sorted({*self.launched} - {*(proven or ())})
+        return dict(Counter(name.partition("(")[0] for name in missing))
+
+
 class Ceilings(Frozen):
     """Measured in the same run, or absent: never taken from a datasheet."""
 
     copy_bytes_per_s: float | None = None
     read_bytes_per_s: float | None = None
+    resident_bytes_per_s: float | None = None
+    """Read from a buffer that a cache holds. None in records before version 7."""
     matmul_flops_per_s: float | None = None
     matmul_dtype: str | None = None
 
@@ -240,6 +260,8 @@ class Record(Frozen):
     series: tuple[Series, ...] = ()
     blocks: tuple[Block, ...] = ()
     work: tuple[Work, ...] = ()
+    dispatches: tuple[PhaseDispatches, ...] | None = None
+    """Of every timed phase. None where nothing was timed, and in records before version 7."""
     ceilings: Ceilings | None = None
     kernels: tuple[KernelTime, ...] = ()
     timing_notes: tuple[str, ...] = ()
@@ -253,6 +275,10 @@ class Record(Frozen):
             raise RecordError(f"record key {self.key} is not the key of its case {self.case.key}")
         if self.series and not (self.parity and self.parity.passed):
             raise RecordError("a speed without a passed parity in the same record")
+        for timed in self.dispatches or ():
+            proven = self.parity.dispatches if self.parity else None
+            if timed.unproven(proven) and any(series.phase == timed.phase for series in self.series):
+                raise RecordError(f"a speed of a {timed.phase} whose launches no proof has seen")
         if self.kill_matrix and not (self.parity and self.parity.passed):
             raise RecordError("a kill matrix of a gate that fails without faults: what it refused says nothing")
         if self.status == "passed" and not (self.parity and self.parity.passed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from harness.records.checks import KERNELS_IN_PLACE, Level
+from harness.records.checks import KERNELS_IN_PLACE, SINCE, Level
 from harness.records.gate_evidence import Source
 from harness.records.kill_matrix import MODEL, RANKS
 from harness.records.provided import provided
@@ -24,7 +24,11 @@ def parity(record: Record, proof: Source | None, measure: str) -> Finding:
     levels = record.parity.levels()
     kernels = any(check.subject == KERNELS_IN_PLACE for check in record.parity.checks)
     lacking = {
-        "nothing was judged on": [level for level in LEVELS if level not in levels and (kernels or level != "op")],
+        "nothing was judged on": [
+            level
+            for level in LEVELS
+            if level not in levels and (kernels or level != "op") and SINCE.get(level, 0) <= record.schema_version
+        ],
         "no path was": paths.missing(record) if "path" in levels else (),
         "not judged:": sorted({item.subject for item in record.parity.not_judged}),
     }

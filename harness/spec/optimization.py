@@ -78,6 +78,12 @@ class Scheme(Protocol):
         """[N, K] float32: how far each element may move, at most."""
 
 
+Axis = Literal["rows", "keys"]
+"""What a dispatch may depend on: the rows of a decode step, or the slots that the cache of a row has."""
+Edges = Mapping[Axis, tuple[int, ...]]
+"""Where another dispatch begins: the last value before. `{"rows": (1, 16)}` says that two rows are computed otherwise
+than one, and 17 otherwise than 16."""
+
 Rounding = Callable[[str], "Scheme | None"]
 """The name of a parameter in our build -> how the changed build holds it; None where it is left alone."""
 
@@ -116,6 +122,9 @@ class Optimization:
     tells what its decode steps launch, the largest share of a step first."""
     parameters: tuple[Parameter, ...] = ()
     """What `apply` can be told; a run sets one as `optimization.NAME.PARAMETER=VALUE`."""
+    edges: Callable[..., Edges] | None = None
+    """Takes one keyword argument for each parameter, as `apply` does. A proof judges the model on both sides of every
+    edge that the timed size reaches; one at which the launches of `kernels` do not change is an error."""
 
     def checked(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Return the values that differ from their defaults, in the order declared; raise UserError for one that is not
@@ -124,8 +133,10 @@ class Optimization:
         return {p.name: given[p.name] for p in self.parameters if given.get(p.name, p.default) != p.default}
 
     def made_with(self, values: Values) -> Optimization:
-        """Return the same optimization whose `apply` uses these values of its parameters."""
-        return replace(self, apply=partial(self.apply, **self.checked(values)))
+        """Return the same optimization whose `apply` and `edges` use these values of its parameters."""
+        told = self.checked(values)
+        edges = None if self.edges is None else partial(self.edges, **told)
+        return replace(self, apply=partial(self.apply, **told), edges=edges)
 
     def __post_init__(self) -> None:
         found: set[Capability] = {*self.provides}

@@ -12,7 +12,7 @@ from harness.build import builder
 from harness.build.ranks import agreed
 from harness.parity.kernels.kernel_checks import kernels_of
 from harness.records.case import Case
-from harness.records.record import ArmReport, Block, Ceilings, KernelTime, Series, Work
+from harness.records.record import ArmReport, Block, Ceilings, KernelTime, PhaseDispatches, Series, Work
 from harness.timing import eligibility
 from harness.timing.clock import clock_for
 from harness.timing.contenders import Contenders
@@ -31,6 +31,7 @@ class Timing:
     series: list[Series] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
+    dispatches: list[PhaseDispatches] = field(default_factory=list)
     kernels: list[KernelTime] = field(default_factory=list)
     ceilings: Ceilings | None = None
     notes: list[str] = field(default_factory=list)
@@ -60,6 +61,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         measured = measure(
             phase,
             [contenders.timed(arm, phase) for arm in contenders.arms],
+            partial(contenders.begin, phase),
             clock_for(target.device),
             case.timing,
             process,
@@ -72,7 +74,8 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
         timing.blocks += measured.blocks
         timing.notes += measured.notes
         timing.work.append(contenders.work(phase))
-        contenders.keep()
+        timing.dispatches.append(contenders.dispatches(phase))
+        contenders.refuse_memory(phase)
     spent = contenders.joules_per_token(telemetry) if process == 0 else {}
     wrong = contenders.recheck()
     timing.series = [series for series in timing.series if series.arm not in wrong]
@@ -83,6 +86,7 @@ def time_case(case: Case, config: builder.BuildConfig, process: int, kernels: bo
             update={
                 "energy_j_per_token": spent.get(report.name),
                 "decode_kernels_per_layer": launched.get(report.name),
+                "judged_blocks": contenders.judged_blocks(report.name),
                 "rechecked": report.absent is None and report.name not in wrong,
                 "absent": wrong.get(report.name, report.absent),
             }

@@ -5,38 +5,37 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from harness.build import builder, inputs
+from harness.build import builder
 from harness.build.quantized_reference import lossy, rounded, saved_bytes
 from harness.build.ranks import agreed, meet, summed
-from harness.build.reference_integrity import ReferenceIntegrity
 from harness.errors import HarnessError
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.records.case import Case
-from harness.records.record import CANDIDATE, CONTROL, REFERENCE, ArmReport, Phase, Work
+from harness.records.proof_size import TimedSize
+from harness.records.record import CANDIDATE, CONTROL, REFERENCE, ArmReport, Phase, PhaseDispatches, Work
 from harness.spec.model import Workload
-from harness.spec.model_inputs import ModelInputs
-from harness.spec.runtime import hugging_face_lm, prefix_lm
-from harness.timing import memory, recheck
-from harness.timing.arms.arm import Arm, ArmAbsent, Shape, last_tokens, timed_s
+from harness.spec.runtime import hugging_face_lm
+from harness.timing import asked_again, memory, recheck
+from harness.timing.arms.arm import Answer, Arm, ArmAbsent, Shape, last_tokens, timed_s
 from harness.timing.arms.by_name import PEERS
 from harness.timing.arms.candidate import Candidate
-from harness.timing.arms.prefix_hit import COLD, PrefixHit
-from harness.timing.arms.sibling import LABELS, Sibling
+from harness.timing.arms.line_up import line_up, stream_of
+from harness.timing.arms.prefix_hit import COLD
 from harness.timing.clock import clock_for
 from harness.timing.energy import joules_per_call
+from harness.timing.feeds import Feeds
 from harness.timing.launched import kernels_launched
 from harness.timing.protocol import Timed
-from harness.timing.recheck import Outputs, WrongAfterwards
+from harness.timing.recheck import Judge, Outputs, Sample, WrongAfterwards
+from harness.timing.sweep import Sweep
 from harness.timing.telemetry import Telemetry
 from harness.timing.visited import experts_visited
 
-DECODE_STEPS = {"cpu": 8, "cuda": 4}
-"""Tokens per decode sample: long enough to time, short enough that the context stays what the case says."""
 OURS = frozenset({CANDIDATE, CONTROL, COLD})
 """Arms that compute with the stack's own weights, rounded where it rounds."""
 
@@ -47,26 +46,13 @@ class Contenders:
     def __init__(self, case: Case, config: builder.BuildConfig, process: int) -> None:
         self.case, self.config, self.process = case, config, process
         self.spec, self.source, self.stack, self.target = config.spec, config.source, config.stack, config.target
-        shape = case.workload
-        prompt = self._prompt("timing")
-        self.shape = Shape(prompt, min(DECODE_STEPS[self.target.device.type], shape.new_tokens))
-        self.first = last_tokens(prompt.tokens)
+        self.feeds = Feeds(case, config, process)
+        self.shape = Shape(self.feeds.prompt("timing"), TimedSize.of(case).steps)
+        self.first = last_tokens(self.shape.prompt)
+        self.sweep = Sweep(self.target.device)
         self.arms: list[Arm] = []
-        self.last: dict[str, Tensor] = {}
-        self.kept: dict[str, list[Tensor]] = {}
-
-    def _prompt(self, purpose: str) -> ModelInputs:
-        """Rows that begin alike where the workload says so, and with the same tokens whatever the purpose."""
-        shape = self.case.workload
-        text, pictures = self.source.text, self.source.pictures
-        draw = partial(inputs.draw, self.spec, self.source.config, seed=self.case.seed, text=text, pictures=pictures)
-        prompt = draw(shape.prompt_tokens, [shape.images] * shape.batch, purpose=f"{purpose} {self.process}")
-        shared = min(shape.shared_prefix_tokens, shape.prompt_tokens)
-        if shared:
-            beginning = draw(shared, [0], purpose=f"shared prefix {self.process}").tokens
-            tokens = prompt.tokens[:, :shared]
-            tokens.copy_(tokens.where(prompt.shows()[:, :shared], beginning))
-        return prompt.to(self.target.device, self.target.dtype)
+        self.last: dict[str, Answer] = {}
+        self.samples: dict[str, dict[tuple[Phase, int], Sample]] = {}
 
     def open(self, telemetry: Telemetry) -> list[ArmReport]:
         """Build both models and open every arm; one that cannot run here leaves its reason."""
@@ -74,29 +60,12 @@ class Contenders:
         hf = builder.reference(self.spec, self.source, self.target.dtype, self.target.device)
         hf_s = timed_s(self.target.device, began)
         self.hf = hf
-        began = time.perf_counter()
-        integrity = ReferenceIntegrity(hf)
-        ours = builder.candidate(self.config, hf, integrity.look).model
-        integrity.require()
-        ours_s = timed_s(self.target.device, began)
-        told = dict(zip(self.case.optimizations, self.case.stacked(), strict=True))
-        label = "+".join(told[name] for name in self.stack) or "eager build"
-        arms: list[tuple[Arm, float]] = [(self._peer(name), hf_s) for name in self.case.arms]
-        shared = self.case.workload.shared_prefix_tokens
-        if shared and "prefix_cache" in self.config.provides:
-            arms += [(Candidate(ours, COLD, f"{label}, nothing cached"), ours_s)]
-            arms += [(PrefixHit(prefix_lm(ours), name, label, shared), ours_s) for name in (CANDIDATE, CONTROL)]
-        else:
-            arms += [(Candidate(ours, name, label), ours_s) for name in (CANDIDATE, CONTROL)]
-        reports = [self._open(arm, load_s, telemetry) for arm, load_s in arms]
+        lined_up = line_up(self.case, self.config, hf)
+        reports = [self._open(arm, hf_s, telemetry) for arm in lined_up.peers]
+        reports += [self._open(arm, lined_up.ours_s, telemetry) for arm in lined_up.ours]
         if not {CANDIDATE, REFERENCE} <= {arm.name for arm in self.arms}:
             raise HarnessError("the reference and the candidate must both run, or there is nothing to compare")
         return reports
-
-    def _peer(self, name: str) -> Arm:
-        if name in LABELS:
-            return Sibling(name, self.config, self.hf, self.case.workload.shared_prefix_tokens)
-        return PEERS[name](hugging_face_lm(self.hf))
 
     def _open(self, arm: Arm, load_s: float, telemetry: Telemetry) -> ArmReport:
         before = memory.allocated(self.target.device)
@@ -125,21 +94,67 @@ class Contenders:
         if self.shape.decode_steps:
             yield "decode"
 
+    def begin(self, phase: Phase) -> None:
+        """Draw what the arms are given in the next round of `phase`."""
+        self.feeds.begin(phase)
+        for arm in self.arms:
+            self.feeds.of(stream_of(arm))
+
     def timed(self, arm: Arm, phase: Phase) -> Timed:
+        """The arm on inputs of the round. A decode step begins behind a prompt that the arm computed off the clock."""
+        stands = ""
+
+        def reset() -> None:
+            nonlocal stands
+            feed = self.feeds.of(stream_of(arm))
+            self.first.copy_(feed.first)
+            if phase == "prefill" or feed.prompt_name != stands:
+                self.shape.inputs.overwrite(feed.prompt)
+            if phase == "decode":
+                if feed.prompt_name != stands:
+                    arm.prefill(self.shape.inputs)
+                stands = feed.prompt_name
+                arm.rewind()
+            self.sweep()
+            meet(self.target)
+
+        def keep(place: int) -> None:
+            logits, fed = self.last[arm.name]
+            answer = Answer(logits.clone(), tuple(tokens.clone() for tokens in fed))
+            sample = Sample(phase, self.feeds.of(stream_of(arm)), answer)
+            self.samples.setdefault(arm.name, {})[phase, place] = sample
+
+        return replace(self._call(arm, phase), reset=reset, keep=keep)
+
+    def _call(self, arm: Arm, phase: Phase) -> Timed:
+        """The arm on whatever the buffers hold, behind the prompt that it computed last."""
+
         def prefill() -> None:
-            self.last[arm.name] = arm.prefill(self.shape.inputs)
+            self.last[arm.name] = Answer(arm.prefill(self.shape.inputs))
 
         def decode() -> None:
             self.last[arm.name] = arm.decode(self.first, self.shape.decode_steps)
 
-        def reset() -> None:
-            if phase == "decode":
-                arm.rewind()
+        if phase == "prefill":
+            return Timed(arm.name, prefill, partial(meet, self.target), 1)
+
+        def rewind() -> None:
+            arm.rewind()
             meet(self.target)
 
-        if phase == "prefill":
-            return Timed(arm.name, prefill, reset, 1)
-        return Timed(arm.name, decode, reset, self.shape.decode_steps)
+        return Timed(arm.name, decode, rewind, self.shape.decode_steps)
+
+    def dispatches(self, phase: Phase) -> PhaseDispatches:
+        """What the stack launches in the phase, in any arm that is all of it."""
+        seen = {name for arm in self.arms if isinstance(arm, Candidate) for name in arm.dispatches.get(phase, ())}
+        return PhaseDispatches(phase=phase, launched=tuple(sorted(seen)))
+
+    def refuse_memory(self, phase: Phase) -> None:
+        """Raises WrongAfterwards where the candidate is faster on inputs that it has seen."""
+        (candidate,) = (arm for arm in self.arms if arm.name == CANDIDATE)
+        asked_again.require_no_memory(
+            self.timed(candidate, phase), clock_for(self.target.device), partial(self.begin, phase)
+        )
 
     def work(self, phase: Phase) -> Work:
         shape = self.case.workload
@@ -158,7 +173,7 @@ class Contenders:
         if self.spec.routing is None:
             return None
         (reference,) = (arm for arm in self.arms if arm.name == REFERENCE)
-        work = self.timed(reference, phase)
+        work = self._call(reference, phase)
         work.reset()
         layers = ReferenceModel(self.hf, decoder=self.spec.decoder).core.layers
         return experts_visited(layers, self.spec.routing, self.shape.batch, tokens, work.run)
@@ -170,7 +185,7 @@ class Contenders:
         clock = clock_for(self.target.device)
         spent: dict[str, float] = {}
         for arm in self.arms:
-            joules = joules_per_call(self.timed(arm, phase), clock, telemetry, partial(agreed, self.target))
+            joules = joules_per_call(self._call(arm, phase), clock, telemetry, partial(agreed, self.target))
             if joules is not None:
                 spent[arm.name] = summed(self.target, joules) / tokens
         return spent
@@ -188,42 +203,48 @@ class Contenders:
                 found[arm.name] = launched / layers
         return found
 
-    def keep(self) -> None:
-        """Copies of what each arm gave in the phase that was just timed: its next call may use the same buffer."""
-        for name, output in self.last.items():
-            self.kept.setdefault(name, []).append(output.clone())
-
     def recheck(self) -> dict[str, str]:
-        """Every arm on the very buffers that were timed, on inputs rewritten in place, against a reference that was not
-        timed: peers that are wrong, each with what is. WrongAfterwards where the candidate or the reference is."""
-        self.shape.inputs.overwrite(self._prompt("afterwards"))
-        self.first.copy_(self.shape.prompt[:, :1])
-        plain = recheck.judge_of(PEERS[REFERENCE](hugging_face_lm(self.hf)), self.shape, self.first)
+        """Every arm against a reference that was not timed: what it gave in the timed blocks, and what the very buffers
+        give on inputs that nobody has seen. Peers that are wrong, each with what is; WrongAfterwards where the
+        candidate or the reference is."""
+        prompt, first = self.feeds.prompt("afterwards"), self.feeds.first("afterwards")
+        self.shape.inputs.overwrite(prompt)
+        self.first.copy_(first)
+        found = {arm.name: recheck.outputs(arm, self.shape, self.first) for arm in self.arms}
+        plain = Judge(PEERS[REFERENCE](hugging_face_lm(self.hf)), self.shape)
         ours = plain
         if lossy(self.spec, self.stack):
             held = rounded(self.spec, self.hf, self.stack)
-            ours = recheck.judge_of(PEERS[REFERENCE](hugging_face_lm(held)), self.shape, self.first)
+            ours = Judge(PEERS[REFERENCE](hugging_face_lm(held)), self.shape)
+        expected = {judge: judge.outputs(self.first) for judge in dict.fromkeys((plain, ours))}
         wrong: dict[str, str] = {}
         for arm in self.arms:
+            judge = ours if arm.name in OURS else plain
             try:
-                self._judge_again(arm, ours if arm.name in OURS else plain)
+                self._judge(arm, found[arm.name], expected[judge], judge)
             except WrongAfterwards as error:
                 if arm.name in OURS or arm.name == REFERENCE:
                     raise
                 wrong[arm.name] = str(error)
         return wrong
 
-    def _judge_again(self, arm: Arm, expected: Outputs) -> None:
-        found = recheck.outputs(arm, self.shape, self.first)
-        recheck.require_computed(arm.name, found, self.kept[arm.name])
-        recheck.require_model(arm.name, found, expected, recheck.limit_of(self.spec, self.target.dtype))
+    def _judge(self, arm: Arm, found: Outputs, expected: Outputs, judge: Judge) -> None:
+        samples = self.samples[arm.name].values()
+        limit = recheck.limit_of(self.spec, self.target.dtype)
+        recheck.require_computed(arm.name, found, [sample.answer.logits for sample in samples])
+        recheck.require_model(arm.name, found, expected, limit)
+        recheck.require_sampled(arm.name, samples, judge, limit)
+
+    def judged_blocks(self, name: str) -> int:
+        """Timed blocks in which the arm's output was kept to be judged."""
+        return len(self.samples.get(name, {}))
 
     def close(self) -> None:
         """Give the device's memory back before kernels are timed on it."""
         del self.hf
         self.arms.clear()
         self.last.clear()
-        self.kept.clear()
+        self.samples.clear()
         gc.collect()
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -8,30 +8,21 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING
 
 from harness.analysis import stats
 from harness.errors import HarnessError
 from harness.records.case import TimingSettings
 from harness.records.record import CANDIDATE, CONTROL, WALL_DISAGREEMENT, Block, Phase, Series
 from harness.timing.clock import Clock, Reading
+from harness.timing.sampling import JUDGED_BLOCKS, Reservoir
+from harness.timing.sentinel import sentinel
+from harness.timing.settling import SETTLED, SETTLED_CLOCK, moved
 from harness.timing.telemetry import State, Telemetry
 
-if TYPE_CHECKING:
-    import torch
-
-SETTLED = 0.005
-SETTLED_CLOCK = 0.01
-WARM_UP_WINDOW = 3
 WARM_UP_ROUNDS = 24
 WARM_UP_SHARE = 0.25
 """Of the time limit."""
-NORMAL = 1.4826
-"""Standard deviation over median absolute deviation of normal noise."""
-MEDIAN_ERROR = 1.2533
-"""Standard error of a median over that of a mean of normal noise."""
 
 Progress = Callable[[int, float], None]
 Agree = Callable[[bool], bool]
@@ -46,14 +37,16 @@ def alone(decided: bool) -> bool:
 class Timed:
     """One arm, ready to run: compiled, captured and judged right before.
 
-    `run` performs `calls` calls (16 decode steps, one prefill), and a sample is its time over `calls`. `reset` puts
-    back what `run` used up; it comes before every sample, off the clock.
+    `run` performs `calls` calls (16 decode steps, one prefill), and a sample is its time over `calls`. `reset` makes
+    ready what `run` is given in this round; it comes before every sample, off the clock. `keep` copies what `run` gave
+    last to one of the places where it waits to be judged; off the clock, too.
     """
 
     name: str
     run: Callable[[], None]
     reset: Callable[[], None]
     calls: int
+    keep: Callable[[int], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,7 @@ class Measured:
 def measure(
     phase: Phase,
     arms: Sequence[Timed],
+    begin: Callable[[], None],
     clock: Clock,
     settings: TimingSettings,
     process: int,
@@ -81,12 +75,13 @@ def measure(
 
     Stops at `settings.half_width` or after `limit_s` of this phase in this process, warm-up included, once `min_blocks`
     undisturbed ones are taken; at `max_blocks`; and after twice the limit whatever was taken. Never on significance.
+    `begin` changes the inputs before every round of all arms. In JUDGED_BLOCKS blocks every arm's output is kept.
     `progress` is told (blocks done, half-width); where several processes do the work together, `agree` makes them stop
     together.
     Raises HarnessError when the arms hold no pair to judge or two share a name.
     """
     others = _opponents(arms)
-    session = _Session(phase, arms, clock, process, telemetry, random.Random(f"{seed}/{process}/{phase}"))
+    session = _Session(phase, arms, begin, clock, process, telemetry, f"{seed}/{process}/{phase}")
     end_s = clock.now_s() + settings.limit_s
     last_s = end_s + settings.limit_s
     notes = []
@@ -112,25 +107,6 @@ def measure(
     return Measured(session.series(), tuple(session.blocks), tuple(notes))
 
 
-def sentinel(device: torch.device) -> Callable[[], None]:
-    """A fixed copy and matmul, the same in every run: when its time moves, the machine moved and not the arms."""
-    import torch
-
-    fast = device.type == "cuda"
-    side, dtype = (4096, torch.bfloat16) if fast else (512, torch.float32)
-    source = torch.full(((256 if fast else 16) * 2**20,), 7, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    generator = torch.Generator(device=device).manual_seed(0)
-    matrix = torch.randn(side, side, dtype=dtype, device=device, generator=generator)
-    product = torch.empty_like(matrix)
-
-    def run() -> None:
-        target.copy_(source)
-        torch.mm(matrix, matrix, out=product)
-
-    return run
-
-
 class _Session:
     """The samples of one phase in one process as they accumulate."""
 
@@ -138,17 +114,20 @@ class _Session:
         self,
         phase: Phase,
         arms: Sequence[Timed],
+        begin: Callable[[], None],
         clock: Clock,
         process: int,
         telemetry: Telemetry,
-        order: random.Random,
+        seed: str,
     ) -> None:
         self.phase: Phase = phase
         self.arms = arms
+        self.begin = begin
         self.clock = clock
         self.process = process
         self.telemetry = telemetry
-        self.order = order
+        self.order = random.Random(seed)
+        self.judged = Reservoir(JUDGED_BLOCKS, random.Random(f"{seed}/judged"))
         self.sentinel = sentinel(clock.device)
         self.blocks: list[Block] = []
         self.readings: dict[str, list[Reading]] = {arm.name: [] for arm in arms}
@@ -165,16 +144,16 @@ class _Session:
             for name, reading in self._round().items():
                 levels[name].append(math.log(reading.device_ms))
             clocks.append(math.log(self.telemetry.read().sm_clock_mhz or 1.0))
-            moved = {name: _moved(level) for name, level in levels.items()}
-            still = max(moved[CANDIDATE], median(moved.values()))
-            self.settled = agree(still < SETTLED and _moved(clocks) < SETTLED_CLOCK)
+            by_arm = {name: moved(level) for name, level in levels.items()}
+            still = max(by_arm[CANDIDATE], median(by_arm.values()))
+            self.settled = agree(still < SETTLED and moved(clocks) < SETTLED_CLOCK)
             if self.settled:
                 break
         return self.settled
 
     def block(self) -> None:
         sentinel_ms = self.clock.measure(self.sentinel).device_ms
-        readings = self._round()
+        readings = self._round(self.judged.place())
         state = self.telemetry.read()
         self.blocks.append(self._as_block(sentinel_ms, readings, state))
         self.limits.extend(state.limits)
@@ -221,11 +200,15 @@ class _Session:
         for word in dict.fromkeys(self.limits):
             yield f"{word} in {self.limits.count(word)} of {len(self.blocks)} blocks"
 
-    def _round(self) -> dict[str, Reading]:
+    def _round(self, kept: int | None = None) -> dict[str, Reading]:
+        """One sample of every arm on inputs that are new; each output goes to the place `kept`, where there is one."""
         readings = {}
+        self.begin()
         for arm in self.order.sample(self.arms, len(self.arms)):
             arm.reset()
             readings[arm.name] = self.clock.measure(arm.run)
+            if kept is not None:
+                arm.keep(kept)
         return readings
 
     def _as_block(self, sentinel_ms: float, readings: dict[str, Reading], state: State) -> Block:
@@ -253,18 +236,6 @@ def _opponents(arms: Sequence[Timed]) -> list[str]:
     if CANDIDATE not in names or not others:
         raise HarnessError(f"arms {names} hold no candidate with something to be paired with: no speed could be judged")
     return [name for name in others if name != CONTROL] or others
-
-
-def _moved(levels: Sequence[float]) -> float:
-    """By how much the last readings differ from those before, beyond what their noise explains; infinitely while there
-    are too few. Noise is read off neighbors, which a drift hardly separates."""
-    if len(levels) < 2 * WARM_UP_WINDOW:
-        return math.inf
-    last = levels[-2 * WARM_UP_WINDOW :]
-    before, after = last[:WARM_UP_WINDOW], last[WARM_UP_WINDOW:]
-    sigma = NORMAL * median(abs(right - left) for left, right in pairwise(last)) / math.sqrt(2)
-    noise = MEDIAN_ERROR * sigma * math.sqrt(2 / WARM_UP_WINDOW)
-    return max(0.0, abs(median(after) - median(before)) - noise)
 
 
 @contextmanager

@@ -15,6 +15,10 @@ GPU_BYTES = 4 * 2**30
 CPU_BYTES = 256 * 2**20
 FEWEST_BYTES = 256 * 2**20
 """A smaller buffer would partly be read from a cache and claim a ceiling that memory cannot reach."""
+CPU_RESIDENT_BYTES = (2**18, 2**20, 2**22)
+"""Read from one cache or another, the fastest counts."""
+GPU_RESIDENT_BYTES = (3 * 2**23,)
+"""About half of the last cache of a GPU of today."""
 GPU_SIDE = 8192
 CPU_SIDE = 512
 REPEATS = 5
@@ -29,21 +33,28 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     of what is free, matmuls of 8192^3 on random data). Raises UserError where a GPU has too little memory left.
     """
     clock = clock_for(device)
-    copy_bytes_per_s, read_bytes_per_s = _bandwidths(clock)
+    copy_bytes_per_s, read_bytes_per_s, resident_bytes_per_s = _bandwidths(clock)
     return Ceilings(
         copy_bytes_per_s=copy_bytes_per_s,
         read_bytes_per_s=read_bytes_per_s,
+        resident_bytes_per_s=resident_bytes_per_s,
         matmul_flops_per_s=_matmul_flops_per_s(clock, dtype),
         matmul_dtype=dtype_name(dtype),
     )
 
 
-def _bandwidths(clock: Clock) -> tuple[float, float]:
-    """Bytes per second of a copy (read and written, both counted) and of a read."""
+def _bandwidths(clock: Clock) -> tuple[float, float, float]:
+    """Bytes per second of a copy (read and written, both counted), of a read, and of a read from a cache."""
     buffer = _buffer(clock.device)
     source, target = buffer.chunk(2)
     copy_s = _best_s(clock, lambda: _drop(target.copy_(source)))
-    return buffer.nbytes / copy_s, buffer.nbytes / _best_s(clock, _reader(buffer))
+    sizes = GPU_RESIDENT_BYTES if clock.device.type == "cuda" else CPU_RESIDENT_BYTES
+    resident = max(_read_bytes_per_s(clock, buffer[: size // buffer.itemsize]) for size in sizes)
+    return buffer.nbytes / copy_s, _read_bytes_per_s(clock, buffer), resident
+
+
+def _read_bytes_per_s(clock: Clock, buffer: torch.Tensor) -> float:
+    return buffer.nbytes / _best_s(clock, _reader(buffer))
 
 
 def _buffer(device: torch.device) -> torch.Tensor:

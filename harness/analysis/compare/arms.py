@@ -84,6 +84,7 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
         *_disturbances(len(dropped), len(blocks), max((block.foreign_processes for block in blocks), default=0)),
         *_two_clocks(blocks),
         *floors.below(medians[CANDIDATE], floor_ms),
+        *floors.unexplained(record, phase, medians[CANDIDATE]),
     )
     kept_blocks = _kept_blocks(blocks, every[CANDIDATE])
     unsettled = {block.process for block in blocks if block.settled is False}

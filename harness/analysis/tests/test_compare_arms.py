@@ -254,6 +254,24 @@ def test_a_time_under_the_physical_floor_is_invalid(bytes_, verdict):
     assert any("physical floor" in reason for reason in first(phase).reasons) == (verdict == "invalid")
 
 
+@pytest.mark.parametrize(
+    ("bytes_", "flops", "known", "verdict"),
+    [
+        (RESIDENT_BYTES - 1, 1, {"resident_bytes_per_s": 6e10}, "invalid"),
+        (RESIDENT_BYTES - 1, 1, {"resident_bytes_per_s": 7e10}, "faster"),
+        (RESIDENT_BYTES - 1, 1, {}, "faster"),
+        (1, SHORT_FLOPS - 1, {"matmul_flops_per_s": 2e11}, "invalid"),
+        (1, SHORT_FLOPS - 1, {"matmul_flops_per_s": 3e11}, "faster"),
+        (1, SHORT_FLOPS - 1, {"matmul_flops_per_s": 2e11, "matmul_dtype": "float32"}, "faster"),
+    ],
+)
+def test_what_small_work_cannot_explain_is_invalid(bytes_, flops, known, verdict):
+    found = Ceilings(**{"read_bytes_per_s": 1e12, "matmul_dtype": "bfloat16"} | known)
+    (phase,) = arms(healthy(work=work(bytes_, flops), ceilings=found))
+    assert (first(phase).verdict, phase.floor_ms) == (verdict, None)
+    assert any("it was not computed" in reason for reason in first(phase).reasons) == (verdict == "invalid")
+
+
 def test_clocks_that_disagree_are_invalid():
     (phase,) = arms(healthy(machine=blocks(lambda p, i: {"wall_disagreement": 0.5 if i < 6 else 0.0})))
     assert first(phase).verdict == "invalid"

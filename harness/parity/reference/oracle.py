@@ -118,10 +118,14 @@ class Oracle:
         known = self._know(self.prompt("again", len(texts)).continued(tokens))
         return Answers(tuple(map(tuple, texts)), known.upcast, known.plain, known.routes)
 
-    def _know(self, prompt: ModelInputs) -> Known:
-        upcast, routes = self.plain.wide_logits(prompt)
+    def end(self, prompt: ModelInputs, tokens: int) -> Known:
+        """Of any prompt, with the logits of its last `tokens` tokens alone."""
+        return self._know(prompt, tokens)
+
+    def _know(self, prompt: ModelInputs, keep: int = 0) -> Known:
+        upcast, routes = self.plain.wide_logits(prompt, keep=keep)
         routes = routes.mapped(self._told)
-        return Known(prompt, self._told(upcast), routes, self._told(self.plain.logits(prompt, routes)))
+        return Known(prompt, self._told(upcast), routes, self._told(self.plain.logits(prompt, routes, keep=keep)))
 
     def _generate(self, plain: ReferenceModel, prompt: ModelInputs, new_tokens: int) -> Generated:
         made = generate(plain, prompt, new_tokens)

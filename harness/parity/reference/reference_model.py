@@ -36,23 +36,32 @@ class ReferenceModel:
     def __len__(self) -> int:
         return len(self.core.layers)
 
-    def logits(self, inputs: ModelInputs, replay: Routes | None = None, made: Routes | None = None) -> Tensor:
-        """[B, T, vocab] in the model's dtype, with the experts of `replay`; its own choice goes to `made`."""
+    def logits(
+        self, inputs: ModelInputs, replay: Routes | None = None, made: Routes | None = None, keep: int = 0
+    ) -> Tensor:
+        """[B, T, vocab] in the model's dtype, with the experts of `replay`; its own choice goes to `made`. Of the last
+        `keep` tokens where keep > 0."""
         shape = inputs.tokens.shape
         with ExitStack() as stack:
             for index, layer in enumerate(self.core.layers):
                 followed = replay.layers.get(index) if replay else None
-                keep = _kept(made or Routes(), index)
-                stack.enter_context(reference_choice(layer, self.routing, shape, followed, keep))
-            out: Tensor = self.model(input_ids=inputs.tokens, use_cache=False, **inputs.keywords()).logits
+                choice = _kept(made or Routes(), index)
+                stack.enter_context(reference_choice(layer, self.routing, shape, followed, choice))
+            out: Tensor = self.model(
+                input_ids=inputs.tokens, use_cache=False, logits_to_keep=keep, **inputs.keywords()
+            ).logits
         return out
 
     def wide_logits(
-        self, inputs: ModelInputs, features: Features | None = None, streams: list[Tensor] | None = None
+        self,
+        inputs: ModelInputs,
+        features: Features | None = None,
+        streams: list[Tensor] | None = None,
+        keep: int = 0,
     ) -> tuple[Tensor, Routes]:
         """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
         it chose. With `features` the images show these, and otherwise what the widened tower sees. What stands in the
-        residual stream behind each layer goes to `streams`."""
+        residual stream behind each layer goes to `streams`. Logits of the last `keep` tokens where keep > 0."""
         upcast, routes = wider(self.model.dtype), Routes()
         if inputs.pixels is not None and features is None:
             features = self.wide_features(inputs)
@@ -68,7 +77,7 @@ class ReferenceModel:
                 hidden[images] += features.deep[index].to(upcast)
             if streams is not None:
                 streams.append(hidden.clone())
-        hidden = copy.deepcopy(self.core.norm).to(upcast)(hidden)
+        hidden = copy.deepcopy(self.core.norm).to(upcast)(hidden[:, -keep:])
         rows = [torch.nn.functional.linear(row, self.model.lm_head.weight.to(upcast)) for row in hidden.unbind(0)]
         return torch.stack(rows), routes
 

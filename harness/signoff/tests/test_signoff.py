@@ -61,7 +61,7 @@ def test_without_a_whole_kill_matrix_of_these_sources_nothing_is_signed(tmp_path
 @pytest.mark.parametrize(("subjects", "missing"), [(("model",), True), (("model", "ranks"), False)])
 def test_ranks_that_hold_the_model_together_need_faults_of_their_own(tmp_path, environment, subjects, missing):
     stack = "optimization=[tensor_parallel]"
-    cut, levels = planned(stack), parity(("layer", "logits", "generation"))
+    cut, levels = planned(stack), parity(("reference", "layer", "logits", "generation"))
     planted = faults(cut, environment, kill_matrix=matrix(subjects))
     stored(tmp_path / "records", [record(cut, environment, parity=levels), planted, *history(cut, environment)])
     code, said = asked(tmp_path, stack)

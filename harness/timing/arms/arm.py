@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +43,15 @@ class Shape:
         return self.prompt.shape[1] + self.decode_steps
 
 
+class Answer(NamedTuple):
+    """What a timed call gave, where the arm left it: its next call may overwrite it."""
+
+    logits: Tensor
+    """[B, vocab] of the last token."""
+    fed: tuple[Tensor, ...] = ()
+    """What each decode step was fed, token ids [B, 1]; none of a prefill."""
+
+
 class Arm(ABC):
     """Prefill and decode on fixed buffers. `open` does everything that is not to be timed."""
 
@@ -65,8 +75,8 @@ class Arm(ABC):
         """Back to where the prompt ends."""
 
     @abstractmethod
-    def decode(self, tokens: Tensor, steps: int) -> Tensor:
-        """`steps` greedy tokens from tokens [B, 1] on; logits [B, vocab] of the last step."""
+    def decode(self, tokens: Tensor, steps: int) -> Answer:
+        """`steps` greedy tokens from tokens [B, 1] on."""
 
 
 def last_tokens(prompt: Tensor) -> Tensor:

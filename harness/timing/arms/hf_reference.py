@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import HuggingFaceLM
-from harness.timing.arms.arm import Arm, Shape, decoding
+from harness.timing.arms.arm import Answer, Arm, Shape, decoding
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -45,13 +45,14 @@ class Reference(Arm):
         for layer, (keys, values) in zip(self.cache.layers, self.prompt_state, strict=True):
             layer.keys, layer.values = keys, values
 
-    def decode(self, tokens: Tensor, steps: int) -> Tensor:
-        logits = tokens
+    def decode(self, tokens: Tensor, steps: int) -> Answer:
+        fed, logits = [], tokens
         with decoding(self.model):
             for _ in range(steps):
+                fed.append(tokens)
                 logits = self._forward(tokens)
                 tokens = logits.argmax(-1, keepdim=True)
-        return logits
+        return Answer(logits, tuple(fed))
 
     def _forward(self, tokens: Tensor, **keywords: Tensor) -> Tensor:
         out: Tensor = self.model(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import HuggingFaceLM
-from harness.timing.arms.arm import Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
+from harness.timing.arms.arm import Answer, Arm, ArmAbsent, Shape, decoding, last_tokens, timed_s
 
 if TYPE_CHECKING:
     from transformers import StaticCache
@@ -57,14 +57,15 @@ class HFStatic(Arm):
         for layer in self.cache.layers:
             layer.cumulative_length.fill_(length)
 
-    def decode(self, tokens: Tensor, steps: int) -> Tensor:
-        logits = tokens
+    def decode(self, tokens: Tensor, steps: int) -> Answer:
+        fed, logits = [], tokens
         positions = torch.full_like(tokens, self.prompt_tokens) + self.offsets
         with decoding(self.model):
             for _ in range(steps):
+                fed.append(tokens)
                 logits, tokens = self._step(tokens, positions)
                 positions = positions + 1
-        return logits
+        return Answer(logits, tuple(fed))
 
     def _step(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from torch import Tensor
 
 from harness.build.inputs import reopened
+from harness.spec.kernel import Kernel
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import OpenedPrefix, PrefixCache, PrefixLM
-from harness.timing.arms.arm import ArmAbsent, Shape, timed_s
+from harness.timing.arms.arm import ArmAbsent, Shape
 from harness.timing.arms.candidate import Candidate
 
 COLD = "cold"
@@ -22,8 +21,8 @@ class PrefixHit(Candidate):
 
     prefixes: PrefixCache
 
-    def __init__(self, model: PrefixLM, name: str, label: str, shared: int) -> None:
-        super().__init__(model, name, f"{label}, {shared} prompt tokens cached")
+    def __init__(self, model: PrefixLM, name: str, label: str, shared: int, kernels: tuple[Kernel, ...] = ()) -> None:
+        super().__init__(model, name, f"{label}, {shared} prompt tokens cached", kernels)
         self.pool, self.shared = model.prefixes, shared
         self.opened: OpenedPrefix | None = None
         self.capacity = 0
@@ -39,10 +38,7 @@ class PrefixHit(Candidate):
         self.model(shape.prompt[:, : self.shared], cache, keep=1)
         self.prefixes.close(cache)
         self.prefill(shape.inputs)
-        began = time.perf_counter()
-        self.capture(shape)
-        self.capture_s = timed_s(shape.prompt.device, began)
-        self.rewind()
+        self.get_ready(shape)
 
     def prefill(self, inputs: ModelInputs) -> Tensor:
         prompt = inputs.tokens

@@ -172,7 +172,7 @@ class TestOnAGpu:
     def test_events_and_telemetry_tell_of_a_real_gpu(self):
         from harness.machine.hardware import probe
         from harness.timing.clock import CudaClock
-        from harness.timing.protocol import sentinel
+        from harness.timing.sentinel import sentinel
         from harness.timing.telemetry import telemetry_for
 
         reading = CudaClock(self.device).measure(sentinel(self.device))

@@ -53,7 +53,7 @@ def work(name: str, repeats: int) -> Timed:
 def measured(candidate_repeats: int, settings: TimingSettings, process: int, seed: int) -> Measured:
     """The candidate beside the reference, now."""
     timed = (work("reference", REPEATS), work("candidate", candidate_repeats), work("again", candidate_repeats))
-    return measure("decode", timed, CpuClock(torch.device("cpu")), settings, process, NoTelemetry(), seed)
+    return measure("decode", timed, lambda: None, CpuClock(torch.device("cpu")), settings, process, NoTelemetry(), seed)
 
 
 def judged(rounds: Sequence[Measured], settings: TimingSettings, seed: int) -> Estimate:

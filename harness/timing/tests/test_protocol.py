@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.records.case import TimingSettings
 from harness.timing.clock import Reading
 from harness.timing.protocol import Timed, measure
+from harness.timing.sampling import JUDGED_BLOCKS, Reservoir
 from harness.timing.telemetry import NoTelemetry, State
 
 
@@ -26,6 +27,7 @@ class Workshop:
         self.spread = noise
         self.hidden_ms = hidden_ms
         self.log = []
+        self.kept = []
 
     def now_s(self):
         return self.now_ms / 1e3
@@ -41,7 +43,7 @@ class Workshop:
             self.log.append(name)
             self.now_ms += milliseconds(self) if callable(milliseconds) else self.scattered(milliseconds)
 
-        return Timed(name, run, lambda: self.log.append(f"reset {name}"), calls)
+        return Timed(name, run, lambda: self.log.append(f"reset {name}"), calls, lambda place: self.kept.append(name))
 
     def scattered(self, milliseconds):
         return milliseconds * math.exp(self.noise.gauss(0, self.spread))
@@ -68,10 +70,10 @@ def three(shop, candidate=10.0, reference=20.0):
     return [shop.arm("reference", reference), shop.arm("candidate", candidate), shop.arm("again", candidate)]
 
 
-def run(shop, arms=None, telemetry=None, progress=None, seed=0, **changed):
-    return measure(
-        "decode", arms or three(shop), shop, settings(**changed), 0, telemetry or NoTelemetry(), seed, progress
-    )
+def run(shop, arms=None, telemetry=None, progress=None, seed=0, begin=None, **changed):
+    begin = begin or (lambda: None)
+    telemetry = telemetry or NoTelemetry()
+    return measure("decode", arms or three(shop), begin, shop, settings(**changed), 0, telemetry, seed, progress)
 
 
 def orders(shop):
@@ -85,6 +87,35 @@ def test_each_block_holds_every_arm_once_after_its_reset_in_random_order():
     assert all(set(order) == {"reference", "candidate", "again"} for order in orders(shop))
     assert len(set(orders(shop))) == 6
     assert all(shop.log[i] == f"reset {shop.log[i + 1]}" for i in range(0, len(shop.log), 2))
+
+
+def test_every_round_begins_with_new_inputs():
+    shop = Workshop()
+    run(shop, begin=lambda: shop.log.append("reset begin"))
+    begun = [at for at, entry in enumerate(shop.log) if entry == "reset begin"]
+    assert begun == list(range(0, len(shop.log), 7))
+
+
+def test_each_arms_output_is_kept_in_the_same_few_blocks_whichever_they_are():
+    shop = Workshop()
+    run(shop, half_width=1e-9, min_blocks=60)
+    names = ("reference", "candidate", "again")
+    assert 3 * JUDGED_BLOCKS < len(shop.kept) < 60
+    assert all(sorted(shop.kept[at : at + 3]) == sorted(names) for at in range(0, len(shop.kept), 3))
+
+
+def test_any_block_is_as_likely_to_be_judged_as_any_other():
+    held = [0] * 30
+    for seed in range(2000):
+        reservoir, places = Reservoir(3, random.Random(seed)), {}
+        for block in range(30):
+            place = reservoir.place()
+            if place is not None:
+                places[place] = block
+        assert len(places) == 3
+        for block in places.values():
+            held[block] += 1
+    assert 150 < min(held) <= max(held) < 250
 
 
 def test_the_order_comes_from_the_seed():

@@ -14,7 +14,8 @@ from harness.errors import HarnessError
 from harness.records.case import Case
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.optimization import Target
-from harness.timing import contenders
+from harness.timing.arms import line_up
+from harness.timing.arms.arm import Answer
 from harness.timing.arms.candidate import Candidate
 from harness.timing.arms.hf_static import HFStatic
 from harness.timing.case_timing import Timing, time_case
@@ -37,13 +38,13 @@ class OncePrefilled(HFStatic):
 class IdleStep(HFStatic):
     """Its decode step is a no-op: the logits are whatever lies in the buffer."""
 
-    def decode(self, tokens: Tensor, steps: int) -> Tensor:
-        return torch.randn(tokens.shape[0], self.model.config.vocab_size)
+    def decode(self, tokens: Tensor, steps: int) -> Answer:
+        return Answer(torch.randn(tokens.shape[0], self.model.config.vocab_size), (tokens,))
 
 
 class IdleCandidate(Candidate):
-    def decode(self, tokens: Tensor, steps: int) -> Tensor:
-        return torch.full((tokens.shape[0], 8), 0.5)
+    def decode(self, tokens: Tensor, steps: int) -> Answer:
+        return Answer(torch.full((tokens.shape[0], 8), 0.5), (tokens,))
 
 
 def timed(case: Case) -> Timing:
@@ -80,7 +81,7 @@ def test_what_did_not_run_was_not_judged_again(eager: Case) -> None:
 def test_a_peer_that_does_not_compute_has_no_speed(
     eager: Case, monkeypatch: pytest.MonkeyPatch, peer: type[HFStatic], says: str
 ) -> None:
-    monkeypatch.setitem(contenders.PEERS, "hf_static", peer)
+    monkeypatch.setitem(line_up.PEERS, "hf_static", peer)
     timing = timed(eager)
     (wrong,) = (arm for arm in timing.arms if arm.name == "hf_static")
     assert wrong.absent is not None
@@ -90,7 +91,7 @@ def test_a_peer_that_does_not_compute_has_no_speed(
 
 
 def test_a_candidate_whose_step_is_a_no_op_is_refused(eager: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contenders, "Candidate", IdleCandidate)
+    monkeypatch.setattr(line_up, "Candidate", IdleCandidate)
     with pytest.raises(HarnessError, match="candidate: rewritten inputs gave the timed decode output again"):
         timed(eager)
 

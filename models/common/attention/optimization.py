@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.optimization import Edges, Optimization, Receipt, Target
 from harness.spec.parameter import Parameter
 from models.common.attention.cluster_attention_cases import CLUSTER_ATTENTION
 from models.common.attention.cluster_step import cluster, step_limits
@@ -60,6 +60,9 @@ def cluster_attention(rows: int, keys: int) -> Optimization:
         note = f"one launch for up to {rows} rows of up to {keys} tokens"
         return Receipt("cuda_kernels", cluster(model, rows, keys), (note,))
 
+    def edges(rows: int = rows, keys: int = keys) -> Edges:
+        return {"rows": (rows,), "keys": (keys,)}
+
     return Optimization(
         name="cuda_kernels",
         summary="decode attention from projections to heads' outputs in one CUDA launch",
@@ -69,4 +72,5 @@ def cluster_attention(rows: int, keys: int) -> Optimization:
         conflicts=("compile",),
         needs=("clusters", "cuda", "nvcc"),
         parameters=limits,
+        edges=edges,
     )

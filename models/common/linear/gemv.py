@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -58,6 +59,12 @@ def interpreted_shape(m: int, n: int, k: int, element_size: int, paired: bool = 
 def block_rows(m: int) -> int:
     """Activation rows padded to a size of the tensor cores."""
     return max(16, triton.next_power_of_2(m))
+
+
+def row_edges(rows: int) -> tuple[int, ...]:
+    """The last numbers of activation rows before other code runs, up to `rows`, beyond which these loops serve none."""
+    code = [(m == 1, block_rows(m)) for m in range(1, rows + 1)]
+    return (*(m for m, (own, following) in enumerate(pairwise(code), 1) if own != following), rows)
 
 
 def needs(m: int, n: int, shape: GemvShape, paired: bool = False) -> tuple[int, int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.kernel import Kernel
-from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.optimization import Edges, Optimization, Receipt, Target
 from models.common.kernels.launch_shapes import LaunchShapes
 from models.common.linear.eager import pack_neighbors
+from models.common.linear.gemv import row_edges
 from models.common.linear.skinny import max_rows, stream
 from models.common.linear.tuned_shapes import product_shapes
 from models.common.linear.tuning import product_tunings
@@ -27,6 +28,9 @@ def packed_linear(rows: int, packed: str, kernels: tuple[Kernel, ...], tuned: La
             "linear", touched, notes if target.kernels == "interpreted" else (*notes, tuned.note(target.device))
         )
 
+    def edges(rows: int = rows) -> Edges:
+        return {"rows": row_edges(rows)}
+
     return Optimization(
         name="linear",
         summary=f"packed {packed}; decode steps stream the weights",
@@ -34,5 +38,6 @@ def packed_linear(rows: int, packed: str, kernels: tuple[Kernel, ...], tuned: La
         apply=apply,
         kernels=kernels,
         parameters=(max_rows(rows),),
+        edges=edges,
         tunings=lambda model, dtype: product_tunings(model, dtype, rows),
     )

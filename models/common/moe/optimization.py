@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from harness.spec.kernel import Kernel
-from harness.spec.optimization import Optimization, Receipt, Target
+from harness.spec.optimization import Edges, Optimization, Receipt, Target
 from models.common.decoder.extension import Swaps, swap_all
 from models.common.kernels.workspace import Workspaces
 from models.common.moe.eager import Experts
@@ -37,6 +37,9 @@ def streamed_experts(
         note = f"vectors up to {vector_max_tokens} tokens, tiles up to {tile_max_tokens}, sorted beyond"
         return Receipt("experts", swap_all(model, swaps), (note,))
 
+    def edges(vector_max_tokens: int = vector_max_tokens, tile_max_tokens: int = tile_max_tokens) -> Edges:
+        return {"rows": (vector_max_tokens, tile_max_tokens)}
+
     return Optimization(
         name="experts",
         summary="router in one kernel; experts streamed, tiled or grouped by the number of tokens",
@@ -45,4 +48,5 @@ def streamed_experts(
         kernels=(kernel, *MOE),
         needs=("triton",),
         parameters=limits,
+        edges=edges,
     )

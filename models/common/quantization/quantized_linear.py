@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.spec.kernel import Kernel
-from harness.spec.optimization import Numerics, Optimization, Receipt, Target
+from harness.spec.optimization import Edges, Numerics, Optimization, Receipt, Target
 from models.common.kernels.pdl import offers
 from models.common.kernels.workspace import Workspace
 from models.common.linear.eager import PackedLinear, SplitQKV, pack_neighbors, project
-from models.common.linear.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs
+from models.common.linear.gemv import GemvShape, default_shape, gemv_scaled, interpreted_shape, needs, row_edges
 from models.common.linear.skinny import max_rows
 from models.common.mlp.eager import SplitGateUp
 from models.common.quantization.quantized_gemv import gemv_int4
@@ -127,6 +127,9 @@ def weight_only(
         used = f"decode kernels up to {rows} rows" if target.kernels != "none" else "no decode kernels"
         return Receipt(name, quantize(model, replace(choice, rows=rows), target), (summary, used))
 
+    def edges(rows: int = choice.rows) -> Edges:
+        return {"rows": row_edges(rows)}
+
     return Optimization(
         name=name,
         summary=summary,
@@ -136,6 +139,7 @@ def weight_only(
         conflicts=conflicts,
         rounding=choice.of_parameter,
         parameters=(max_rows(choice.rows),),
+        edges=edges,
     )
 
 

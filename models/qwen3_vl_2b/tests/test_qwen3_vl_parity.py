@@ -197,7 +197,7 @@ def test_every_arm_sees_the_images_and_goes_back() -> None:
         arm.decode(last_tokens(shown.tokens), 3)
         prefill = arm.prefill(shown).clone()
         arm.rewind()
-        found[name] = (prefill, arm.decode(last_tokens(shown.tokens), 3).clone())
+        found[name] = (prefill, arm.decode(last_tokens(shown.tokens), 3).logits.clone())
     for name in ("candidate", "hf_static"):
         for mine, theirs in zip(found[name], found["reference"], strict=True):
             assert relative_frobenius(mine, theirs) < 1e-5, name
