@@ -12,6 +12,9 @@ ENVIRONMENT = ("CUBLAS", "CUDA", "CUDNN", "GOMP", "INDUCTOR", "KMP", "MKL", "NCC
                "TRITON")  # fmt: skip
 """How the names of environment variables begin that torch, Triton and their libraries read."""
 
+OWN = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
+"""What the OpenMP runtime sets for itself when it is loaded."""
+
 _CUDA, _CUDNN = torch.backends.cuda, torch.backends.cudnn
 _SETTINGS: Mapping[str, Callable[[], object]] = {
     "float32 matmul precision": torch.get_float32_matmul_precision,
@@ -49,7 +52,10 @@ _SETTINGS: Mapping[str, Callable[[], object]] = {
 
 
 def process_state() -> dict[str, str]:
-    """Map each setting to its value in words; environment variables to `$NAME`."""
+    """Map each setting to its value in words; environment variables to `$NAME`. Some settings depend on the GPU, and are
+    others once torch knows it: it is made known first."""
+    if torch.cuda.is_available():
+        torch.cuda.init()
     found = {name: _told(read) for name, read in _SETTINGS.items()}
     found |= {f"${name}": value for name, value in os.environ.items() if _is_read(name)}
     return found
@@ -66,7 +72,7 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 def _is_read(variable: str) -> bool:
     """Where a cache lies changes no answer, and torch sets such variables itself."""
-    return variable.startswith(ENVIRONMENT) and not variable.endswith("_DIR")
+    return variable.startswith(ENVIRONMENT) and not variable.endswith("_DIR") and variable not in OWN
 
 
 def _told(read: Callable[[], object]) -> str:

@@ -19,7 +19,7 @@ from harness.parity.levels.ends import Streams, check_ends
 from harness.parity.levels.free_running import free_running
 from harness.parity.levels.generation import Generated, ReferenceText, check_generation, forced
 from harness.parity.levels.layer import check_layer, check_layers, localize
-from harness.parity.levels.logits import FP32_LIMIT, FP32_NOISE_FACTOR, Reference, judge_logits
+from harness.parity.levels.logits import Reference, close, judge_logits
 from harness.parity.levels.quantization_loss import check_rounding, judge_loss
 from harness.parity.levels.reference import check_unchanged
 from harness.parity.levels.rotary import check_rotary
@@ -30,8 +30,8 @@ from harness.parity.paths.graph_replay import check_again
 from harness.parity.paths.prefix_cache import check_prefixes
 from harness.parity.reference.oracle import Known, Oracle
 from harness.parity.reference.routing import Routes, check_router, judge_flips, our_choices
-from harness.parity.tolerance.rules import relative_frobenius, worst
-from harness.records.checks import UNBOUNDED, Check, Divergence, Drift
+from harness.parity.tolerance.rules import worst
+from harness.records.checks import Check, Divergence, Drift
 from harness.records.proof_size import ProofSize
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.runtime import prefix_lm, vision_lm
@@ -122,7 +122,7 @@ class ParityRun:
         with our_choices(self.model, self.spec.routing, known.routes):
             ours = self._ours(known.inputs)
         batch, tokens = known.inputs.tokens.shape
-        return _close(ours, known.plain, known.upcast, f"{batch} x {tokens} tokens")
+        return close(ours, known.plain, known.upcast, "logits", "logits float32", f"{batch} x {tokens} tokens")
 
     @staticmethod
     def _end(known: Known) -> ReferenceText:
@@ -134,7 +134,7 @@ class ParityRun:
         """Decoded one by one, the end of the prompt has the logits that it has as a whole."""
         ours = forced(self.model, end.generated, self.model.decode)
         name = f"{len(ours)} x {end.generated.new_tokens} tokens, one by one"
-        return _close(ours, end.decoded.plain, end.decoded.upcast, name)
+        return close(ours, end.decoded.plain, end.decoded.upcast, "logits", "logits float32", name)
 
     def _free(self, known: Known, generated: Generated) -> Iterator[list[Check]]:
         # While it generated, a model with experts went its own way; what is replayed is compared with what is replayed.
@@ -267,20 +267,6 @@ class ParityRun:
         tokens[text] = tokens[text].flip(0)
         other = self.plain.logits(prompt.continued(tokens))
         return _sensitivity("reference", "reversed prompt", int(torch.equal(other, theirs)), "")
-
-
-def _close(ours: Tensor, plain: Tensor, upcast: Tensor, name: str) -> Check:
-    """Logits in float32, held against the plain model's."""
-    error, noise = relative_frobenius(ours, plain), relative_frobenius(plain, upcast)
-    return Check(
-        level="logits",
-        subject="logits float32",
-        name=name,
-        rule="relative Frobenius",
-        error=error if error < float("inf") else UNBOUNDED,
-        noise=noise,
-        limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
-    )
 
 
 def _rejects(ours: Tensor, reference: Reference) -> Check:

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.build.dtypes import dtype_name, wider
 from harness.build.inputs import prepared
 from harness.errors import HarnessError
+from harness.parity.levels.logits import close
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.tolerance.rules import judge, worst
 from harness.records.checks import Check
@@ -76,6 +77,9 @@ def _head(plain: ReferenceModel, ours: Tensor, hidden: Tensor, name: str) -> Che
     wide_norm, weight = copy.deepcopy(plain.core.norm).to(upcast), plain.model.lm_head.weight
     reference = torch.nn.functional.linear(wide_norm(hidden.to(upcast)), weight.to(upcast))
     theirs = plain.model.lm_head(plain.core.norm(hidden))
+    if hidden.dtype == torch.float32:
+        # The longest sum of a model, cut by every library in its own way: the rule of float32 logits.
+        return close(ours, theirs, reference, "layer", "final norm and head", name)
     return worst(judge(ours, reference, theirs, level="layer", subject="final norm and head", name=name))
 
 

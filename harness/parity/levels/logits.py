@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness.parity.tolerance.rules import worst
-from harness.records.checks import Check, Level
+from harness.parity.tolerance.rules import relative_frobenius, worst
+from harness.records.checks import UNBOUNDED, Check, Level
 
 FP32_LIMIT = 1e-5
 """Relative Frobenius error of fp32 logits: correct variants measure 3e-7 to 8e-7, the smallest planted bug 7.5e-5."""
@@ -56,6 +56,20 @@ def judge_logits(ours: Tensor, reference: Reference, level: Level, subject: str)
     count, flips = int(illegal.sum()), int(flipped.sum())
     where = f"of {len(illegal)} judged, first at {place(illegal)}" if count else f"{flips} flips, each at a near-tie"
     return [*noisy, about(rule="top-1", error=count, noise=0, limit=0, where=where)]
+
+
+def close(ours: Tensor, plain: Tensor, upcast: Tensor, level: Level, subject: str, name: str) -> Check:
+    """Logits in float32, held against the plain model's by their relative Frobenius error."""
+    error, noise = relative_frobenius(ours, plain), relative_frobenius(plain, upcast)
+    return Check(
+        level=level,
+        subject=subject,
+        name=name,
+        rule="relative Frobenius",
+        error=error if error < float("inf") else UNBOUNDED,
+        noise=noise,
+        limit=max(FP32_LIMIT, FP32_NOISE_FACTOR * noise),
+    )
 
 
 def judge_path(path: str, ours: Tensor, reference: Reference) -> Check:

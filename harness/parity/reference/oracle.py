@@ -112,10 +112,16 @@ class Oracle:
         return streams
 
     def answers(self, texts: Sequence[Sequence[int]]) -> Answers:
-        """What is said to texts of different lengths, each from scratch."""
+        """What is said to texts of different lengths, each from scratch. Where two begin alike their tokens visit the
+        same experts, also where one of them is so near a tie that the other's company decides otherwise."""
         width = max(map(len, texts))
         tokens = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=self.target.device)
-        known = self._know(self.prompt("again", len(texts)).continued(tokens))
+        prompt = self.prompt("again", len(texts)).continued(tokens)
+        known = self._know(prompt)
+        routes = _alike(known.routes, texts)
+        if routes is not known.routes:
+            upcast, plain = self.plain.wide_logits(prompt, replay=routes)[0], self.plain.logits(prompt, routes)
+            known = Known(prompt, self._told(upcast), routes, self._told(plain))
         return Answers(tuple(map(tuple, texts)), known.upcast, known.plain, known.routes)
 
     def end(self, prompt: ModelInputs, tokens: int) -> Known:
@@ -134,3 +140,20 @@ class Oracle:
 
     def _told(self, found: Tensor) -> Tensor:
         return shared(self.target, found)
+
+
+def _alike(routes: Routes, texts: Sequence[Sequence[int]]) -> Routes:
+    """The same routes [texts, T, k], each text with those of the first one for as long as both are alike; `routes`
+    itself where that changes nothing."""
+    rows = torch.arange(len(texts)).unsqueeze(1).repeat(1, max(map(len, texts)))
+    for row, text in enumerate(texts):
+        done = 0
+        for earlier, other in enumerate(texts[:row]):
+            common = next((at for at, pair in enumerate(zip(text, other, strict=False)) if pair[0] != pair[1]), None)
+            alike = min(len(text), len(other)) if common is None else common
+            rows[row, done:alike] = rows[earlier, done:alike]
+            done = max(done, alike)
+    at = torch.arange(rows.shape[1])
+    made = routes.mapped(lambda tensor: tensor[rows.to(tensor.device), at.to(tensor.device)])
+    same = all(torch.equal(made.layers[index].ids, route.ids) for index, route in routes.layers.items())
+    return routes if same else made

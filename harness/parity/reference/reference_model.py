@@ -58,10 +58,12 @@ class ReferenceModel:
         features: Features | None = None,
         streams: list[Tensor] | None = None,
         keep: int = 0,
+        replay: Routes | None = None,
     ) -> tuple[Tensor, Routes]:
         """[B, T, vocab] in the wider type, one layer widened at a time so that memory stays small; and the experts that
         it chose. With `features` the images show these, and otherwise what the widened tower sees. What stands in the
-        residual stream behind each layer goes to `streams`. Logits of the last `keep` tokens where keep > 0."""
+        residual stream behind each layer goes to `streams`. Logits of the last `keep` tokens where keep > 0. The
+        experts of `replay` are followed, where it has any."""
         upcast, routes = wider(self.model.dtype), Routes()
         if inputs.pixels is not None and features is None:
             features = self.wide_features(inputs)
@@ -71,7 +73,8 @@ class ReferenceModel:
             hidden[images] = features.embeddings.to(upcast)
         for index in range(len(self)):
             run = self.wide_layer(index, inputs)
-            with reference_choice(run.layer, self.routing, inputs.tokens.shape, None, _kept(routes, index)):
+            followed = replay.layers.get(index) if replay else None
+            with reference_choice(run.layer, self.routing, inputs.tokens.shape, followed, _kept(routes, index)):
                 hidden = run(hidden)
             if features is not None and index < len(features.deep):
                 hidden[images] += features.deep[index].to(upcast)
