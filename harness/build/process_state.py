@@ -52,8 +52,8 @@ _SETTINGS: Mapping[str, Callable[[], object]] = {
 
 
 def process_state() -> dict[str, str]:
-    """Map each setting to its value in words; environment variables to `$NAME`. Some settings depend on the GPU, and are
-    others once torch knows it: it is made known first."""
+    """Map each setting to its value in words; environment variables to `$NAME`. Some settings are others once torch
+    knows the GPU, so it is made known first."""
     if torch.cuda.is_available():
         torch.cuda.init()
     found = {name: _told(read) for name, read in _SETTINGS.items()}
