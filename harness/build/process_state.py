@@ -53,9 +53,11 @@ _SETTINGS: Mapping[str, Callable[[], object]] = {
 
 def process_state() -> dict[str, str]:
     """Map each setting to its value in words; environment variables to `$NAME`. Some settings are others once torch
-    knows the GPU, so it is made known first."""
+    has used the GPU, so it is used first."""
     if torch.cuda.is_available():
-        torch.cuda.init()
+        # The order of attention backends is settled by the first call.
+        one = torch.zeros(1, 1, 1, 64, dtype=torch.bfloat16, device="cuda")
+        torch.nn.functional.scaled_dot_product_attention(one, one, one)
     found = {name: _told(read) for name, read in _SETTINGS.items()}
     found |= {f"${name}": value for name, value in os.environ.items() if _is_read(name)}
     return found

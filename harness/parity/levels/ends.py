@@ -42,7 +42,7 @@ def check_ends(
     Raises HarnessError for a build that never calls its layers."""
     dtype, (batch, tokens) = dtype_name(streams.last.dtype), inputs.tokens.shape
     text = ~inputs.shows()
-    cache = prepared(model, inputs, tokens)
+    cache = prepared(model, inputs, tokens + 1)
     with _given(model) as embedded, _forced(model, streams.last) as forced:
         logits = model(inputs.tokens, cache)
     if not (embedded and forced):
@@ -56,7 +56,8 @@ def check_ends(
     if "captured_step" in provides:
         steps["one token a row, captured"] = model.decode
     for name, step in steps.items():
-        cache.rewind(tokens - 1)
+        cache.rewind(tokens)
+        # Whatever the token is, its last layer answers as the prompt's last token left it.
         with _forced(model, streams.last[:, -1:]) as forced:
             logits = step(inputs.tokens[:, -1:], cache)
         # A compiled step runs no layer that could be told what to answer.

@@ -84,6 +84,8 @@ class Walk:
 
     def __init__(self, model: CausalLM, answers: Answers, device: torch.device, routing: Routing | None) -> None:
         self.model, self.answers, self.device, self.routing = model, answers, device, routing
+        self.followed: dict[int, tuple[KVCache, Routes]] = {}
+        """By the identity of a cache, which a pool may hand out again with the steps that were captured on it."""
 
     def judged(self, steps: Sequence[Step]) -> list[Check]:
         said, found = self.run(steps)
@@ -150,12 +152,14 @@ class Walk:
         if step.pooled and pool is not None:
             tokens = torch.tensor([[0] * pad + [*text] for pad, text in zip(padding, step.texts, strict=True)])
             opened = pool.open(tokens.to(self.device), capacity, padding)
-            return _Cache(opened.cache, step.padding, opened.matched, self._routes(step))
-        return _Cache(self.model.new_cache(len(padding), capacity, padding), step.padding, 0, self._routes(step))
+            return _Cache(opened.cache, step.padding, opened.matched, self._routes(step, opened.cache))
+        cache = self.model.new_cache(len(padding), capacity, padding)
+        return _Cache(cache, step.padding, 0, self._routes(step, cache))
 
-    def _routes(self, step: Step) -> Routes:
+    def _routes(self, step: Step, cache: KVCache) -> Routes:
         rows = [self.answers.row(text) for text in step.texts]
-        return self.answers.routes.mapped(lambda tensor: tensor[rows].clone())
+        made = self.answers.routes.mapped(lambda tensor: tensor[rows].clone())
+        return self.followed.setdefault(id(cache), (cache, made))[1]
 
     def _feed(self, step: Step, cache: _Cache) -> Said:
         """What the cache does not hold of the step's texts yet, at once or one by one."""
