@@ -32,7 +32,7 @@ def test_levels_are_counted_survivors_come_first_and_reasons_are_shown():
     assert (
         view.sentence == "2 of 3 planted faults seen (66.7%), 1 equivalent or without a place; 1 of those seen crashed."
     )
-    assert texts(view.by_subject) == [["model", "1", "1", "–", "–", "–", "1", "1"]]
+    assert texts(view.by_subject) == [["model", "–", "1", "1", "–", "–", "–", "1", "1"]]
     assert texts(view.unseen) == [
         ["model", "never seen", "survived", "no level of the gate saw it"],
         ["model", "the same thing", "equivalent", "it moves nothing"],
