@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from harness.errors import HarnessError
-from tools import command_help, components, progress, record_fields, results, terminal, validation
+from tools import blind, command_help, components, progress, record_fields, results, terminal, validation
 from tools.repository import Repository
 
 TABLES: Mapping[str, Callable[[Repository], str]] = {
@@ -23,6 +23,7 @@ TABLES: Mapping[str, Callable[[Repository], str]] = {
     "several devices": results.several_devices,
     "progress": progress.tables,
     "faults": validation.faults,
+    "blind faults": blind.tables,
     "calibration": validation.calibration,
     "timers": validation.timers,
     "scale": validation.scale,

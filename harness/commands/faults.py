@@ -12,14 +12,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from harness.commands import run
+from harness.commands import faults_blind, run
 from harness.commands.options import Usage
 from harness.commands.services import services
 
-help_text = Usage("faults", __doc__).help
+BLIND = "blind"
+
+
+def help_text(words: Sequence[str] = ()) -> str:
+    """Of this command and of its other form, or of that alone where it is asked for."""
+    blind = faults_blind.help_text()
+    return blind if BLIND in words else f"{Usage('faults', __doc__).help()}\n{blind}"
 
 
 def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> int:
+    if arguments and arguments[0] == BLIND:
+        return faults_blind.main(arguments[1:], out, err)
     asked = [*arguments]
     if asked and not any(word.lstrip("+").startswith("timing=") for word in asked):
         asked.append("timing=off")

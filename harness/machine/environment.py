@@ -31,7 +31,7 @@ PACKAGES = (
 )
 LIBRARIES = ("nvidia-cublas", "nvidia-cudnn", "nvidia-nccl", "nvidia-cuda-runtime")
 """Any distribution whose name starts so: the CUDA libraries that torch was shipped with."""
-RESULTS = ("benchmark_results", "reports")
+RESULTS = ("benchmark_results", "reports", "harness/faults/blind/*/results.jsonl")
 """What runs write: no part of the source, so writing it does not make the tree dirty."""
 
 _OF_ONE_REPOSITORY = frozenset(

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import RecordError
+from harness.records.blind_corpus import CORPUS, Round, read_corpus
 from harness.records.calibration import Calibration
 from harness.records.record import Record
 from harness.records.run_file import read_file
@@ -49,6 +50,8 @@ class GateRecords:
 
     matrices: tuple[Source, ...] = ()
     calibrations: tuple[CalibrationFile, ...] = ()
+    blind: tuple[Round, ...] = ()
+    """The corpus of these sources."""
 
     def matrix_of(self, record: Record) -> Source | None:
         return newest_matrix(record, self.matrices)
@@ -91,11 +94,12 @@ def read(folder: Path, holding: bytes = b"") -> list[Source]:
     return sorted(found, key=lambda source: (source.record.started_at, source.path))
 
 
-def read_gate(folder: Path) -> GateRecords:
-    """What a report tells of the gate; nothing where there is no such folder."""
+def read_gate(folder: Path, corpus: Path = CORPUS) -> GateRecords:
+    """What a report tells of the gate, from records and from the corpus of blind faults; nothing where there is no such
+    folder."""
     matrices = [source for source in read(folder, WITH_MATRIX) if source.record.kill_matrix]
     made = [_calibration(path, folder) for path in (folder / CALIBRATIONS).glob("*.json")]
-    return GateRecords(tuple(matrices), tuple(sorted(made, key=lambda file: _made_at(file.path))))
+    return GateRecords(tuple(matrices), tuple(sorted(made, key=lambda file: _made_at(file.path))), read_corpus(corpus))
 
 
 def _calibration(path: Path, folder: Path) -> CalibrationFile:

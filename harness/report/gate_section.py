@@ -1,21 +1,25 @@
-"""What a report says of the gate that judged its cases: faults that it saw, and right answers that it refused."""
+"""What a report says of the gate that judged its cases: faults that it saw, those of strangers
+among them, and right answers that it refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.records.blind_fault import machine_of
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import Record
+from harness.report import blind_table
 from harness.report.mutants import NONE_RAN
 
 
 def lines(record: Record, gate: GateRecords) -> Iterator[str]:
     """Of one case: the newest kill matrix of its kernel sources, unless its own record holds one, and how often the
-    newest calibration of its model on this kind of device refused a right answer."""
+    newest calibration of its model on this kind of device refused a right answer; of all models, blind faults."""
     where = f"{record.case.model} on {record.case.hardware}"
     if record.kill_matrix is None:
         yield f"{where}: {_faults(record, gate)}"
     yield f"{where}: {_alarms(record, gate)}"
+    yield from blind_table.sentences(gate.blind, machine_of(record.case.hardware))
 
 
 def _faults(record: Record, gate: GateRecords) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from harness.build.registry import names
 from harness.planning import shard_plans
+from harness.records.blind_corpus import read_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -51,7 +52,7 @@ def runner(tmp_path):
     }
 
     def run(
-        command: str, given: Mapping[str, str] = MappingProxyType({}), **matrix: int
+        command: str, given: Mapping[str, str] = MappingProxyType({}), **matrix: int | str
     ) -> subprocess.CompletedProcess[str]:
         for name, value in matrix.items():
             command = command.replace(f"${{{{ matrix.{name} }}}}", str(value))
@@ -100,6 +101,13 @@ def test_the_sweep_and_its_shards_are_those_of_the_plan_for_a_cpu():
     assert sweep["jobs"]["shard"]["strategy"]["matrix"] == {"shard": list(range(1, plan.shards + 1))}
     assert f"shards show {plan.shards} $SWEEP" in text
     assert f"shard=${{{{ matrix.shard }}}}/{plan.shards} " in text
+
+
+def test_the_blind_faults_of_every_model_are_judged_every_night(runner):
+    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "blind.yml").read_text())["jobs"].values()
+    assert job["strategy"]["matrix"]["model"] == sorted({p.fault.model for each in read_corpus() for p in each.faults})
+    (command,) = steps("blind.yml", "judge")
+    assert runner(command, model="none_of_them").returncode == 2
 
 
 def test_the_linters_are_those_of_ci():

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from harness.errors import RecordError
+from harness.records.blind_corpus import Round
+from harness.records.blind_fault import BlindResult
 from harness.records.calibration import Calibration, KernelAlarms, Quantiles
 from harness.records.case import Plan
 from harness.records.gate_evidence import CalibrationFile, GateRecords, Source, read_gate
@@ -73,6 +75,17 @@ def test_the_newest_calibration_of_the_same_kind_of_device_is_named(timed):
     assert alarms.endswith("(calibration/new.json).")
 
 
+def test_blind_faults_are_told_with_the_first_judgment_of_this_kind_of_machine(timed):
+    held = [
+        BlindResult(fault="a", commit="c", hardware="h200_x2", end="passed"),
+        BlindResult(fault="a", commit="d", hardware="h200", end="refused"),
+        BlindResult(fault="b", commit="c", hardware="h200", end="crashed"),
+        BlindResult(fault="b", commit="c", hardware="cpu", end="refused"),
+    ]
+    *_, blind = gate_section.lines(timed, GateRecords(blind=(Round(2, (), tuple(held)),)))
+    assert "round 2, all models, on h200: 0 of 1 refused, 1 crashed when they came; 1 of 1 refused, 1 crashed" in blind
+
+
 def test_a_report_says_plainly_that_nothing_is_on_record(timed):
     alone = Plan(cases=(timed.case,), skipped=())
     made = build([timed.model_copy(update={"plan": alone.hash})], alone, "run")
@@ -82,7 +95,7 @@ def test_a_report_says_plainly_that_nothing_is_on_record(timed):
 
 
 def test_both_are_read_from_a_folder_of_records(timed, tmp_path):
-    assert read_gate(tmp_path / "nothing") == GateRecords()
+    assert read_gate(tmp_path / "nothing", tmp_path / "nothing") == GateRecords()
     record = matrix(timed)
     with RunWriter(run_path(tmp_path, "h200", record.run), record.run, Plan(cases=(record.case,), skipped=())) as file:
         file.append(record.model_copy(update={"plan": Plan(cases=(record.case,), skipped=()).hash}))
