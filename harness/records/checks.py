@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from harness.records.case import Frozen
 from harness.records.error_units import describe
@@ -163,8 +163,7 @@ class Parity(Frozen):
         return "; ".join(found)
 
     def levels(self) -> tuple[str, ...]:
-        judged = {check.level for check in self.checks}
-        return tuple(level for level in get_args(Level) if level in judged)
+        return tuple(dict.fromkeys(check.level for check in self.checks))
 
 
 def named(subjects: Sequence[str]) -> str:

@@ -140,7 +140,7 @@ def test_the_table_names_what_broke_and_the_levels_that_were_judged(make_record)
     records = (make_record("failed", parity=failed), make_record("passed", parity=Parity(checks=(RIGHT,))))
     stream = io.StringIO()
     console.print_outcome(Outcome(records, {}), run_file=console.Path("r.jsonl"), reports=(), stream=stream)
-    assert "FAIL: 1 of 2 checks on layer, path broken: rows that part" in stream.getvalue()
+    assert "FAIL: 1 of 2 checks on path, layer broken: rows that part" in stream.getvalue()
     assert "pass: 1 check on layer, worst 50% of limit" in stream.getvalue()
 
 

@@ -140,7 +140,7 @@ GAPS = (
         "a level of parity",
         ("parity",),
         "nothing was judged on logits",
-        newest(parity=parity(("op", "layer", "generation"))),
+        newest(parity=parity(("reference", "op", "layer", "generation"))),
     ),
     Gap("all paths", ("parity",), "nothing was judged on path", newest(parity=parity(paths=()))),
     Gap("one path", ("parity",), "no path was left-padded batch", newest(parity=parity(paths=UNPADDED))),

@@ -33,7 +33,7 @@ MATRICES = {
 def test_native_builds_pass_every_level_and_leave_their_loss_unjudged(name: str) -> None:
     parity = judged(SPEC, name)
     assert refused(parity) == []
-    assert parity.levels() == ("reference", "layer", "logits", "generation", "path")
+    assert parity.levels() == ("layer", "logits", "reference", "generation", "path")
     assert [(n.subject, n.reason) for n in parity.not_judged] == [(f"loss of {name}", "not judged: needs real weights")]
 
 

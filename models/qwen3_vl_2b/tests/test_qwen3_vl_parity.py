@@ -94,7 +94,7 @@ def test_native_stacks_pass_every_level(stack: tuple[str, ...]) -> None:
         builder.BuildConfig(SPEC, SOURCE, stack, target(torch.bfloat16)), ProofSize(2, 24), lambda _, __: None
     )
     assert [f"{c.subject} {c.name} {c.rule}: {c.error:.3g} > {c.limit:.3g}" for c in proof.parity.failures()] == []
-    assert proof.parity.levels() == ("reference", "layer", "logits", "generation", "path")
+    assert proof.parity.levels() == ("layer", "logits", "reference", "generation", "path")
     subjects = {check.subject for check in proof.parity.checks}
     assert {"positions", "tower embedding", "tower block 2", "deep feature 1", "image embeddings"} <= subjects
 
