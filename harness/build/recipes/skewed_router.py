@@ -19,6 +19,9 @@ FAVOR = 2.0
 """The same of its mean over experts."""
 STARVED, STARVED_SHARE = 8.0, 0.25
 """How far below the others the mean of some is, and of how many."""
+CORRECTION, CORRECTION_SPREAD = 7.0, 0.1
+"""About where the corrections of a router's experts stand, as in published checkpoints: far above scores, and so close
+together that a type of few bits cannot tell them apart. The spread is a factor on that of random ones."""
 
 
 def skew(weight: Tensor, chosen: int, stream: Stream, seed: int, purpose: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harness.build.inputs import generator
 from harness.build.recipes.residual_stream import EMBEDDED, Stream, rms
 from harness.build.recipes.sharp_attention import Channels, point_keys, point_queries, spread_norm
-from harness.build.recipes.skewed_router import skew
+from harness.build.recipes.skewed_router import CORRECTION, CORRECTION_SPREAD, skew
 from harness.errors import HarnessError
 from harness.spec.model import ModelSpec
 
@@ -66,6 +66,8 @@ def _layer(
         weight = gate.get_parameter("weight")
         _, _, ids = gate(weight.new_zeros(1, stream.hidden))
         skew(weight, ids.shape[-1], stream, seed, f"{purpose}.router")
+        for correction in gate.buffers():
+            correction.mul_(CORRECTION_SPREAD).add_(CORRECTION)
 
 
 def _last_norm(weight: Tensor, blocks: int, stream: Stream, head: float, seed: int) -> None:

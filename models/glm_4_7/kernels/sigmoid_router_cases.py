@@ -55,6 +55,15 @@ def _bank(
     return weight, values.normal((bank,), torch.float32, device, generator, scale=0.1)
 
 
+def _overruled(x: Tensor, weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Scores of about 1e-5 under corrections near 7, as trained models have: those alone choose, and what is left of a
+    score once one was added to it and taken away again is another."""
+    asked, low = x.clone(), weight.clone()
+    asked[:, 0], low[:, 0] = 1.0, -12.0
+    order = torch.randperm(len(weight), generator=generator, device=x.device)
+    return {"x": asked, "weight": low, "correction": torch.linspace(6.5, 7.5, len(weight), device=x.device)[order]}
+
+
 def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
     drawn = tuple(values.length(*ends, device, generator) for ends in ((4, 9), (1, 4), (6, 40), (64, 300)))
     for tokens, chosen, bank, hidden in (*SHAPES, drawn):
@@ -68,6 +77,7 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         if tokens == 3:
             yield OpCase("misaligned", {**inputs, "x": values.misaligned(x)})
             yield OpCase("sliced", {**inputs, "x": values.sliced(x)})
+            yield OpCase("scores far below corrections", {**inputs, **_overruled(x, weight, generator)})
             equal, level = weight.clone(), correction.clone()
             equal[1::2], level[1::2] = equal[0::2], level[0::2]
             some = apart(2, equal[0::2].contiguous(), level[0::2], chosen // 2, generator)
