@@ -33,7 +33,8 @@ def code_of(reference: nn.Module) -> Code:
         own = dict(_functions(module))
         hooks = {f"{kind}[{key}]": each for kind in _HOOKS for key, each in vars(module)[kind].items()}
         found |= {f"module {path}.{name}": (each, _code(each)) for name, each in (own | hooks).items()}
-    backends = transformers.AttentionInterface()
+    # What the judge itself looks through is registered anew whenever it looks.
+    backends = {name: each for name, each in transformers.AttentionInterface().items() if not _is_ours(each)}
     return found | {f"attention backend {name}": (each, _code(each)) for name, each in backends.items()}
 
 
@@ -69,6 +70,10 @@ def _owners(reference: nn.Module) -> dict[str, type | ModuleType]:
 
 def _functions(owner: object) -> Iterator[tuple[str, object]]:
     yield from ((name, each) for name, each in vars(owner).items() if callable(each) and not isinstance(each, type))
+
+
+def _is_ours(function: object) -> bool:
+    return getattr(function, "__module__", "").startswith("harness.")
 
 
 def _code(value: Any) -> object:
