@@ -11,7 +11,7 @@ from harness.records.case import Case
 from harness.records.gate_evidence import GateRecords
 from harness.records.record import Environment, Failure, ReceiptNote, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
-from harness.report import compiled, formats, gate_section, judged, machine, mutants, speed, verdicts, weight_statistics
+from harness.report import compiled, formats, gate_section, judged, machine, mutants, speed, statistics_table, verdicts
 from harness.report.cells import Banner, Fact, Table
 from harness.report.judged import LevelView
 from harness.report.mutants import MutantsView
@@ -95,7 +95,7 @@ def build(
         refusal=(parity.refusal() or None) if parity else None,
         levels=judged.levels(parity) if parity else (),
         not_judged=judged.not_judged_table(parity.not_judged) if parity and parity.not_judged else None,
-        statistics=weight_statistics.table(parity.statistics) if parity and parity.statistics else None,
+        statistics=statistics_table.table(parity.statistics) if parity and parity.statistics else None,
         receipts=tuple(_receipt(note) for note in record.receipts),
         phases=tuple(speed.phase_view(record, phase, names) for phase in phases),
         timing_notes=record.timing_notes,

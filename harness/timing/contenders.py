@@ -26,13 +26,13 @@ from harness.timing.arms.by_name import PEERS
 from harness.timing.arms.candidate import Candidate
 from harness.timing.arms.line_up import line_up, stream_of
 from harness.timing.arms.prefix_hit import COLD
+from harness.timing.cache_sweep import Sweep
 from harness.timing.clock import clock_for
 from harness.timing.energy import joules_per_call
 from harness.timing.feeds import Feeds
 from harness.timing.launched import kernels_launched
 from harness.timing.protocol import Timed
 from harness.timing.recheck import Judge, Outputs, Sample, WrongAfterwards
-from harness.timing.sweep import Sweep
 from harness.timing.telemetry import Telemetry
 from harness.timing.visited import experts_visited
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
-from models.common.decoder.anatomy import DENSE_WRITES, EXPERT_WRITES, decoder_anatomy
+from models.common.decoder.decoder_anatomy import DENSE_WRITES, EXPERT_WRITES, decoder_anatomy
 from models.common.decoder.frame import call_positions
 from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Stage
 from models.common.attention.eager import ATTENDING
-from models.common.decoder.anatomy import DENSE_WRITES, decoder_anatomy
+from models.common.decoder.decoder_anatomy import DENSE_WRITES, decoder_anatomy
 from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
 from models.qwen3_4b_instruct_2507.config import SIZES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.spec.model import ModelSpec, Routing, Stage
 from models.common.attention.eager import ATTENDING
-from models.common.decoder.anatomy import EXPERT_WRITES, decoder_anatomy
+from models.common.decoder.decoder_anatomy import EXPERT_WRITES, decoder_anatomy
 from models.common.decoder.frame import call_positions
 from models.common.decoder.layer_stages import attention_stages
 from models.common.decoder.mutations import SPARSE_MUTANTS

@@ -11,7 +11,7 @@ from harness.spec.model import ModelSpec, Stage
 from harness.spec.model_inputs import ModelInputs
 from harness.spec.vision import Part, Vision
 from models.common.attention.eager import ATTENDING
-from models.common.decoder.anatomy import DENSE_WRITES, decoder_anatomy
+from models.common.decoder.decoder_anatomy import DENSE_WRITES, decoder_anatomy
 from models.common.decoder.layer_stages import GATED_STAGE, attention_stages
 from models.common.decoder.mutations import DENSE_MUTANTS
 from models.qwen3_vl_2b.config import SIZES, geometry

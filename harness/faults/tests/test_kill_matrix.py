@@ -96,7 +96,7 @@ def suspects() -> Suspects:
 LEVELS = {
     "attention scale off by 1 %": "layer",
     "last layer: rotary on the query alone": "layer",
-    "head without its last row": "logits",
+    "head without its last row": "layer",
     "decode: value slot stale": "logits",
     "padding ignored": "path",
     "every page is the first": "path",

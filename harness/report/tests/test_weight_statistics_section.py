@@ -6,7 +6,7 @@ import pytest
 
 from harness.records.record import Record
 from harness.records.weight_statistics import Statistic
-from harness.report import render, weight_statistics
+from harness.report import render, statistics_table
 
 FOUND = (
     Statistic(weights="random", name="score range", value=3.9, low=8.0, high=100.0),
@@ -16,7 +16,7 @@ FOUND = (
 
 
 def test_a_row_a_measure_and_a_column_each_kind_of_weights() -> None:
-    table = weight_statistics.table(FOUND)
+    table = statistics_table.table(FOUND)
     assert [column.name for column in table.columns] == ["Measure", "Trained models", "Random", "Trained-like"]
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["score range", "8.00 to 100", "3.90", "12.5"],

@@ -8,7 +8,7 @@ from harness.spec.model import ModelSpec, Stage
 from models.common.attention.eager import ATTENDING
 from models.common.attention.mutations import ATTEND_MUTANTS, PROJECTION_MUTANTS, ROTARY_MUTANTS
 from models.common.cache.mutations import CACHE_MUTANTS
-from models.common.decoder.anatomy import DENSE_WRITES, decoder_anatomy
+from models.common.decoder.decoder_anatomy import DENSE_WRITES, decoder_anatomy
 from models.common.decoder.residual_mutations import RESIDUAL_MUTANTS
 from models.common.mlp.mutations import GATED_MUTANTS
 from models.small_llama.config import SIZES
