@@ -16,7 +16,7 @@ CHUNK_ROWS = 256
 
 class ContentHash:
     """A linear hash of bits under factors that are drawn anew for every instance, so that nothing can be written to
-    have a hash that is known beforehand. Of two contents that differ, one pair in 2^31 has equal hashes."""
+    have a hash that is known beforehand. All factors are odd: contents that differ in one number never hash alike."""
 
     def __init__(self) -> None:
         drawn = torch.Generator().manual_seed(secrets.randbits(63))

@@ -73,7 +73,7 @@ def _functions(owner: object) -> Iterator[tuple[str, object]]:
 
 
 def _is_ours(function: object) -> bool:
-    return getattr(function, "__module__", "").startswith("harness.")
+    return str(getattr(function, "__module__", "")).startswith("harness.")
 
 
 def _code(value: Any) -> object:

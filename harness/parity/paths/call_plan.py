@@ -168,14 +168,15 @@ class Planner:
     def _found(self, padding: int, text: Sequence[int]) -> int:
         """Slots of a row that some closed one begins with, its padding among them."""
         asked = _symbols(padding, text)
-        return max((_common(asked, kept) for kept in self.kept), default=0)
+        return max((common_length(asked, kept) for kept in self.kept), default=0)
 
 
 def _symbols(padding: int, text: Sequence[int]) -> Text:
     return (*(PADDING,) * padding, *text)
 
 
-def _common(one: Text, other: Text) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Count the numbers that both begin with."""
     shorter = min(len(one), len(other))
     return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 

@@ -16,6 +16,7 @@ from harness.build.recipes.weight_recipes import begun
 from harness.parity.levels.generation import Generated, generate
 from harness.parity.levels.quantization_loss import LOSS_ROWS, LOSS_TOKENS
 from harness.parity.paths.call_orders import STREAMS, Answers
+from harness.parity.paths.call_plan import common_length
 from harness.parity.reference.reference_model import ReferenceModel
 from harness.parity.reference.routing import Routes
 from harness.records.proof_size import ProofSize
@@ -149,8 +150,7 @@ def _alike(routes: Routes, texts: Sequence[Sequence[int]]) -> Routes:
     for row, text in enumerate(texts):
         done = 0
         for earlier, other in enumerate(texts[:row]):
-            common = next((at for at, pair in enumerate(zip(text, other, strict=False)) if pair[0] != pair[1]), None)
-            alike = min(len(text), len(other)) if common is None else common
+            alike = common_length(text, other)
             rows[row, done:alike] = rows[earlier, done:alike]
             done = max(done, alike)
     at = torch.arange(rows.shape[1])
