@@ -100,19 +100,24 @@ class ParityRun:
             yield self._held()
             yield self._seen(prompt)
             yield self._turns(prompt)
-            yield self._layers(prompt)
-            yield self._layers(prompt.last_tokens())
-            yield self._ends(prompt)
-            known, generated = self.oracle.whole, self.oracle.generated
-            yield self._longest(known.inputs)
-            with our_choices(self.model, self.spec.routing, known.routes):
-                yield from self._free(known, generated)
+            yield from self._whole(prompt)
             yield self._again()
             yield self._orders()
+            known = self.oracle.whole
             yield [*self._flips(known.inputs, known.routes), *ran.checks()]
         yield self._loss()
         yield self._read()
         yield check_unchanged(self.integrity)
+
+    def _whole(self, prompt: ModelInputs) -> Iterator[list[Check]]:
+        """Layers, also on one token a row and on the longest text, both ends, logits, generation, paths."""
+        yield self._layers(prompt)
+        yield self._layers(prompt.last_tokens())
+        yield self._ends(prompt)
+        known, generated = self.oracle.whole, self.oracle.generated
+        yield self._longest(known.inputs)
+        with our_choices(self.model, self.spec.routing, known.routes):
+            yield from self._free(known, generated)
 
     def drift(self) -> Drift | None:
         """The free-running trace; of one process, for others would have to be asked for it together."""

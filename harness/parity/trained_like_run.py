@@ -41,15 +41,8 @@ class TrainedLikeRun(ParityRun):
         yield check_unchanged(self.integrity)
 
     def in_target(self) -> Iterator[list[Check]]:
-        """Layers, also on one token a row and on the longest text, logits, generation, paths."""
-        prompt = self.oracle.prompt("target")
-        yield self._layers(prompt)
-        yield self._layers(prompt.last_tokens())
-        yield self._ends(prompt)
-        known, generated = self.oracle.whole, self.oracle.generated
-        yield self._longest(known.inputs)
-        with our_choices(self.model, self.spec.routing, known.routes):
-            yield from self._free(known, generated)
+        """What `_whole` goes through, and whether the reference is what it was."""
+        yield from self._whole(self.oracle.prompt("target"))
         yield check_unchanged(self.integrity)
 
     def _paths(self, text: ReferenceText) -> list[Check]:
