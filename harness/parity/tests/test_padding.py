@@ -11,7 +11,7 @@ TOKENS = torch.tensor([[5, 6, 7, 8], [1, 2, 3, 4]])
 
 def test_no_two_rows_are_padded_alike() -> None:
     padded = Padded.unlike(TOKENS)
-    assert padded.starts == (2, 1)
+    assert padded.left_padding == (2, 1)
     assert padded.tokens.tolist() == [[0, 0, 5, 6, 7, 8], [0, 1, 2, 3, 4, 0]]
 
 

@@ -77,7 +77,7 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         if tokens == 3:
             yield OpCase("misaligned", {**inputs, "x": values.misaligned(x)})
             yield OpCase("sliced", {**inputs, "x": values.sliced(x)})
-            yield OpCase("scores far below corrections", {**inputs, **_overruled(x, weight, generator)})
+            yield OpCase("scores that corrections overrule", {**inputs, **_overruled(x, weight, generator)})
             equal, level = weight.clone(), correction.clone()
             equal[1::2], level[1::2] = equal[0::2], level[0::2]
             some = apart(2, equal[0::2].contiguous(), level[0::2], chosen // 2, generator)
