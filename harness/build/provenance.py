@@ -36,6 +36,12 @@ def kernel_sources(spec: ModelSpec) -> str:
     return _sources(registry.MODELS / "common", registry.source(spec.name))
 
 
+def gate_sources() -> str:
+    """Hash of all sources that judge a build, tests left out."""
+    judging = ("build", "parity", "spec", "records/checks.py")
+    return _sources(*(ROOT / "harness" / place for place in judging))
+
+
 def _sources(*places: Path) -> str:
     """Of folders, and of modules that are one file."""
     digest = hashlib.sha256()

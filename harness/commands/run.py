@@ -78,8 +78,8 @@ def help_text(words: Sequence[str] = ()) -> str:
         "  `--help +model=NAME` lists the model's optimizations, and their parameters with default and range\n\n"
         "options of each group (conf/GROUP/OPTION.yaml):\n"
         + "\n".join(options)
-        + "\n\nother keys: weights, recipe=trained_like|random, plan=run|only, proof=RUN, seed, deadline_s, out,\n"
-        "  reports, report=[html,markdown]\n"
+        + "\n\nother keys: weights, recipe=trained_like|random, plan=run|only, proof=RUN, verdicts=reuse|anew, seed,\n"
+        "  deadline_s, out, reports, report=[html,markdown]\n"
         "exit code: 0 right and not slower, 1 refused, 2 a mistake in what was asked"
     )
     named = [word.removeprefix(MODEL) for word in words if word.startswith(MODEL)]

@@ -52,7 +52,8 @@ class LocalEngine:
     faults. Of a case among `proofs` that one stands, and so does an earlier case's of this run where a proof would be
     fed the same. `weights_bytes` is what a proof holds by case key: cases share a CPU only where its memory would hold
     as many of them as there are workers. A case that has waited `wait_s` for its devices is lost. The kernels of a
-    build are timed with the first case of it: no workload changes what they are timed on."""
+    build are timed with the first case of it: no workload changes what they are timed on. Op-level verdicts in the
+    folder `verdicts` stand, unless a case asks for fresh caches."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class LocalEngine:
         proofs: Proofs | None = None,
         weights_bytes: Mapping[str, int] = MappingProxyType({}),
         wait_s: float = math.inf,
+        verdicts: Path | None = None,
     ) -> None:
         self._stamp = stamp
         self._places = places
@@ -77,6 +79,7 @@ class LocalEngine:
         self._proofs = proofs or Proofs()
         self._weights_bytes = weights_bytes
         self._wait_s = wait_s
+        self._verdicts = verdicts
         self._stop = Stop()
         self._first: dict[str, str] = {}
         self.interrupted = False
@@ -183,6 +186,8 @@ class LocalEngine:
         """One process. Its fragment, or one made from the way it ended."""
         left = asked.with_name(part.file)
         command = [sys.executable, "-P", "-m", self._worker, *part.arguments(asked, left)]
+        if part.does == "prove" and self._verdicts is not None and not case.timing.fresh_caches:
+            command += ["--run", self._stamp.run, "--verdicts", str(self._verdicts)]
         name = part.label(case.timing.processes)
         told.part(name)
         interpret = part.does != "time" and not visible

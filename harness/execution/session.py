@@ -18,7 +18,7 @@ from harness.errors import HarnessError, UserError
 from harness.execution import proofs, resume
 from harness.execution.progress import Progress
 from harness.execution.record_factory import RecordFactory
-from harness.machine.installation import WORK
+from harness.machine.installation import WORK, verdict_folder
 from harness.planning import cost, machine_times
 from harness.planning.hardware_target import Cluster, HardwareTarget, LocalMachine, MachineFacts, Machines, OnPaper
 from harness.planning.plan import Indivisible, Offer, WeightsBytes, expand, needed_bytes, proof_bytes
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.analysis.compare.arms import PhaseComparison
 
 DURATIONS = WORK / "test_shards" / "durations.json"
-SHARED = ("engine", "plan", "shard", "resume", "proof", "out", "reports", "report")
+SHARED = ("engine", "plan", "shard", "resume", "proof", "verdicts", "out", "reports", "report")
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,10 @@ def _engine(
     for record in earlier:
         held.add(record)
     folder, module = path.parent, world.worker_module
-    return LocalEngine(stamp, whole.places, progress, folder, module, workers, world.mutants, held, weights)
+    verdicts = verdict_folder() if asked.verdicts == "reuse" else None
+    return LocalEngine(
+        stamp, whole.places, progress, folder, module, workers, world.mutants, held, weights, verdicts=verdicts
+    )
 
 
 def _agreed(jobs: Sequence[Settings]) -> Settings:

@@ -25,6 +25,7 @@ from harness.parity.diagnosis.capture import capture
 from harness.parity.gate import Proof, prove
 from harness.parity.kernels.compile_ahead_process import compile_elsewhere
 from harness.parity.kernels.precompile import precompile
+from harness.parity.kernels.verdict_store import VerdictStore
 from harness.parity.reference.attention_backends import exact_convolutions
 from harness.records import check_log
 from harness.records.case import Case
@@ -45,14 +46,16 @@ def target_of(case: Case, part: str, rank: int, world: int) -> Target:
     return Target(torch.device("cpu"), getattr(torch, case.workload.dtype), mode, rank, world)
 
 
-def run_prove(case: Case, config: builder.BuildConfig, out: Path, started: Mapping[str, str]) -> PartialRecord:
+def run_prove(
+    case: Case, config: builder.BuildConfig, out: Path, started: Mapping[str, str], verdicts: VerdictStore | None
+) -> PartialRecord:
     """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
     target = config.target
     pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
     log = check_log.beside(out)
-    proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log), case.recipe)
+    proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log), case.recipe, verdicts)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
         saved = capture(config, case.size, proof_size_of(case), proof.parity, case.parameters)
@@ -156,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--world", type=int, help="processes that hold the model; by default as the hardware says")
     parser.add_argument("--rank", type=int, help="set by the worker for the ranks that it starts")
     parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")
+    parser.add_argument("--verdicts", type=Path, help="folder of op-level verdicts that may stand")
+    parser.add_argument("--run", help="the run that makes the record, which new verdicts are named after")
     options = parser.parse_args(argv)
     case = Case.model_validate_json(options.case.read_text())
     _guarded(lambda: _part(case, options, argv or sys.argv[1:])).write(options.out)
@@ -173,7 +178,8 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRe
     spec = registry.load(case.model).made_with(case.parameters)
     if options.part == "prove" and not case.on_cpu and options.rank is None:
         say(0.0, "compile kernels")
-        precompile(options.case)
+        held = _verdicts(case, spec, target_of(case, "prove", 0, 1), options)
+        precompile(options.case, held.standing(spec) if held else ())
     world = options.world or ranks.world_of(case, spec)
     if options.part == "mutants" and options.rank is None:
         return run_mutants(case, argv, world)
@@ -187,12 +193,18 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRe
     if options.part == "mutants":
         done = PartialRecord(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
     elif options.part == "prove":
-        done = run_prove(case, config, options.out, started)
+        done = run_prove(case, config, options.out, started, _verdicts(case, spec, target, options))
     else:
         done = run_time(case, config, options.process, options.kernels)
     if world:
         ranks.leave()
     return done
+
+
+def _verdicts(case: Case, spec: ModelSpec, target: Target, options: argparse.Namespace) -> VerdictStore | None:
+    if options.verdicts is None:
+        return None
+    return VerdictStore(options.verdicts, options.run, case, spec, target.device)
 
 
 if __name__ == "__main__":

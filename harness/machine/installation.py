@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,3 +14,8 @@ CONF = ROOT / "conf" if CHECKOUT else ROOT / "harness" / "conf"
 """The configuration, package data in a wheel."""
 WORK = CHECKOUT or Path()
 """Where a project keeps `test_shards/`: the checkout, or the working folder."""
+
+
+def verdict_folder() -> Path:
+    """Where this user's op-level verdicts lie, for all checkouts and results folders."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-pio" / "op-verdicts"

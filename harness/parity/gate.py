@@ -25,6 +25,7 @@ from harness.parity.kernels.kernel_checks import (
     kernels_of,
     seed_after_code,
 )
+from harness.parity.kernels.verdict_store import VerdictStore
 from harness.parity.levels.quantization_loss import unjudged_loss
 from harness.parity.parity_run import first_broken
 from harness.parity.paths.timed_size import check_timed_size
@@ -33,6 +34,7 @@ from harness.parity.trained_like_run import RUNS
 from harness.records.checks import Check, Divergence, Drift, Level, NotJudged, Parity
 from harness.records.proof_size import ProofSize
 from harness.records.recipe_label import labeled, labeled_place
+from harness.records.standing_verdict import StandingVerdict
 from harness.records.weight_recipe import WeightRecipe
 from harness.records.weight_statistics import JudgedWeights, Statistic
 from harness.spec.kernel import Kernel
@@ -57,19 +59,22 @@ def prove(
     started: Mapping[str, str] | None = None,
     keep: Callable[[Sequence[Check]], None] = lambda _: None,
     recipe: WeightRecipe = "trained_like",
+    verdicts: VerdictStore | None = None,
 ) -> Proof:
     """Judge the stack on every level, and where its weights are random on trained-like ones besides unless `recipe` is
     `random`. A failure does not stop the levels after it: the report shows them all. `started` is the state of the
     process before the model's code was imported (`harness.build.process_state`); `keep` is given checks as soon as they
-    are made."""
+    are made. Of kernels whose verdict stands in `verdicts` the op level takes that."""
     began = time.perf_counter()
-    ops: list[Check] = []
-    for made in _ops(config, progress):
+    ops, standing = list[Check](), list[StandingVerdict]()
+    for made, taken in _ops(config, progress, verdicts):
         ops += made
+        standing += taken
         keep(made)
     if ill := [check for check in ops if corrupts_memory(check)]:
         # Launched inside the model it may end this process, and the evidence with it.
-        return Proof(_unlaunched(config, ops, ill, recipe, time.perf_counter() - began), ())
+        unlaunched = _unlaunched(config, ops, ill, recipe, time.perf_counter() - began)
+        return Proof(unlaunched.model_copy(update={"standing": tuple(standing)}), ())
     recipes: list[WeightRecipe] = ["random"]
     if config.source.directory is None and recipe == "trained_like":
         recipes.append(recipe)
@@ -87,6 +92,7 @@ def prove(
         statistics=tuple(chain.from_iterable(part.statistics for part in parts)),
         wall_s=time.perf_counter() - began,
         dispatches=tuple(sorted({name for part in parts for name in part.dispatches})),
+        standing=tuple(standing),
     )
     return Proof(parity, parts[0].receipts)
 
@@ -175,7 +181,10 @@ def _release(target: Target) -> None:
         torch.cuda.empty_cache()
 
 
-def _ops(config: builder.BuildConfig, progress: Progress) -> Iterator[list[Check]]:
+def _ops(
+    config: builder.BuildConfig, progress: Progress, verdicts: VerdictStore | None
+) -> Iterator[tuple[Sequence[Check], Sequence[StandingVerdict]]]:
+    """Kernel by kernel in each dtype: its checks, and the verdict that they are from where another run made them."""
     target = config.target
     if target.kernels == "none" or target.rank:
         # Ranks launch the same kernels: one judges them.
@@ -185,7 +194,14 @@ def _ops(config: builder.BuildConfig, progress: Progress) -> Iterator[list[Check
     for done, kernel in enumerate(kernels):
         progress(OPS_SHARE * done / len(kernels), f"kernel {kernel.name} against its eager twin")
         for dtype in judged_dtypes(kernel, target.dtype):
-            yield _on_every_case(kernel, dtype, target, drawn)
+            held = verdicts.find(kernel.name, dtype) if verdicts else None
+            if held is not None:
+                yield held.checks, (held.standing,)
+                continue
+            checks = _on_every_case(kernel, dtype, target, drawn)
+            if verdicts:
+                verdicts.keep(kernel.name, dtype, checks)
+            yield checks, ()
 
 
 def _on_every_case(kernel: Kernel, dtype: torch.dtype, target: Target, seed: int) -> list[Check]:

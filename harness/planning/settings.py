@@ -172,6 +172,8 @@ class Settings(Frozen):
     """`auto` goes on with an interrupted run of the same plan, `off` starts anew, a path names the run."""
     proof: str | None
     """A run that proved the cases, so that they are timed alone."""
+    verdicts: Literal["reuse", "anew"]
+    """Whether op-level verdicts of the same sources stand; in cases timed for a sign-off they never do."""
     plan: Literal["run", "only"]
     out: str
     reports: str

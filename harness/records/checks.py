@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from harness.records.case import Frozen
 from harness.records.error_units import describe
+from harness.records.standing_verdict import StandingVerdict
 from harness.records.weight_statistics import Statistic
 
 KERNELS_IN_PLACE = "kernels of the stack"
@@ -133,6 +134,8 @@ class Parity(Frozen):
     dispatches: tuple[str, ...] | None = None
     """Which launches the whole model was judged with in the type that is timed, sorted: of Triton functions and of
     kernels of our own. None in records before version 7."""
+    standing: tuple[StandingVerdict, ...] = ()
+    """Kernels whose op-level checks another run made of the same sources on the same kind of device."""
 
     @property
     def passed(self) -> bool:

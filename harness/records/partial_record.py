@@ -174,6 +174,7 @@ def _joined(found: Sequence[Parity]) -> Parity | None:
         wall_s=sum(parity.wall_s for parity in found),
         statistics=next((parity.statistics for parity in found if parity.statistics), None),
         dispatches=next((parity.dispatches for parity in found if parity.dispatches is not None), None),
+        standing=tuple(verdict for parity in found for verdict in parity.standing),
     )
 
 

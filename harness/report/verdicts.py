@@ -140,6 +140,10 @@ def _remarks(record: Record) -> list[str]:
     remarks = []
     if record.parity and record.parity.not_judged:
         remarks.append(f"{formats.number_of(len(record.parity.not_judged), 'check')} could not be judged here.")
+    if record.parity and record.parity.standing:
+        kernels = formats.number_of(len({verdict.kernel for verdict in record.parity.standing}), "kernel")
+        runs = ", ".join(dict.fromkeys(verdict.run for verdict in record.parity.standing))
+        remarks.append(f"The verdict of {kernels} stands from {runs}: same sources, versions and device.")
     if record.provisional:
         remarks.append("Provisional: the source was not a clean commit, so this cannot be reproduced or signed off.")
     return remarks

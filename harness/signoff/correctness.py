@@ -34,6 +34,9 @@ def parity(record: Record, proof: Source | None, measure: str) -> Finding:
     }
     doubts = [f"{said} {', '.join(names)}" for said, names in lacking.items() if names]
     doubts += _unproven(record, proof)
+    if record.parity.standing:
+        elsewhere = sorted({verdict.kernel for verdict in record.parity.standing})
+        doubts.append(f"{', '.join(elsewhere)} judged by another run: prove with verdicts=anew")
     found = [f"{len(record.parity.checks)} checks on {', '.join(levels) or 'no level'}", *doubts]
     found += [f"proven by run {record.proof.run}"] if record.proof and proof else []
     met = record.parity.passed and not doubts

@@ -1,7 +1,9 @@
 """A stack's kernels compiled on every core before one process judges them: each of several processes launches its share
 of the op menus once, and all leave what they compiled in Triton's cache.
 
-python -m harness.parity.kernels.precompile CASE.json SHARE SHARES
+python -m harness.parity.kernels.precompile CASE.json SHARE SHARES [KERNEL/DTYPE ...]
+
+Of the kernels and dtypes that are named the verdict stands: they are left out.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import torch
 
 from harness.build import registry
+from harness.build.dtypes import dtype_name
 from harness.parity.kernels.canaries import NANS, place
 from harness.parity.kernels.kernel_checks import cases, judged_dtypes, kernels_of, seed_after_code
 from harness.records.case import Case
@@ -26,13 +29,22 @@ MOST = 12
 """Processes at most: each holds a context of the GPU."""
 
 
-def precompile(case: Path) -> None:
-    """Compile what the op level of the case in this file will launch. A share that fails is no error here: the level
-    meets the same one where it is recorded."""
+def precompile(case: Path, standing: Sequence[str] = ()) -> None:
+    """Compile what the op level of the case in this file will launch; the verdicts of `standing`, each `KERNEL/DTYPE`,
+    are known. A share that fails is no error here: the level meets the same one where it is recorded."""
     shares = min(MOST, len(os.sched_getaffinity(0)))
     running = [
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.parity.kernels.precompile", str(case), str(share), str(shares)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "harness.parity.kernels.precompile",
+                str(case),
+                str(share),
+                str(shares),
+                *standing,
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -43,7 +55,7 @@ def precompile(case: Path) -> None:
 
 
 def share_of(
-    spec: ModelSpec, case: Case, device: torch.device, share: int, shares: int
+    spec: ModelSpec, case: Case, device: torch.device, share: int, shares: int, standing: Sequence[str] = ()
 ) -> Iterator[tuple[Kernel, OpCase]]:
     """Every `shares`-th launch of the case's op level, from number `share` on: over all shares each launch once."""
     drawn = seed_after_code(spec, case.seed)
@@ -51,6 +63,7 @@ def share_of(
         (kernel, entry)
         for kernel in kernels_of(spec, case.optimizations)
         for dtype in judged_dtypes(kernel, getattr(torch, case.workload.dtype))
+        if f"{kernel.name}/{dtype_name(dtype)}" not in standing
         for entry in cases(kernel, dtype, device, drawn)
     )
     return islice(launches, share, None, shares)
@@ -59,9 +72,8 @@ def share_of(
 def main(arguments: list[str]) -> int:
     case = Case.model_validate_json(Path(arguments[0]).read_text())
     share, shares = int(arguments[1]), int(arguments[2])
-    for kernel, entry in share_of(
-        registry.load(case.model).made_with(case.parameters), case, torch.device("cuda"), share, shares
-    ):
+    spec = registry.load(case.model).made_with(case.parameters)
+    for kernel, entry in share_of(spec, case, torch.device("cuda"), share, shares, arguments[3:]):
         # Guarded as the op level's: what is compiled depends on how the memory is aligned.
         arguments_of, _ = place(entry.inputs, NANS)
         kernel.launch(**arguments_of)

@@ -35,10 +35,13 @@ def planned(*more):
     return expand(jobs, specs, Cluster(2**34), registry.weights_bytes, registry.indivisible, sweep=False).cases[0]
 
 
-def parity(levels=("reference", "op", "layer", "logits", "generation"), error=1.0, not_judged=(), paths=PATHS):
+def parity(
+    levels=("reference", "op", "layer", "logits", "generation"), error=1.0, not_judged=(), paths=PATHS, standing=()
+):
     judged = [*((level, "gemv") for level in levels), *(("path", path) for path in paths)]
     return Parity(
         not_judged=not_judged,
+        standing=standing,
         checks=tuple(
             Check(level=level, subject=subject, name="out", rule="max", error=error, noise=1.0, limit=2.0)
             for level, subject in judged

@@ -13,6 +13,7 @@ import pytest
 from harness.records.case import Case
 from harness.records.checks import NotJudged
 from harness.records.record import Environment, Failure, Record, StandingProof
+from harness.records.standing_verdict import StandingVerdict
 from harness.signoff.tests.made import (
     ARMS,
     FAST,
@@ -116,6 +117,7 @@ TWO_PACKAGES = {"torch": "2.11.0", "transformers": "5.17.0"}
 UNPADDED = tuple(path for path in PATHS if path != "left-padded batch")
 UNRIVALED = {name: ms for name, ms in ARMS.items() if name != "hf_max_autotune"}
 UNJUDGED = (NotJudged(level="logits", subject="loss", reason="no checkpoint"),)
+STANDING = (StandingVerdict(kernel="gemv", dtype="bfloat16", run="run-0", key="0" * 32),)
 OTHER_SOURCES = PROVENANCE.model_copy(update={"kernel_sources": "other"})
 OLD_CACHES = PROVENANCE.model_copy(update={"fresh_caches": False})
 NO_LOCK = PROVENANCE.model_copy(update={"lock": ""})
@@ -145,6 +147,12 @@ GAPS = (
     Gap("all paths", ("parity",), "nothing was judged on path", newest(parity=parity(paths=()))),
     Gap("one path", ("parity",), "no path was left-padded batch", newest(parity=parity(paths=UNPADDED))),
     Gap("a check that could not run", ("parity",), "not judged: loss", newest(parity=parity(not_judged=UNJUDGED))),
+    Gap(
+        "kernels judged in this run",
+        ("parity",),
+        "gemv judged by another run",
+        newest(parity=parity(standing=STANDING)),
+    ),
     Gap("the run that proved it", ("parity",), "run run-0, which proved it, is not on record", newest(proof=ELSEWHERE)),
     Gap("a kill matrix", ("faults",), "no kill matrix of these sources", lambda c, e: [record(c, e), *history(c, e)]),
     Gap(
