@@ -24,6 +24,7 @@ from harness.machine.installation import ROOT
 from harness.parity.diagnosis.capture import capture
 from harness.parity.gate import Proof, prove
 from harness.parity.kernels.compile_ahead_process import compile_elsewhere
+from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.precompile import precompile
 from harness.parity.kernels.verdict_store import VerdictStore
 from harness.parity.reference.attention_backends import exact_convolutions
@@ -53,7 +54,8 @@ def run_prove(
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
     target = config.target
-    pending = compile_elsewhere(case) if target.kernels == "interpreted" and target.rank == 0 else None
+    launched = target.kernels == "interpreted" and kernels_of(config.spec, config.stack)
+    pending = compile_elsewhere(case) if launched and target.rank == 0 else None
     log = check_log.beside(out)
     proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log), case.recipe, verdicts)
     compiled = pending() if pending else ()

@@ -25,12 +25,11 @@ STACK = ("tensor_parallel", "kv_cache", "prefix_caching", "linear")
 
 @torch.no_grad()
 def run(rank: int, scratch: Path, name: str) -> None:
-    torch.set_num_threads(1)
     spec = registry.load(name)
     target = Target(torch.device("cpu"), torch.bfloat16, "none", rank, WORLD)
     join(Rank(rank, WORLD, scratch / "meeting"), target.device, deadline_s=120)
     run = ParityRun(
-        builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), ProofSize(2, 24, 16)
+        builder.BuildConfig(spec, builder.Source.of(spec, "tiny", 3, None), STACK, target), ProofSize(2, 24, 8)
     )
     if rank == 1:
         part(run)
@@ -50,9 +49,12 @@ def part(run: ParityRun) -> None:
 
 
 def main() -> None:
+    # Ranks are forks, which import nothing again; threads of this process would be missing in them.
+    torch.set_num_threads(1)
+    registry.load(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        torch.multiprocessing.spawn(run, (scratch, sys.argv[1]), nprocs=WORLD)
+        torch.multiprocessing.start_processes(run, (scratch, sys.argv[1]), nprocs=WORLD, start_method="fork")
         print(json.dumps([json.loads((scratch / f"{rank}.json").read_text()) for rank in range(WORLD)]))
 
 

@@ -83,6 +83,6 @@ def test_it_is_refused_when_it_is_wrong_and_the_place_is_named(tmp_path: Path) -
     exchanged = source.replace("mlp.gate_up.up_proj", "mlp.gate_up.gate_proj").replace(right, wrong)
     assert exchanged.count("mlp.gate_up") == 2
     weights.write_text(exchanged)
-    done = run(tmp_path, *RUN, "optimization=none")
+    done = run(tmp_path, *RUN, "optimization=none", "recipe=random")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "layer 0, gated (gate, up and SwiGLU)" in done.stdout

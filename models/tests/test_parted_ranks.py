@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.build import registry
-
 SCRIPT = Path(__file__).parent / "parted_ranks.py"
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", ["glm_4_7", "qwen3_vl_2b"], ids=["routes", "sees"])
 def test_a_reference_that_breaks_near_ties_otherwise_on_one_rank_changes_nothing(
     judge: Callable[..., Any], name: str
 ) -> None:

@@ -13,6 +13,7 @@ from harness.build.quantized_reference import rounded
 from harness.parity.gate import prove
 from harness.records.checks import Parity
 from harness.records.proof_size import ProofSize
+from harness.records.weight_recipe import WeightRecipe
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import Menu, Receipt, Target
 from models.common.quantization.quantized_linear import QuantizedLinear
@@ -27,9 +28,12 @@ def tiny(spec: ModelSpec) -> builder.Source:
     return builder.Source.of(spec, "tiny", seed=3, weights=None)
 
 
-def judged(spec: ModelSpec, name: str, source: builder.Source | None = None) -> Parity:
+def judged(
+    spec: ModelSpec, name: str, source: builder.Source | None = None, recipe: WeightRecipe = "trained_like"
+) -> Parity:
     """The whole gate on the build that `name` makes."""
-    return prove(builder.BuildConfig(spec, source or tiny(spec), (name,), TARGET), EXTENT, lambda _, __: None).parity
+    config = builder.BuildConfig(spec, source or tiny(spec), (name,), TARGET)
+    return prove(config, EXTENT, lambda _, __: None, recipe=recipe).parity
 
 
 def refused(parity: Parity) -> list[str]:

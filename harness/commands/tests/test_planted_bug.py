@@ -90,7 +90,15 @@ def test_the_command_refuses_and_names_the_place(plant: str, tmp_path: Path) -> 
     (tmp_path / file).write_text(source.replace(right, wrong))
     command = [sys.executable, "-m", "harness", f"+model={model}", f"optimization={stack}"]
     done = subprocess.run(
-        [*command, "hardware=cpu", "timing=off", "report=[markdown]"],
+        [
+            *command,
+            "hardware=cpu",
+            "timing=off",
+            "recipe=random",
+            "workload=smoke",
+            "workload.new_tokens=8",
+            "report=[markdown]",
+        ],
         cwd=tmp_path,
         # Nothing is timed, so nobody's lock on the device need be waited for.
         env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},

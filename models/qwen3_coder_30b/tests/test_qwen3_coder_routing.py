@@ -66,6 +66,7 @@ def broken(fault: Callable[[Any], None]) -> Divergence:
         builder.BuildConfig(spec, SOURCE, (), Target(CPU, torch.bfloat16, "none")),
         ProofSize(2, 16, 8),
         lambda _, __: None,
+        recipe="random",
     )
     assert not proof.parity.passed
     assert proof.parity.first_divergence is not None

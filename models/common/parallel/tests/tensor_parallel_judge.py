@@ -47,7 +47,6 @@ def logits(
 
 def run(rank: int, scratch: Path, name: str) -> None:
     """Four processes are a world; then the first two of them are another, and the first one is."""
-    torch.set_num_threads(1)
     for world in WORLDS:
         if rank < world:
             judge(rank, world, scratch, name)
@@ -82,10 +81,12 @@ def save(name: str, checkpoint: Path) -> None:
 
 
 def main() -> None:
+    # Ranks are forks, which import nothing again; threads of this process would be missing in them.
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         name, scratch = sys.argv[1], Path(folder)
         save(name, scratch / "checkpoint")
-        torch.multiprocessing.spawn(run, (scratch, name), nprocs=max(WORLDS))
+        torch.multiprocessing.start_processes(run, (scratch, name), nprocs=max(WORLDS), start_method="fork")
         print(json.dumps({world: json.loads((scratch / f"{world}.json").read_text()) for world in WORLDS}))
 
 
