@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -19,10 +20,11 @@ from harness.build import builder, ranks, registry
 from harness.build.process_state import process_state
 from harness.build.provenance import provenance
 from harness.errors import UserError
+from harness.execution.recipe_process import cores, has_core, judge_elsewhere
 from harness.faults.fault_trials import Trial, judge_ranks, kill_matrix
 from harness.machine.installation import ROOT
 from harness.parity.diagnosis.capture import capture
-from harness.parity.gate import Proof, prove
+from harness.parity.gate import Proof, prove, prove_recipe
 from harness.parity.kernels.compile_ahead_process import compile_elsewhere
 from harness.parity.kernels.kernel_checks import kernels_of
 from harness.parity.kernels.precompile import precompile
@@ -34,6 +36,7 @@ from harness.records.kill_matrix import KillMatrix
 from harness.records.partial_record import REPRODUCER, PartialRecord
 from harness.records.proof_size import proof_size_of
 from harness.records.record import Failure, ReceiptNote
+from harness.records.weight_recipe import WeightRecipe
 from harness.spec.model import ModelSpec
 from harness.spec.optimization import KernelMode, Target
 from harness.timing.case_timing import Timing, time_case
@@ -48,16 +51,18 @@ def target_of(case: Case, part: str, rank: int, world: int) -> Target:
 
 
 def run_prove(
-    case: Case, config: builder.BuildConfig, out: Path, started: Mapping[str, str], verdicts: VerdictStore | None
+    case: Case, config: builder.BuildConfig, options: argparse.Namespace, started: Mapping[str, str]
 ) -> PartialRecord:
-    """The proof; where it fails in one process, the smallest failing case is saved beside `out`."""
+    """The proof; where it fails in one process, the smallest failing case is saved beside the fragment."""
     # Interpreted kernels prove the maths; that the bfloat16 ones compile is shown beside it, in a process without
     # the interpreter.
-    target = config.target
+    target, out = config.target, options.out
     launched = target.kernels == "interpreted" and kernels_of(config.spec, config.stack)
     pending = compile_elsewhere(case) if launched and target.rank == 0 else None
-    log = check_log.beside(out)
-    proof = prove(config, proof_size_of(case), say, started, partial(check_log.append, log), case.recipe, verdicts)
+    keep = partial(check_log.append, check_log.beside(out))
+    elsewhere = judge_elsewhere(case, options.case, out, keep) if target.world == 1 and has_core(case) else None
+    verdicts = _verdicts(case, config.spec, target, options)
+    proof = prove(config, proof_size_of(case), say, started, keep, case.recipe, verdicts, elsewhere)
     compiled = pending() if pending else ()
     if not proof.parity.passed and target.world == 1:
         saved = capture(config, case.size, proof_size_of(case), proof.parity, case.parameters)
@@ -69,6 +74,15 @@ def run_prove(
         receipts=_receipts(config.spec, proof),
         parity=proof.parity,
     )
+
+
+def run_recipe(
+    case: Case, config: builder.BuildConfig, options: argparse.Namespace, started: Mapping[str, str]
+) -> PartialRecord:
+    """What the proof finds on weights of one recipe, asked for by the process that proves the rest."""
+    keep = partial(check_log.append, check_log.beside(options.out))
+    parity = prove_recipe(config, proof_size_of(case), options.recipe, say, started, keep)
+    return PartialRecord(status="passed" if parity.passed else "failed", parity=parity)
 
 
 def run_time(case: Case, config: builder.BuildConfig, process: int, kernels: bool) -> PartialRecord:
@@ -162,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rank", type=int, help="set by the worker for the ranks that it starts")
     parser.add_argument("--meeting", type=Path, help="likewise: the file where they meet")
     parser.add_argument("--verdicts", type=Path, help="folder of op-level verdicts that may stand")
+    parser.add_argument("--recipe", choices=get_args(WeightRecipe), help="prove with weights of one recipe alone")
     parser.add_argument("--run", help="the run that makes the record, which new verdicts are named after")
     options = parser.parse_args(argv)
     case = Case.model_validate_json(options.case.read_text())
@@ -176,6 +191,8 @@ def main(argv: list[str] | None = None) -> int:
 def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRecord:
     if options.part != "time":
         exact_convolutions()
+    if options.part == "prove" and not options.recipe and has_core(case):
+        torch.set_num_threads(cores() - 1)
     started = process_state()
     spec = registry.load(case.model).made_with(case.parameters)
     if options.part == "prove" and not case.on_cpu and options.rank is None:
@@ -195,7 +212,8 @@ def _part(case: Case, options: argparse.Namespace, argv: list[str]) -> PartialRe
     if options.part == "mutants":
         done = PartialRecord(status="passed", kill_matrix=judge_ranks(_trial(case, target)))
     elif options.part == "prove":
-        done = run_prove(case, config, options.out, started, _verdicts(case, spec, target, options))
+        does = run_recipe if options.recipe else run_prove
+        done = does(case, config, options, started)
     else:
         done = run_time(case, config, options.process, options.kernels)
     if world:

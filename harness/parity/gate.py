@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 import torch
 
@@ -31,12 +30,12 @@ from harness.parity.parity_run import first_broken
 from harness.parity.paths.timed_size import check_timed_size
 from harness.parity.reference.statistics import statistics
 from harness.parity.trained_like_run import RUNS
-from harness.records.checks import Check, Divergence, Drift, Level, NotJudged, Parity
+from harness.records.checks import Check, Level, NotJudged, Parity
 from harness.records.proof_size import ProofSize
 from harness.records.recipe_label import labeled, labeled_place
 from harness.records.standing_verdict import StandingVerdict
 from harness.records.weight_recipe import WeightRecipe
-from harness.records.weight_statistics import JudgedWeights, Statistic
+from harness.records.weight_statistics import JudgedWeights
 from harness.spec.kernel import Kernel
 from harness.spec.optimization import Receipt, Target
 
@@ -60,11 +59,13 @@ def prove(
     keep: Callable[[Sequence[Check]], None] = lambda _: None,
     recipe: WeightRecipe = "trained_like",
     verdicts: VerdictStore | None = None,
+    elsewhere: Callable[[], Parity] | None = None,
 ) -> Proof:
     """Judge the stack on every level, and where its weights are random on trained-like ones besides unless `recipe` is
     `random`. A failure does not stop the levels after it: the report shows them all. `started` is the state of the
     process before the model's code was imported (`harness.build.process_state`); `keep` is given checks as soon as they
-    are made. Of kernels whose verdict stands in `verdicts` the op level takes that."""
+    are made. Of kernels whose verdict stands in `verdicts` the op level takes that. `elsewhere` waits for what
+    another process finds of trained-like weights."""
     began = time.perf_counter()
     ops, standing = list[Check](), list[StandingVerdict]()
     for made, taken in _ops(config, progress, verdicts):
@@ -75,37 +76,41 @@ def prove(
         # Launched inside the model it may end this process, and the evidence with it.
         unlaunched = _unlaunched(config, ops, ill, recipe, time.perf_counter() - began)
         return Proof(unlaunched.model_copy(update={"standing": tuple(standing)}), ())
-    recipes: list[WeightRecipe] = ["random"]
-    if config.source.directory is None and recipe == "trained_like":
-        recipes.append(recipe)
-    parts, done, wrong = list[_Judged](), OPS_SHARE, first_broken(ops) is not None
-    for each in recipes:
-        inside = partial(_within, progress, done, RECIPE_SHARE[each])
-        parts.append(_judge(config, proof_size, each, inside, started, keep, wrong))
-        done += RECIPE_SHARE[each]
+    wrong = first_broken(ops) is not None
+    inside = partial(_within, progress, OPS_SHARE, RECIPE_SHARE["random"])
+    first = _judge(config, proof_size, "random", inside, started, keep, wrong)
+    parts = [first.parity]
+    if elsewhere is not None:
+        progress(OPS_SHARE + RECIPE_SHARE["random"], "trained_like weights, in another process")
+        parts.append(elsewhere())
+    elif config.source.directory is None and recipe == "trained_like":
+        inside = partial(_within, progress, OPS_SHARE + RECIPE_SHARE["random"], RECIPE_SHARE["trained_like"])
+        parts.append(_judge(config, proof_size, recipe, inside, started, keep, wrong).parity)
     checks = (*ops, *chain.from_iterable(part.checks for part in parts))
     parity = Parity(
         checks=checks,
         not_judged=(*_not_judged(config, recipe), *unjudged_loss(config)),
         drift=next(filter(None, (part.drift for part in parts)), None),
-        first_divergence=next(filter(None, (part.divergence for part in parts)), None) or first_broken(checks),
-        statistics=tuple(chain.from_iterable(part.statistics for part in parts)),
+        first_divergence=next(filter(None, (part.first_divergence for part in parts)), None) or first_broken(checks),
+        statistics=tuple(chain.from_iterable(part.statistics or () for part in parts)),
         wall_s=time.perf_counter() - began,
-        dispatches=tuple(sorted({name for part in parts for name in part.dispatches})),
+        dispatches=tuple(sorted({name for part in parts for name in part.dispatches or ()})),
         standing=tuple(standing),
     )
-    return Proof(parity, parts[0].receipts)
+    return Proof(parity, first.receipts)
 
 
-class _Judged(NamedTuple):
-    """What one recipe of weights tells of a build."""
-
-    checks: tuple[Check, ...]
-    divergence: Divergence | None
-    drift: Drift | None
-    statistics: tuple[Statistic, ...]
-    receipts: tuple[Receipt, ...]
-    dispatches: tuple[str, ...]
+@torch.no_grad()
+def prove_recipe(
+    config: builder.BuildConfig,
+    proof_size: ProofSize,
+    recipe: WeightRecipe,
+    progress: Progress,
+    started: Mapping[str, str] | None = None,
+    keep: Callable[[Sequence[Check]], None] = lambda _: None,
+) -> Parity:
+    """What `prove` finds of the build on weights of one recipe, its kernels not judged by themselves."""
+    return _judge(config, proof_size, recipe, progress, started, keep, wrong=False).parity
 
 
 def _judge(
@@ -116,7 +121,7 @@ def _judge(
     started: Mapping[str, str] | None,
     keep: Callable[[Sequence[Check]], None],
     wrong: bool,
-) -> _Judged:
+) -> Proof:
     """The build with weights of one recipe, in float32 and in the target dtype. Where it fails, or is known to be
     `wrong`, it is also traced from where it drifts."""
     target, kind, checks = config.target, RUNS[recipe], list[Check]()
@@ -142,13 +147,15 @@ def _judge(
             progress(0.9, "the timed size and the edges of dispatch before it")
             take(check_timed_size(run, proof_size.timed))
     weights: JudgedWeights = recipe if config.source.directory is None else "checkpoint"
-    judged = _Judged(
-        checks=tuple(checks),
-        divergence=labeled_place(found or run.divergence, recipe),
-        drift=run.drift() if wrong or first_broken(checks) else None,
-        statistics=() if target.rank else statistics(run.plain, run.oracle.whole, weights),
-        receipts=run.receipts,
-        dispatches=launched.names(),
+    judged = Proof(
+        Parity(
+            checks=tuple(checks),
+            first_divergence=labeled_place(found or run.divergence, recipe),
+            drift=run.drift() if wrong or first_broken(checks) else None,
+            statistics=() if target.rank else statistics(run.plain, run.oracle.whole, weights),
+            dispatches=launched.names(),
+        ),
+        run.receipts,
     )
     del run
     _release(target)

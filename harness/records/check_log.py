@@ -25,13 +25,17 @@ def append(log: Path, checks: Iterable[Check]) -> None:
 
 def refused(log: Path) -> Parity | None:
     """Read what a process had found when it ended; None where it had refused nothing, or had written nothing."""
-    checks = tuple(_read(log)) if log.exists() else ()
+    checks = read(log)
     broken = next((check for check in checks if not check.passed), None)
     return Parity(checks=checks, first_divergence=Divergence.of(broken)) if broken else None
 
 
-def _read(log: Path) -> Iterator[Check]:
-    """Every whole line: the last may have been cut off."""
+def read(log: Path) -> tuple[Check, ...]:
+    """Every check whose line is whole: the last may have been cut off. None where there is no log."""
+    return tuple(_lines(log)) if log.exists() else ()
+
+
+def _lines(log: Path) -> Iterator[Check]:
     for line in log.read_text().splitlines():
         try:
             yield Check.model_validate_json(line)

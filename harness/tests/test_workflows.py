@@ -23,7 +23,10 @@ from harness.records.blind_corpus import read_corpus
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 INSTALL = "Install"
-SWEEP = "+model=qwen3_4b_instruct_2507 optimization=none,kv_cache size=tiny hardware=cpu workload=smoke timing=off recipe=random"
+SWEEP = (
+    "+model=qwen3_4b_instruct_2507 optimization=none,kv_cache size=tiny hardware=cpu workload=smoke timing=off "
+    "recipe=random"
+)
 TESTS = "harness/planning/tests/test_sharding.py harness/commands/tests/test_shards_command.py"
 LINTERS = ("ruff ", "mypy", "lint-imports")
 
