@@ -62,7 +62,7 @@ def test_its_bad_end_is_told_and_what_it_had_found_is_kept(make_case: Callable[.
     check_log.append(check_log.beside(tmp_path / recipe_process.FRAGMENT), [check])
     kept: list[Check] = []
     wait = recipe_process.judge_elsewhere(make_case(), asked, tmp_path / "prove-0.json", kept.extend)
-    with pytest.raises(HarnessError, match="the process of trained-like weights: .*nobody_has_it"):
+    with pytest.raises(HarnessError, match=r"the process of trained-like weights: .*nobody_has_it"):
         wait()
     assert kept == [check]
 
