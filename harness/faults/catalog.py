@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.faults import wrong_outputs
-from harness.faults.low_precision_accumulation import narrow_sums, sums
+from harness.faults.low_precision_accumulation import narrow_parts, narrow_sums, sums
 from harness.faults.remembered import Launch, floating, like, longest, shapes, without_last_column
 from harness.faults.side_effects import PROMISED, SIDE_EFFECTS
 from harness.spec.kernel import Kernel
@@ -37,6 +37,7 @@ def every(kernel: Kernel, dtype: torch.dtype, device: torch.device) -> tuple[Mut
     if kernel.batch_invariant:
         made += [Mutant(fault, kind, partial(make, kernel=kernel, fresh=fresh)) for fault, kind, make in PROMISED]
     made += [narrow_sums(kernel)] if added else []
+    made += [narrow_parts(kernel)] if added and kernel.absolute else []
     made.append(Mutant("made for known shapes", "special case", _for_known(kernel, dtype, device)))
     declared = {mutant.name for mutant in kernel.mutants}
     return (*(mutant for mutant in made if mutant.name not in declared), *kernel.mutants)

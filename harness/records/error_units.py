@@ -33,6 +33,8 @@ MEASURED = {
     "slices": "RMS error {} of a slice",
     "gain": "error of the scale {}",
     "bias": "mean error {} of the RMS",
+    "rounding bias": "mean signed error {} of a unit in the last place",
+    "budget": "{} times what sums in float32 leave",
     "worst token": "RMS error {} of a token",
     "mean KL": "mean KL {} nats",
     "top-1": "share {} of tokens with another first choice",

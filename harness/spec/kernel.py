@@ -73,8 +73,12 @@ class Kernel:
     """Inputs whose first axis is the batch, of a kernel that gives a row the same bits whatever rows stand beside it;
     none where it promises nothing. Judged on every new output whose first axis is as long."""
     inapplicable: Mapping[str, str] = field(default_factory=dict)
-    """Items of the fixed menu (`harness.parity.kernels.input_kinds.ITEMS`) that its contract does not admit, each
+    """Items of the fixed menu (`harness.parity.kernels.fixed_menu.ITEMS`) that its contract does not admit, each
     with the reason."""
+    absolute: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Inputs of a canceling case -> those to change so that the twin adds up the absolute values of what it added up
+    before; None of a kernel whose answers are no sums. Then the answers of these cases are held to an error budget
+    instead of the twin's own error (docs/method.md 1.2)."""
     shared_workspace: Callable[[Mapping[str, Any]], AbstractContextManager[None]] | None = None
     """Inputs -> while open, launches leave their partial results in one place, as those of one model do; None where a
     launch leaves nothing behind."""

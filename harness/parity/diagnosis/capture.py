@@ -13,7 +13,8 @@ from torch import Tensor
 from harness.build import builder
 from harness.build.dtypes import dtype_name
 from harness.parity.diagnosis.reproducer import Asked, Layout, Reproducer
-from harness.parity.kernels.kernel_checks import cases, kernels_of, seed_after_code
+from harness.parity.kernels.fixed_menu import cases
+from harness.parity.kernels.kernel_checks import kernels_of, seed_after_code
 from harness.parity.levels.layer import run_layer
 from harness.parity.levels.vision_tower import POSITIONS
 from harness.parity.parity_run import ONE_TOKEN, ParityRun

@@ -7,37 +7,39 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from harness.parity.kernels.kernel_checks import cases
+from harness.parity.kernels.fixed_menu import CANCELING, ITEMS, cases
 from harness.records.checks import Check
 from harness.spec.kernel import Kernel, OpCase
-
-ITEMS = (
-    "small",
-    "offset",
-    "peaky",
-    "outliers",
-    "near-max",
-    "subnormal",
-    "nan row",
-    "all masked",
-    "ties",
-    "constant",
-    "transposed",
-    "sliced",
-    "expanded",
-    "misaligned",
-    "far",
-)
-"""The fixed menu (docs/method.md 1.3): each item is in the name of a case of every kernel that does not declare it
-inapplicable. `far` stands for offsets past 2^31 elements."""
 
 
 def _subnormal(x: Tensor) -> bool:
     return bool(((x != 0) & (x.abs() < torch.finfo(x.dtype).tiny)).any())
 
 
+CANCELED = 1 / 16
+"""The most that is left of the parts of a sum that cancels."""
+LARGE_ON_THE_WAY = 1 / 4
+"""The least share of all parts that has been added up before they cancel; of random signs it is next to none."""
+OF_ALL = 1 / 4
+"""The least share of the sums along one axis that cancel: of values that are merely drawn a few do."""
+FEWEST_PARTS = 8
+
+
+def _cancels(x: Tensor) -> bool:
+    """Whether the values along some axis add up to much on the way and to little in the end."""
+    return any(_cancels_along(x.double(), axis) for axis in range(x.ndim) if x.shape[axis] >= FEWEST_PARTS)
+
+
+def _cancels_along(x: Tensor, axis: int) -> bool:
+    parts, upto = x.abs().sum(axis), x.cumsum(axis)
+    little = upto.select(axis, -1).abs() <= CANCELED * parts
+    large = upto.abs().amax(axis) >= LARGE_ON_THE_WAY * parts
+    return bool((little & large & (parts > 0)).double().mean() >= OF_ALL)
+
+
 SHOWS: Mapping[str, Callable[[Tensor], bool]] = {
     "subnormal": _subnormal,
+    CANCELING: _cancels,
     "nan row": lambda x: bool(x.isnan().any()),
     "transposed": lambda x: x.ndim > 2 and sorted(x.stride(), reverse=True) != list(x.stride()),
     "sliced": lambda x: x.shape[0] > 1 and not x.is_contiguous(),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,8 +14,11 @@ from torch import Tensor
 from harness.build.provenance import kernel_sources
 from harness.errors import HarnessError
 from harness.parity.kernels.canaries import LARGE, NANS
+from harness.parity.kernels.fixed_menu import CANCELING, cases, ordinary
 from harness.parity.kernels.guarded_launch import Outputs, guarded, misplaced, reused
+from harness.parity.kernels.rounding_bias import SignedErrors
 from harness.parity.tolerance.bitwise import mismatches
+from harness.parity.tolerance.budget import judge_canceling
 from harness.parity.tolerance.rules import judge, worst
 from harness.records.checks import Check
 from harness.spec.kernel import Kernel, OpCase
@@ -40,8 +42,9 @@ def seed_after_code(spec: ModelSpec, seed: int) -> int:
 
 
 def check_kernel(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> list[Check]:
-    """Judge `kernel` on its whole menu: one check per case and output (the worst rule), one per case and guard, and
-    two about the judgment itself.
+    """Judge `kernel` on its whole menu: one check per case and output (the worst rule), one per case and guard, one per
+    output about the mean of its errors over all ordinary cases (`harness.parity.kernels.rounding_bias`), and two about
+    the judgment itself.
 
     Guards count what broke, against a limit of 0: `inputs` elements of an input written without leave,
     `out-of-bounds write` and `out-of-bounds read` beside an input, an output or a workspace, `determinism` between two
@@ -63,9 +66,11 @@ def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
     """As `check_kernel`, the checks of one case at a time, so that a reader may stop at the first that fails."""
     survivors = set(_FORGERIES)
     rounded_references: set[str] | None = None
-    in_company = False
+    in_company, signed = False, SignedErrors()
     for case in cases(kernel, dtype, device, seed):
         run = _run(kernel, case)
+        if ordinary(case):
+            _collect(signed, kernel, run)
         yield [*_judged(kernel, case, run.outputs, run), *run.guards]
         if any(corrupts_memory(check) for check in run.guards):
             return
@@ -81,6 +86,7 @@ def judged_cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed:
     if rounded_references is None:
         raise HarnessError(f"kernel {kernel.name} has an empty menu for {dtype}: it would pass without being run")
     yield [
+        *signed.checks(kernel.name),
         _count(kernel, "all cases", "sensitivity", len(survivors), ", ".join(sorted(survivors))),
         _count(kernel, "all cases", "reference", len(rounded_references), ", ".join(sorted(rounded_references))),
     ]
@@ -112,16 +118,8 @@ class _Run:
     plain: Outputs
     reference: Outputs
     guards: tuple[Check, ...]
-
-
-def cases(kernel: Kernel, dtype: torch.dtype, device: torch.device, seed: int) -> Iterator[OpCase]:
-    """What a kernel is judged on: its menu, and the first entry drawn again."""
-
-    def draw(seed: int) -> Iterator[OpCase]:
-        return kernel.cases(dtype, device, torch.Generator(device).manual_seed(seed))
-
-    redrawn = (replace(case, name=f"{case.name}, redrawn") for case in islice(draw(seed + 1), 1))
-    return chain(draw(seed), redrawn)
+    parts: Outputs = field(default_factory=dict)
+    """By output of a canceling case, the sum of the absolute values of what its reference adds up."""
 
 
 def _run(kernel: Kernel, case: OpCase) -> _Run:
@@ -134,6 +132,7 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
             read = 0 if unsteady else _distance(first.outputs, second.outputs)
     plain = kernel.eager(**_cloned(case.inputs, torch.Tensor.clone))
     reference = kernel.eager(**_cloned(case.inputs, _widened))
+    parts = _parts(kernel, case, reference)
     changes = {name: guard.changes() for name, guard in first.guards.items()}
     written = [name for name, (inside, _) in changes.items() if inside and name not in kernel.mutates]
     halo = {name: outside for name, (_, outside) in changes.items() if outside}
@@ -147,7 +146,21 @@ def _run(kernel: Kernel, case: OpCase) -> _Run:
         _count(kernel, case.name, "determinism", unsteady),
         _count(kernel, case.name, "memory", len(wrong), ", ".join(wrong)),
     )
-    return _Run(first.outputs, plain, reference, found)
+    return _Run(first.outputs, plain, reference, found, parts)
+
+
+def _parts(kernel: Kernel, case: OpCase, reference: Outputs) -> Outputs:
+    """Of the outputs that a canceling case makes small, the sum of the absolute parts."""
+    if kernel.absolute is None or CANCELING not in case.name:
+        return {}
+    whole = kernel.eager(**_cloned({**case.inputs, **kernel.absolute(case.inputs)}, _widened))
+    sums = (name for name in whole if name not in kernel.bitwise_outputs)
+    return {name: whole[name] for name in sums if not torch.equal(whole[name], reference[name])}
+
+
+def _collect(signed: SignedErrors, kernel: Kernel, run: _Run) -> None:
+    for name in run.plain.keys() & run.outputs.keys() - set(kernel.bitwise_outputs):
+        signed.add(name, run.outputs[name], run.reference[name], run.plain[name])
 
 
 def _rows(kernel: Kernel, case: OpCase) -> int:
@@ -198,17 +211,16 @@ def _judged(kernel: Kernel, case: OpCase, outputs: Outputs, run: _Run) -> list[C
                 f"twin of {kernel.name} returns {name} as {reference.dtype} for float64 inputs: a reference that is "
                 "rounded already cannot judge rounding"
             )
-        found = judge(
-            outputs[name],
-            reference,
-            plain,
-            level="op",
-            subject=kernel.name,
-            name=f"{case.name}: {name}",
-            exact=name in kernel.bitwise_outputs,
-        )
-        checks.append(worst(found))
+        checks.append(worst(_compared(kernel, case, name, outputs[name], run)))
     return checks
+
+
+def _compared(kernel: Kernel, case: OpCase, name: str, output: Tensor, run: _Run) -> list[Check]:
+    three, named = (output, run.reference[name], run.plain[name]), f"{case.name}: {name}"
+    if name in run.parts:
+        return judge_canceling(*three, run.parts[name], level="op", subject=kernel.name, name=named)
+    exact = name in kernel.bitwise_outputs
+    return judge(*three, level="op", subject=kernel.name, name=named, exact=exact)
 
 
 def _never_left_float32(name: str, kernel: Kernel, run: _Run) -> bool:

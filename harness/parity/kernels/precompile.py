@@ -20,7 +20,8 @@ import torch
 from harness.build import registry
 from harness.build.dtypes import dtype_name
 from harness.parity.kernels.canaries import NANS, place
-from harness.parity.kernels.kernel_checks import cases, judged_dtypes, kernels_of, seed_after_code
+from harness.parity.kernels.fixed_menu import cases
+from harness.parity.kernels.kernel_checks import judged_dtypes, kernels_of, seed_after_code
 from harness.records.case import Case
 from harness.spec.kernel import Kernel, OpCase
 from harness.spec.model import ModelSpec

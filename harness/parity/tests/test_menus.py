@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.build import registry
-from harness.parity.kernels.input_kinds import ITEMS, check_input_kinds
-from harness.parity.kernels.kernel_checks import cases, check_far, check_kernel
+from harness.parity.kernels.fixed_menu import ITEMS, cases
+from harness.parity.kernels.input_kinds import check_input_kinds
+from harness.parity.kernels.kernel_checks import check_far, check_kernel
 from harness.spec.kernel import Kernel, OpCase
 from models.common.kernels import values
 

@@ -51,7 +51,8 @@ def test_a_right_kernel_passes_and_every_case_is_recorded(dtype):
     outputs = [check.name for check in checks if check.name.endswith(": y")]
     assert len(outputs) == 7
     assert outputs[-1] == "(3, 7) x1, redrawn: y"
-    assert len(checks) == 7 * 6 + 2
+    assert len(checks) == 7 * 6 + 3
+    assert [check.name for check in checks if check.rule == "rounding bias"] == ["ordinary cases: y"]
 
 
 def test_a_row_that_is_promised_its_bits_in_any_company_keeps_them():

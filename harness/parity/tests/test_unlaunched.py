@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.build import builder, registry
 from harness.parity.gate import prove
-from harness.parity.kernels.input_kinds import ITEMS
+from harness.parity.kernels.fixed_menu import ITEMS
 from harness.records.checks import Check
 from harness.records.proof_size import ProofSize
 from harness.spec.kernel import Cost, Kernel, OpCase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,43 @@ def attention_items(case: dict[str, Any], generator: torch.Generator) -> Iterato
     swapped = {name: values.swapped(case[name], 1, 2) for name in pages}
     yield OpCase("expanded, transposed", {**case, **swapped, "q": case["q"][:1].expand_as(case["q"])})
     yield from items(case, ("q", *pages), generator, "misaligned")
+
+
+LATE = 8
+"""Powers of two by which the later keys' scores outweigh the earlier ones'."""
+
+
+def canceling(
+    keys: tuple[int, ...], heads: int, slots: int, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Keys and values [.., D] of the shape `keys`, whose axis `heads` holds two heads and whose axis `slots` a multiple
+    of 16: values that cancel over the slots, under a score of 0 each or, in the second head, one that is LATE from the
+    middle on, where the values before it are as much larger. A query of 1 and zeros and a scale of log(2) make all
+    shares powers of two, so that nothing but sums is left to round."""
+    k, v = torch.zeros(keys, dtype=dtype, device=device), values.canceling(keys, dtype, device, generator, slots, -1)
+    middle = keys[slots] // 2
+    k.select(heads, 1).narrow(slots - (slots > heads), middle, keys[slots] - middle)[..., 0] = LATE
+    v.select(heads, 1).narrow(slots - (slots > heads), 0, middle).mul_(2**LATE)
+    return k, v
+
+
+def one_channel(q: Tensor) -> Tensor:
+    """Queries like `q` that read the first channel of a key."""
+    made = torch.zeros_like(q)
+    made[..., 0] = 1
+    return made
+
+
+def canceling_pages(case: dict[str, Any], generator: torch.Generator) -> OpCase:
+    """`case` has two key-value heads and one page a row, as long as the row."""
+    pages = case["k_pages"]
+    k, v = canceling(tuple(pages.shape), 1, 2, pages.dtype, pages.device, generator)
+    changed = {"q": one_channel(case["q"]), "k_pages": k, "v_pages": v, "scale": math.log(2)}
+    return OpCase("canceling over keys, the largest scores last", {**case, **changed})
+
+
+def absolute_values(inputs: Inputs) -> dict[str, Tensor]:
+    return {"v_pages": inputs["v_pages"].abs()}
 
 
 def far_pages(case: dict[str, Any]) -> OpCase:

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from harness.spec.kernel import Cost, Kernel, OpCase
 from models.common.attention import cluster_attention
-from models.common.attention.attention_faults import ATTENTION_FAULTS, far_pages, unrescaled
+from models.common.attention.attention_faults import (
+    ATTENTION_FAULTS,
+    absolute_values,
+    far_pages,
+    unrescaled,
+)
 from models.common.attention.eager import decode_step
 from models.common.kernels import values
 from models.common.kernels.menu_items import SQUARED, items
@@ -84,6 +89,15 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield from items(case, ("q",), generator, "misaligned")
     swapped = {name: values.swapped(case[name], 1, 2) for name in ("k_pages", "v_pages")}
     yield OpCase("transposed pages", {**case, **swapped})
+    yield _canceling(*draw)
+
+
+def _canceling(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> OpCase:
+    """Keys in the cache of zeros, and a new one that counts as little more and has no value."""
+    case = inputs([256], [0], (4, 2), 128, 256, 1, dtype, device, generator, q_scale=0.0)
+    v_pages = values.canceling(tuple(case["v_pages"].shape), dtype, device, generator, 2, 3)
+    changed = {"k_pages": torch.zeros_like(case["k_pages"]), "v_pages": v_pages, "v": torch.zeros_like(case["v"])}
+    return OpCase("canceling over keys", {**case, **changed})
 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -140,6 +154,7 @@ CLUSTER_ATTENTION = Kernel(
     bench=bench,
     inapplicable={"all masked": "the newest key, a query's own, is always seen"},
     int64_offset_cases=_far,
+    absolute=absolute_values,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(decode_step),

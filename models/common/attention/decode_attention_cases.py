@@ -11,7 +11,9 @@ from torch import Tensor
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.attention.attention_faults import (
     ATTENTION_FAULTS,
+    absolute_values,
     attention_items,
+    canceling_pages,
     far_pages,
     packed_query,
     unrescaled,
@@ -91,6 +93,7 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     yield OpCase("drawn shape", inputs([length, 64], left_padding, group, 2, 32 * blocks, columns, *draw))
     yield OpCase("full shares, padding that ends inside a block", _full_shares(*draw))
     yield from attention_items(inputs([9, 5], [0, 2], 2, 2, 16, 1, *draw), generator)
+    yield canceling_pages(inputs([256], [0], 2, 2, 256, 1, *draw), generator)
     yield OpCase("pages of 16, GQA 4", inputs([45, 32], [17, 0], 4, 2, 16, 3, *draw))
 
 
@@ -176,6 +179,7 @@ DECODE_ATTENTION = Kernel(
     bench=bench,
     inapplicable={"all masked": "the newest key, a query's own, is always seen"},
     int64_offset_cases=_far,
+    absolute=absolute_values,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(paged_attention),

@@ -13,7 +13,9 @@ from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.attention import prefill_attention
 from models.common.attention.attention_faults import (
     ATTENTION_FAULTS,
+    absolute_values,
     attention_items,
+    canceling_pages,
     far_pages,
     packed_query,
     unrescaled,
@@ -91,6 +93,7 @@ def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator)
     yield OpCase("peaky", _case(1, 33, 0, 12, 1, 48, (0,), *draw, scale=8.0))
     yield OpCase("all masked rows", _case(2, 5, 0, 1, 1, 16, (0, 3), *draw))
     yield from attention_items(_case(2, 3, 2, 2, 2, 16, (0, 1), *draw), generator)
+    yield canceling_pages(_case(1, 3, 253, 2, 2, 256, (0,), *draw), generator)
 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -147,6 +150,7 @@ PREFILL_ATTENTION = Kernel(
     bench=_bench,
     batch_invariant=("q", "block_table", "left_padding", "seq_lens"),
     int64_offset_cases=_far,
+    absolute=absolute_values,
     mutants=(
         *ATTENTION_FAULTS,
         unrescaled(paged_attention),

@@ -32,6 +32,8 @@ LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "misaligned": values.misaligned,
 }
 
+NOTHING_SUMMED = {"canceling": "no sum has more than two terms"}
+SQUARES = {"canceling": "squares have one sign"}
 NO_SOFTMAX = {"peaky": "there is no softmax to be peaked"}
 NO_MASK = {"all masked": "there is no mask"}
 NO_ATTENTION = {**NO_SOFTMAX, **NO_MASK}

@@ -80,6 +80,25 @@ def subnormal(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, 
     return (drawn * torch.finfo(dtype).tiny).to(dtype)
 
 
+def canceling(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+    axis: int = -1,
+    over: int = 0,
+) -> Tensor:
+    """Magnitudes near 1 whose signs cancel along `axis`, whose length is a multiple of 16: beside weights near 1, what
+    is left of a sum over it is a hundredth of its parts. Signs turn after half of the axis, a quarter, an eighth or a
+    sixteenth, from one index of the axis `over` to the next: whatever share of the sum a program takes, it is large
+    somewhere."""
+    runs = torch.arange(shape[over], device=device)[:, None] % 4
+    length = torch.clamp(shape[axis] // 2 ** (1 + runs), min=1)
+    signs = 1 - 2 * (torch.arange(shape[axis], device=device) // length % 2)
+    magnitudes = normal(shape, torch.float32, device, generator, scale=0.1, offset=1.0)
+    return (magnitudes.movedim((over, axis), (-2, -1)) * signs).movedim((-2, -1), (over, axis)).to(dtype).contiguous()
+
+
 def with_nan_row(tensor: Tensor, row: int) -> Tensor:
     """A copy whose row `row` (first axis) is all NaN; every other row of a row-wise result must stay clean."""
     poisoned = tensor.clone(memory_format=torch.contiguous_format)

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
 from models.common.kernels.menu_items import PLAIN_ROWS, items
-from models.common.kernels.mutation import given
+from models.common.kernels.mutation import Inputs, given, truncated
 from models.common.kernels.workspace import shared
 from models.common.linear.eager import project, project_swiglu
 from models.common.linear.gemv import GemvShape, block_rows, constants, default_shape, gemv, gemv_swiglu
@@ -67,8 +67,33 @@ def _cases(biased: bool, pairs: int) -> Any:
         two = {"x": values.normal((2, 64), dtype, device, generator)}
         two["weight"] = _weight(pairs * 8, 64, dtype, device, generator)
         yield from products(two, "weight", generator)
+        for m in (1, 5):
+            yield OpCase(f"canceling, {m} rows", canceling_product(m, 512, 24, dtype, device, generator, pairs == 2))
 
     return cases
+
+
+def canceling_product(
+    m: int,
+    k: int,
+    n: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+    gated: bool = False,
+) -> dict[str, Tensor]:
+    """Rows whose products with a weight [n, k] of numbers near 1 cancel. Where they are `gated`, n more rows come first
+    that give gates near 2, of one product each."""
+    x = values.canceling((m, k), dtype, device, generator)
+    weight = values.normal((n, k), dtype, device, generator, scale=0.1, offset=1.0)
+    gate = torch.zeros_like(weight)
+    gate[:, 0] = 2.0
+    return {"x": x, "weight": torch.cat((gate, weight)) if gated else weight}
+
+
+def absolute(inputs: Inputs) -> dict[str, Tensor]:
+    """Weights of a canceling product are positive."""
+    return {"x": inputs["x"].abs()}
 
 
 def products(case: dict[str, Tensor], weight: str, generator: torch.Generator, most: float = 0.9) -> Iterator[OpCase]:
@@ -172,7 +197,8 @@ GEMV = Kernel(
     compilations=_compilations(((QKV, HIDDEN),), ("bias",)),
     bench=_bench(((QKV, HIDDEN), (HIDDEN, HEADS_WIDTH), (HIDDEN, INTERMEDIATE), (VOCABULARY, HIDDEN)), 1),
     inapplicable=INAPPLICABLE,
-    mutants=(given("bias dropped", "bias", lambda i: {"bias": None}),),
+    absolute=absolute,
+    mutants=(given("bias dropped", "bias", lambda i: {"bias": None}), truncated("out", project)),
 )
 GEMV_SWIGLU = Kernel(
     name="gemv_swiglu",
@@ -184,5 +210,6 @@ GEMV_SWIGLU = Kernel(
     compilations=_compilations(((INTERMEDIATE, HIDDEN),), ("swiglu",)),
     bench=_bench(((INTERMEDIATE, HIDDEN),), 2),
     inapplicable=INAPPLICABLE,
+    absolute=absolute,
     mutants=(GATE_UP_EXCHANGED,),
 )

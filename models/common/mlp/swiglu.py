@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import triton
@@ -10,10 +10,11 @@ import triton.language as tl
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
+from harness.spec.mutant import Mutant
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted, silu
-from models.common.kernels.menu_items import PLAIN_ROWS, items
-from models.common.kernels.mutation import given
+from models.common.kernels.menu_items import NOTHING_SUMMED, PLAIN_ROWS, items
+from models.common.kernels.mutation import HALF, given, truncated
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
 from models.common.mlp.eager import swiglu
@@ -127,6 +128,18 @@ def _compilations(dtype: torch.dtype) -> Sequence[Compilation]:
     return (Compilation(swiglu_kernel, signature, fixed, num_warps=WARPS),)
 
 
+def _coarse_exponential(launch: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
+    """In half types an exponential that is a quarter of the distance between two numbers too large."""
+
+    def faulty(gate: Tensor, up: Tensor) -> Mapping[str, Tensor]:
+        if gate.dtype not in HALF:
+            return launch(gate=gate, up=up)
+        large = torch.exp(-gate.float()) * (1 + torch.finfo(gate.dtype).eps / 4)
+        return {"out": (gate.float() / (1 + large)).to(gate.dtype) * up}
+
+    return faulty
+
+
 SWIGLU = Kernel(
     "swiglu",
     launch,
@@ -136,10 +149,12 @@ SWIGLU = Kernel(
     _compilations,
     bench=_bench,
     batch_invariant=("gate", "up"),
-    inapplicable=PLAIN_ROWS,
+    inapplicable={**PLAIN_ROWS, **NOTHING_SUMMED},
     int64_offset_cases=_far,
     mutants=(
         given("gate and up exchanged", "gate", lambda i: {"gate": i["up"], "up": i["gate"]}),
         given("gate clamped", "gate", lambda i: {"gate": i["gate"].clamp(-8, 8)}),
+        Mutant("coarse exponential", "approximation", _coarse_exponential),
+        truncated("out", swiglu),
     ),
 )

@@ -14,6 +14,7 @@ from models.common.kernels import values
 from models.common.kernels.menu_items import NO_ATTENTION, PLAIN_ROWS
 from models.common.kernels.mutation import Inputs, given
 from models.common.kernels.types import pointer
+from models.common.linear.gemv_cases import absolute
 from models.common.moe import eager, moe_combine, moe_tiles, moe_vector
 from models.common.moe.moe_inputs import (
     Draw,
@@ -155,6 +156,7 @@ MOE_GATE_UP = Kernel(
     launch=moe_vector.gate_up,
     eager=eager.experts_gate_up,
     cases=gate_up_cases(many=False),
+    absolute=absolute,
     cost=gate_up_cost,
     compilations=_over_banks(_vector_compilation(down=False)),
     bench=_bench((1, 4), _real_gate_up),
@@ -167,6 +169,7 @@ MOE_DOWN = Kernel(
     launch=moe_vector.down,
     eager=eager.experts_down,
     cases=down_cases(weighted=True),
+    absolute=absolute,
     cost=down_cost,
     compilations=_over_banks(_vector_compilation(down=True)),
     bench=_bench((1, 4), _real_weighted),
@@ -179,6 +182,7 @@ MOE_TILES_GATE_UP = Kernel(
     launch=moe_tiles.gate_up,
     eager=eager.experts_gate_up,
     cases=gate_up_cases(many=True),
+    absolute=absolute,
     cost=gate_up_cost,
     compilations=_over_banks(_tile_compilation(swiglu=True)),
     bench=_bench((8, 32), _real_gate_up),
@@ -191,6 +195,7 @@ MOE_TILES_DOWN = Kernel(
     launch=moe_tiles.project,
     eager=eager.experts_project,
     cases=down_cases(weighted=False),
+    absolute=absolute,
     cost=down_cost,
     compilations=_over_banks(_tile_compilation(swiglu=False)),
     bench=_bench((8, 32), _real_down),
@@ -210,6 +215,7 @@ MOE_COMBINE = Kernel(
         **NO_ATTENTION,
         **dict.fromkeys(("transposed", "sliced", "expanded"), "the launch refuses rows that are not contiguous"),
         "far": "rows are contiguous, and no batch has 2^31 elements of them",
+        "canceling": "each part is rounded before it is added: where they cancel, that is what is left",
     },
     mutants=(
         *WEIGHT_FAULTS,

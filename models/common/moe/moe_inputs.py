@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.spec.kernel import OpCase
 from models.common.kernels import values
 from models.common.kernels.menu_items import items
+from models.common.linear.gemv_cases import canceling_product
 
 Draw = tuple[torch.dtype, torch.device, torch.Generator]
 Choose = Callable[[int, int, int, torch.device, torch.Generator], Tensor]
@@ -99,6 +100,9 @@ def gate_up_cases(many: bool) -> Any:
             if name == "three tokens":
                 yield OpCase("sliced", {"x": values.sliced(x), "ids": ids, "gate_up": values.sliced(weight)})
         yield from _items(few_gate_up(draw), "gate_up", draw, "expanded")
+        product = canceling_product(5, 256, 16, *draw, gated=True)
+        ids = spread(5, 1, 3, device, generator)
+        yield OpCase("canceling", {"x": product["x"], "ids": ids, "gate_up": _for_all(product["weight"])})
 
     return menu
 
@@ -122,8 +126,16 @@ def down_cases(weighted: bool) -> Any:
                 yield OpCase("float32 weights", {"x": x, **inputs, "weights": inputs["weights"].float()})
         more = ("small", "outliers", "nan row", *(() if weighted else ("expanded",)))
         yield from _items(few_down(draw, weighted), "down", draw, *more)
+        product = canceling_product(5, 256, 16, *draw)
+        case = {"x": product["x"], "ids": spread(5, 1, 3, device, generator), "down": _for_all(product["weight"])}
+        yield OpCase("canceling", case | ({"weights": shares(5, 1, draw)} if weighted else {}))
 
     return menu
+
+
+def _for_all(weight: Tensor) -> Tensor:
+    """A bank of three experts with the same rows, halved from one to the next."""
+    return torch.stack([weight / 2**expert for expert in range(3)])
 
 
 def few_gate_up(draw: Draw) -> dict[str, Tensor]:

@@ -24,6 +24,11 @@ def all_alike(x: Tensor, weight: Tensor, generator: torch.Generator) -> dict[str
     return {"x": few, "weight": values.constant(tuple(weight.shape), x.dtype, x.device, 0.5)}
 
 
+def near_one(experts: int, hidden: int, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Tensor:
+    """A weight [experts, hidden] with which rows of signs that cancel give scores of a hundredth of their parts."""
+    return values.normal((experts, hidden), dtype, device, generator, scale=0.1, offset=1.0)
+
+
 NO_ORDER = "scores that differ by less than their rounding have no right order"
 INAPPLICABLE = {
     **UNIT_ROWS,

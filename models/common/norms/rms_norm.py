@@ -12,8 +12,8 @@ from torch import Tensor
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
 from models.common.kernels.arithmetic import interpreted
-from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED
-from models.common.kernels.mutation import given, moved_epsilon, scaled
+from models.common.kernels.menu_items import PLAIN_ROWS, SQUARED, SQUARES
+from models.common.kernels.mutation import given, moved_epsilon, scaled, truncated
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
 from models.common.norms.eager import add_norm, norm
@@ -208,7 +208,7 @@ NORM = Kernel(
     _norm_cases,
     _norm_cost,
     lambda dtype: _compilation(dtype, False),
-    inapplicable=PLAIN_ROWS,
+    inapplicable={**PLAIN_ROWS, **SQUARES},
     int64_offset_cases=_far,
     mutants=(*FAULTS, moved_epsilon(lambda i: i["x"])),
 )
@@ -220,11 +220,12 @@ ADD_NORM = Kernel(
     _add_cost,
     lambda dtype: _compilation(dtype, True),
     bench=_bench,
-    inapplicable=PLAIN_ROWS,
+    inapplicable={**PLAIN_ROWS, **SQUARES},
     int64_offset_cases=_add_far,
     mutants=(
         *FAULTS,
         moved_epsilon(lambda i: i["residual"] + i["delta"]),
         given("residual not added", "residual", lambda i: {"delta": torch.zeros_like(i["delta"])}),
+        truncated("residual", add_norm),
     ),
 )

@@ -14,7 +14,7 @@ from harness.spec.kernel import Cost, Kernel, OpCase
 from harness.spec.mutant import Mutant
 from models.common.kernels import values
 from models.common.kernels.menu_items import NO_ATTENTION, items
-from models.common.kernels.mutation import given
+from models.common.kernels.mutation import HALF, given
 from models.common.parallel import one_shot_all_reduce
 from models.common.parallel.joins import AllReduce, sum_parts
 
@@ -37,6 +37,7 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
     changed = ("small", "offset", "outliers", "subnormal", "ties", "constant")
     yield from items(case, ("parts",), generator, *changed, "transposed", "sliced", "expanded", "misaligned")
     yield from items(case, ("parts",), generator, "near-max", most=0.45)
+    yield OpCase("canceling ranks", {**case, "parts": values.canceling((8, 3, 64), dtype, device, generator, 0, 2)})
 
 
 def cost(parts: Tensor, dtype: torch.dtype) -> Cost:
@@ -96,6 +97,18 @@ def _last_row_stale(launch: Callable[..., Mapping[str, Tensor]]) -> Callable[...
     return faulty
 
 
+def _pairs_in_half(launch: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
+    """Two ranks' parts added and left in the half type that they came in, then all of them in float32."""
+
+    def faulty(parts: Tensor, dtype: torch.dtype) -> Mapping[str, Tensor]:
+        if parts.dtype not in HALF:
+            return launch(parts=parts, dtype=dtype)
+        pairs = parts.float().unflatten(0, (-1, 2)).sum(1).to(parts.dtype)
+        return {"out": pairs.float().sum(0).to(dtype).repeat(len(parts), 1, 1)}
+
+    return faulty
+
+
 ONE_SHOT_ALL_REDUCE = Kernel(
     name="one_shot_all_reduce",
     launch=one_shot_all_reduce.launch,
@@ -105,12 +118,14 @@ ONE_SHOT_ALL_REDUCE = Kernel(
     compilations=lambda dtype: (),
     shared_workspace=one_shot_all_reduce.shared,
     multi_rank=together,
+    absolute=lambda i: {"parts": i["parts"].abs()},
     inapplicable={**NO_ATTENTION, "far": "an inbox is of few words: what is larger goes another way"},
     mutants=(
         given("first rank's part dropped", "collective", _without(0)),
         given("last rank's part dropped", "collective", _without(-1)),
         given("first rank's part for every rank's", "collective", _first_for_all),
         Mutant("out: last row stale", "stale", _last_row_stale),
+        Mutant("partial sums left in a half type", "accumulator", _pairs_in_half),
     ),
     launches=one_shot_all_reduce.launches,
 )

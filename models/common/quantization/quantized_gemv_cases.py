@@ -20,6 +20,8 @@ from models.common.linear.gemv_cases import (
     INTERMEDIATE,
     QKV,
     VOCABULARY,
+    absolute,
+    canceling_product,
     matrix_compilation,
     products,
     vector_compilation,
@@ -89,6 +91,9 @@ def _cases(scheme: Scheme) -> OpCases:
         case = {"x": values.normal((2, 128), *draw), **codes_of(scheme, weight)}
         yield from items(case, ("x",), generator, "small", "offset")
         yield from products(case, "scales", generator, ROOM[dtype])
+        for m in (1, 5):
+            product = canceling_product(m, 512, 24, *draw)
+            yield OpCase(f"canceling, {m} rows", {"x": product["x"], **codes_of(scheme, product["weight"])})
 
     return cases
 
@@ -152,6 +157,7 @@ def _byte_kernel(name: str, scheme: Scheme, codes: str) -> Kernel:
         compilations=_scaled_compilations(codes),
         bench=_bench(scheme),
         inapplicable=INAPPLICABLE,
+        absolute=absolute,
         mutants=FAULTS,
     )
 
@@ -168,6 +174,7 @@ GEMV_INT4 = Kernel(
     compilations=_int4_compilations,
     bench=_bench(INT4),
     inapplicable=INAPPLICABLE,
+    absolute=absolute,
     mutants=(
         *FAULTS,
         given("zero points ignored", "offset", lambda i: {"zeros": torch.zeros_like(i["zeros"])}),

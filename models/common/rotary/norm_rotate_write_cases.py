@@ -15,7 +15,7 @@ from harness.spec.mutant import Mutant
 from models.common.attention import eager
 from models.common.attention.attention_faults import far_pages
 from models.common.kernels import values
-from models.common.kernels.menu_items import NO_ATTENTION, SQUARED, items, together
+from models.common.kernels.menu_items import NO_ATTENTION, NOTHING_SUMMED, SQUARED, SQUARES, items, together
 from models.common.kernels.mutation import Inputs, given, moved_epsilon, scaled
 from models.common.kernels.types import pointer
 from models.common.rotary import norm_rotate_write
@@ -227,7 +227,7 @@ NORM_ROTATE_WRITE = Kernel(
     mutates=("k_pages", "v_pages"),
     bitwise_outputs=("v_pages",),
     bench=_bench,
-    inapplicable=NO_ATTENTION,
+    inapplicable={**NO_ATTENTION, **SQUARES},
     int64_offset_cases=_far,
     mutants=(
         scaled("eps", 0.0, "epsilon dropped", "epsilon"),
@@ -248,7 +248,7 @@ ROTATE_WRITE = Kernel(
     bitwise_outputs=("v_pages",),
     bench=_unnormed(_bench),
     batch_invariant=("q", "k", "v", "cos", "sin", "block_table", "seq_lens"),
-    inapplicable=NO_ATTENTION,
+    inapplicable={**NO_ATTENTION, **NOTHING_SUMMED},
     int64_offset_cases=_unnormed(_far),
     mutants=FAULTS,
 )

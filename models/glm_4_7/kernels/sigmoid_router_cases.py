@@ -16,7 +16,7 @@ from models.common.kernels.mutation import given, scaled
 from models.common.kernels.types import pointer
 from models.common.kernels.workspace import shared
 from models.common.moe import router_loops
-from models.common.moe.router_cases import DRAWN, INAPPLICABLE, all_alike
+from models.common.moe.router_cases import DRAWN, INAPPLICABLE, all_alike, near_one
 from models.glm_4_7.kernels import sigmoid_router
 from models.glm_4_7.router import sigmoid_choice
 
@@ -88,6 +88,10 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         yield OpCase(name, {**case, "x": apart(3, weight, correction, 1, generator, draw)})
     case["x"] = apart(3, weight, correction, 1, generator)
     yield from items(case, ("x",), generator, "expanded")
+    one_sided = near_one(6, 64, dtype, device, generator)
+    yield OpCase(
+        "canceling", {**case, "x": apart(4, one_sided, correction, 1, generator, values.canceling), "weight": one_sided}
+    )
     level = torch.full_like(correction, 0.25)
     yield OpCase("constant", {**case, **all_alike(case["x"], weight, generator), "correction": level, "chosen": 3})
 

@@ -18,7 +18,7 @@ from models.common.kernels.mutation import given
 from models.common.kernels.types import pointer
 from models.common.kernels.workspace import shared
 from models.common.moe import router_loops
-from models.common.moe.router_cases import DRAWN, INAPPLICABLE, all_alike
+from models.common.moe.router_cases import DRAWN, INAPPLICABLE, all_alike, near_one
 from models.qwen3_coder_30b.kernels import softmax_router
 from models.qwen3_coder_30b.router import softmax_choice
 
@@ -67,6 +67,9 @@ def cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator) 
         yield OpCase(name, {"x": apart(3, weight, 1, generator, draw), "weight": weight, "chosen": 1})
     case: dict[str, Any] = {"x": apart(3, weight, 1, generator), "weight": weight, "chosen": 1}
     yield from items(case, ("x",), generator, "expanded")
+    one_sided = near_one(6, 64, dtype, device, generator)
+    canceling = apart(4, one_sided, 1, generator, values.canceling)
+    yield OpCase("canceling", {"x": canceling, "weight": one_sided, "chosen": 1})
     yield OpCase("constant", {**case, **all_alike(case["x"], weight, generator), "chosen": 3})
 
 

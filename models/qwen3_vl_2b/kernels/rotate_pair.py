@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
 from models.common.kernels import values
-from models.common.kernels.menu_items import PLAIN_ROWS, items
+from models.common.kernels.menu_items import NOTHING_SUMMED, PLAIN_ROWS, items
 from models.common.kernels.mutation import given
 from models.common.kernels.pdl import early_start
 from models.common.kernels.types import pointer
@@ -144,7 +144,7 @@ ROTATE_PAIR = Kernel(
     _compilations,
     bench=_bench,
     batch_invariant=("qkv", "cos", "sin"),
-    inapplicable=PLAIN_ROWS,
+    inapplicable={**PLAIN_ROWS, **NOTHING_SUMMED},
     int64_offset_cases=_far,
     mutants=(
         given("rotated the other way", "rotary", lambda i: {"sin": -i["sin"]}),

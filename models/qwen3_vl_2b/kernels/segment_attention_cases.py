@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.spec.kernel import Compilation, Cost, Kernel, OpCase
-from models.common.attention.attention_faults import unrescaled
+from models.common.attention.attention_faults import canceling, one_channel, unrescaled
 from models.common.kernels import values
 from models.common.kernels.menu_items import together
 from models.common.kernels.mutation import Inputs, given, scaled
@@ -62,6 +63,10 @@ def _cases(dtype: torch.dtype, device: torch.device, generator: torch.Generator)
     yield together(case, generator, {"constant": ("q", "k"), "near-max": ("v",)}, most=0.05)
     yield together(case, generator, {"expanded": ("k",), "outliers": ("v",)})
     yield together(case, generator, {"sliced": ("q", "k"), "misaligned": ("v",)})
+    case = _case((256,), 2, *draw)
+    k, v = canceling((256, 2, 64), 1, 0, *draw)
+    changed = {"q": one_channel(case["q"]), "k": k, "v": v, "scale": math.log(2)}
+    yield OpCase("canceling over keys, the largest scores last", {**case, **changed})
 
 
 def _far(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Iterator[OpCase]:
@@ -105,6 +110,7 @@ SEGMENT_ATTENTION = Kernel(
     bench=_bench,
     inapplicable={"all masked": "every token sees itself"},
     int64_offset_cases=_far,
+    absolute=lambda i: {"v": i["v"].abs()},
     mutants=(
         scaled("scale", 1.01, "scale off by 1 %", "scale"),
         unrescaled(attend_segments),
