@@ -41,6 +41,7 @@ def job(**changes: Any) -> Settings:
         "shard": None,
         "resume": "auto",
         "proof": None,
+        "verdicts": "reuse",
         "plan": "run",
         "out": "benchmark_results",
         "reports": "reports",
