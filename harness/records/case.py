@@ -19,9 +19,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def digest(self) -> str:
-        """Sixteen hex digits of the SHA-256 of the canonical JSON: equal content, equal digest."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        """Equal content, equal digest."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def digest_of(content: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of the canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 DType = Literal["float32", "float16", "bfloat16"]
@@ -114,6 +119,8 @@ class Case(Frozen):
 
     @property
     def key(self) -> str:
+        """Of the exact question, protocol, arms and seed with it; what is asked by all of them is its identity
+        (`harness.records.case_identity`)."""
         return self.digest()
 
     def __hash__(self) -> int:

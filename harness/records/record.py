@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from harness.errors import RecordError
 from harness.records.case import Case, Frozen
 from harness.records.checks import Parity
+from harness.records.environment import Environment as Environment
 from harness.records.kill_matrix import KillMatrix
 from harness.spec.optimization import Capability
 
@@ -19,7 +20,7 @@ READABLE = (1, 2, 3, 4, 5, 6, 7)
 memory that the GPU itself counts, version 4 the kernels of a decode step, hot times, whether a warm-up settled, and the
 last line of a run file, version 5 the experts that a call visits, version 6 the parameters of a case and what each
 optimization provides, version 7 the level `reference`, how weights were made and what they are like, and what was
-launched."""
+launched, what a checkpoint and the sources held."""
 
 Status = Literal["passed", "failed", "crashed", "out_of_memory", "killed", "timed_out", "lost", "skipped"]
 FAILURES: frozenset[str] = frozenset({"failed", "crashed", "out_of_memory", "killed", "timed_out"})
@@ -188,38 +189,14 @@ class Failure(Frozen):
     traceback: str = ""
 
 
-class Environment(Frozen):
-    """Everything that could explain a difference."""
-
-    commit: str
-    dirty: bool
-    diff_hash: str | None
-    command: tuple[str, ...]
-    python: str
-    platform: str
-    packages: dict[str, str]
-    cpu: str
-    cpu_cores: int
-    memory_bytes: int
-    gpu: str | None = None
-    gpu_count: int = 0
-    gpu_memory_bytes: int | None = None
-    driver: str | None = None
-    cuda: str | None = None
-    power_limit_w: float | None = None
-    ecc: bool | None = None
-    mig: bool | None = None
-
-    def fingerprint(self) -> str:
-        """Equal only where absolute times may be compared: machine, driver and versions, not the code."""
-        return self.model_copy(update={"commit": "", "dirty": False, "diff_hash": None, "command": ()}).digest()
-
-
 class Provenance(Frozen):
     """Hashes of what the result depends on."""
 
     hf_config: str
     kernel_sources: str
+    checkpoint: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 over the weights, tokenizer and configs of the checkpoint that was loaded. None where the weights are
+    random, and in records before version 7."""
     aot_compiled: tuple[str, ...] = ()
     """Kernels compiled ahead of time for sm_90 in this run, without running them."""
     fresh_caches: bool = False
