@@ -26,7 +26,9 @@ USAGE = Usage(
     """python -m harness compare BASE HEAD                        what is on record of two runs
 python -m harness compare live=BASE,HEAD +model=X ...       two git revisions, measured now, in turns
 
-BASE and HEAD are run files, folders of them, names of runs, or commits whose runs lie under the folder of records.
+BASE and HEAD are run files, folders of them, names of runs, or commits whose runs lie under the folder of records. Runs
+of one case compare whatever their arms, seeds and protocols were. On a GPU the candidate's own time is compared, on a
+CPU its ratio to the reference of the same process; the speed-up over the reference stands beside it.
 
 A step of a bisection compares the good end with the commit under judgment:
 
@@ -40,12 +42,14 @@ interruption, which ends the bisection. `python -m harness history bisect=KEY:PH
 step.
 
 Exit code 0: every case was decided and none is worse. 1: something is slower, fails anew, or is lost. 2: a mistake in
-what was asked. 3: nothing is worse, but not everything could be decided. 130 and 143: interrupted; the work trees are
+what was asked. 3: nothing is worse, but not everything could be decided, or a file that cannot be trusted was set
+aside. 130 and 143: interrupted; the work trees are
 removed.""",
     (
         Option("live", "BASE,HEAD: measure two git revisions in turns"),
         Option("out", "folder of records", RECORDS, Path),
         Option("markdown", "also write the comparison to this file", None, Path),
+        Option("strict", "refuse where one of many files cannot be trusted, instead of setting it aside", False, flag),
         Option("all", "show the cases that are the same, too", False, flag),
         Option("rounds", "of a process of each revision", ROUNDS, whole),
         Option("repository", "of the revisions; by default this code's", WORK, Path),
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.s
     base, head = _pair(asked)
     try:
         with interruptible():
-            found = _found(asked, base, head, err)
+            found, aside = _found(asked, base, head, err)
     except Interrupted as error:
         print(f"{error}: nothing was compared, and the work trees are removed", file=err)
         return error.exit_code
@@ -76,7 +80,9 @@ def main(arguments: Sequence[str], out: TextIO = sys.stdout, err: TextIO = sys.s
     except OSError as error:
         raise UserError(f"cannot write {asked['markdown']}: {error.strerror}") from None
     print(text, end="", file=out)
-    return found.exit_code
+    for reason in aside:
+        print(f"set aside: {reason}", file=err)
+    return found.exit_code or (3 if aside else 0)
 
 
 def _pair(asked: Asked) -> tuple[str, str]:
@@ -91,17 +97,20 @@ def _pair(asked: Asked) -> tuple[str, str]:
     return base, head
 
 
-def _found(asked: Asked, base: str, head: str, err: TextIO) -> runs.Comparison:
+def _found(asked: Asked, base: str, head: str, err: TextIO) -> tuple[runs.Comparison, Sequence[str]]:
+    """What was found, and the files that were set aside."""
     if asked["effect"] is not None:
         raise UserError("compare: effect=X is of a bisection: add bisect_step=PHASE")
     if asked["live"] is None:
         if asked.overrides:
             raise UserError(f"compare: nothing is measured without live=BASE,HEAD: {asked.overrides[0]} has no effect")
-        return runs.compare_runs(*(revisions.records(named, asked["out"]) for named in (base, head)))
+        named = [revisions.records(name, asked["out"], asked["strict"]) for name in (base, head)]
+        aside = dict.fromkeys(reason for side in named for reason in side.aside)
+        return runs.compare_runs(*(side.records for side in named)), tuple(aside)
     if not asked.overrides:
         raise UserError("compare: live=BASE,HEAD measures a case: add +model=NAME")
     with status(err) as say:
-        return compare_live.run(asked["repository"], base, head, asked.overrides, asked["rounds"], say)
+        return compare_live.run(asked["repository"], base, head, asked.overrides, asked["rounds"], say), ()
 
 
 def _step(arguments: Sequence[str], out: TextIO, err: TextIO) -> int:

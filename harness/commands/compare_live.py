@@ -1,7 +1,8 @@
 """Two git revisions measured now, on this machine, in turns: rounds of one fresh process of each, in random order.
 
-Each round gives one pair: HEAD's log ratio to the reference of its own process, less BASE's. The pairs are judged as
-the blocks of one record are. A round in which a side was disturbed is left out and counted.
+Each round gives one pair: HEAD's log speed less BASE's, on a GPU of the candidate's own time, on a CPU of its ratio to
+the reference of its own process. The pairs are judged as the blocks of one record are. A round in which a side was
+disturbed is left out and counted.
 """
 
 from __future__ import annotations
@@ -20,18 +21,28 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from harness.analysis.compare import estimate
-from harness.analysis.compare.arms import DROPPED_LIMIT, arms, log_ratios_by_process
+from harness.analysis.compare.anchor import speeds
+from harness.analysis.compare.arms import DROPPED_LIMIT, arms
+from harness.analysis.compare.attempts import standing
 from harness.analysis.compare.estimate import Estimate
 from harness.analysis.compare.interruption import deferred
-from harness.analysis.compare.revisions import commit_of, latest
-from harness.analysis.compare.runs import Change, Comparison, NotComparable, ordered, without_speed
+from harness.analysis.compare.revisions import commit_of
+from harness.analysis.compare.runs import (
+    Change,
+    Comparison,
+    NotComparable,
+    ordered,
+    over_reference,
+    without_speed,
+)
 from harness.analysis.stats import CONFIDENCE, FEWEST
 from harness.errors import UserError
-from harness.records.record import REFERENCE, Phase, Record
+from harness.records.case_identity import CaseIdentity
+from harness.records.record import Phase, Record
 from harness.records.run_file import read_file
 
 Held = Mapping[str, Record]
-"""Case key -> record, of one process."""
+"""Key of a case's identity -> record, of one process."""
 Measure = Callable[[Path, Path], Held]
 """(work tree, folder for its run file) -> what it measured there."""
 Say = Callable[[str], object]
@@ -78,7 +89,7 @@ def judge(rounds: Rounds, confidence: float = CONFIDENCE) -> Comparison:
         changes += found
         if not found:
             apart.append(
-                NotComparable(key, pairs[0][1].case.label(), "not comparable", "no phase was timed beside a reference")
+                NotComparable(key, pairs[0][1].case.label(), "not comparable", "no phase was timed as it is compared")
             )
     return ordered(changes, apart)
 
@@ -131,7 +142,7 @@ def command(overrides: Sequence[str]) -> Measure:
             untimed = [word for word in overrides if not word.lstrip("+").startswith("timing=")]
             proof = ask(tree, [*untimed, "timing=off"], folder / "proof") if knows else None
             proven[tree] = [f"proof={proof}"] if proof else []
-        return latest(read_file(ask(tree, [*overrides, *proven[tree]], folder)).records)
+        return standing(read_file(ask(tree, [*overrides, *proven[tree]], folder)).records)
 
     def ask(tree: Path, asked: Sequence[str], folder: Path) -> Path:
         words = [*asked, f"out={folder}", f"reports={folder}", "report=[]", "resume=off"]
@@ -187,25 +198,25 @@ def _change(pairs: Sequence[tuple[Record, Record]], phase: Phase, confidence: fl
     head = timed[-1][1]
     found = estimate.of_pairs(ratios, head.case.timing.margin, confidence)
     return Change(
-        key=head.key,
+        key=CaseIdentity.of(head).key,
         label=head.case.label(),
         phase=phase,
         base_ms=median(_candidate_ms(before, phase) for before, _ in timed),
         head_ms=median(_candidate_ms(after, phase) for _, after in timed),
         estimate=_qualified(found, len(timed) - len(steady), len(timed)),
+        base_speedup=over_reference(timed[-1][0], phase),
+        head_speedup=over_reference(head, phase),
     )
 
 
 def _center(record: Record, phase: Phase) -> tuple[float] | None:
-    """The median log ratio of one process, over its kept blocks."""
-    blocks = [ratio for each in log_ratios_by_process(record, phase, REFERENCE).values() for ratio in each]
+    """The median log speed of one process, over its kept blocks."""
+    blocks = [speed for each in speeds(record, phase).values() for speed in each]
     return (median(blocks),) if blocks else None
 
 
 def _disturbed(record: Record, phase: Phase) -> bool:
-    return any(
-        item.estimate.verdict == "invalid" for found in arms(record) if found.phase == phase for item in found.against
-    )
+    return any(found.invalid for found in arms(record) if found.phase == phase)
 
 
 def _candidate_ms(record: Record, phase: Phase) -> float:

@@ -11,8 +11,8 @@ from itertools import product
 from typing import get_args
 
 from harness.analysis.compare.arms import PhaseComparison
+from harness.analysis.compare.difference import change, unlike
 from harness.analysis.compare.estimate import Estimate
-from harness.analysis.compare.runs import change, unlike
 from harness.records.case import Case
 from harness.records.record import REFERENCE, Phase, Record
 
@@ -87,7 +87,7 @@ class _Timed:
     def __init__(
         self, group: Mapping[Stack, Record], phases: Mapping[str, Sequence[PhaseComparison]], phase: Phase
     ) -> None:
-        self.group = group
+        self.group, self.phase = group, phase
         self.found = {
             stack: judged
             for stack, record in group.items()
@@ -128,7 +128,7 @@ class _Timed:
         if base not in self.found or stack not in self.found:
             return None
         before, after = self.group[base], self.group[stack]
-        if unlike(before, after):
+        if unlike(before, after, self.phase):
             return None
         names = ("+".join(base) or "none", "+".join(stack))
         return Step(base, change(before, after, self.found[base], self.found[stack], names))

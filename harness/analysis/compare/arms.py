@@ -48,6 +48,8 @@ class PhaseComparison:
     processes: int
     sound_processes: int
     """Those whose warm-up settled and that kept as many blocks as the timing asks for at least."""
+    invalid: tuple[str, ...] = ()
+    """What disturbs the whole phase, so that no verdict on it holds."""
 
 
 def arms(record: Record) -> tuple[PhaseComparison, ...]:
@@ -57,12 +59,17 @@ def arms(record: Record) -> tuple[PhaseComparison, ...]:
 
 def log_ratios_by_process(record: Record, phase: Phase, other: str) -> dict[int, list[float]]:
     """log(other time / candidate time) of each kept block in time order, by process; {} when either was not timed."""
-    dropped = {(block.process, block.index) for block in record.blocks if block.phase == phase and block.dropped}
-    ours, theirs = _times(record, phase, CANDIDATE), _times(record, phase, other)
+    ours, theirs = kept_ms(record, phase, CANDIDATE), kept_ms(record, phase, other)
     ratios: dict[int, list[float]] = {}
-    for at in sorted(ours.keys() & theirs.keys() - dropped):
+    for at in sorted(ours.keys() & theirs.keys()):
         ratios.setdefault(at[0], []).append(math.log(theirs[at] / ours[at]))
     return ratios
+
+
+def kept_ms(record: Record, phase: Phase, arm: str) -> Times:
+    """The times of an arm without those of dropped blocks."""
+    dropped = {(block.process, block.index) for block in record.blocks if block.phase == phase and block.dropped}
+    return {at: ms for at, ms in _times(record, phase, arm).items() if at not in dropped}
 
 
 def _compare(record: Record, phase: Phase) -> PhaseComparison:
@@ -110,6 +117,7 @@ def _compare(record: Record, phase: Phase) -> PhaseComparison:
         total_blocks=len(blocks),
         processes=len(kept_blocks),
         sound_processes=len(kept_blocks.keys() - unsettled - short),
+        invalid=invalid,
     )
 
 

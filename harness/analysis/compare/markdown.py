@@ -23,8 +23,8 @@ HEADINGS = {
     "not comparable": "Not comparable",
     "held": "Right in both, timed in neither",
 }
-TABLE = "| verdict | case | phase | HEAD over BASE | 99 % interval | BASE | HEAD | detectable |"
-RULE = "|---|---|---|---|---|---|---|---|"
+TABLE = "| verdict | case | phase | HEAD over BASE | 99 % interval | BASE | HEAD | over the reference | detectable |"
+RULE = "|---|---|---|---|---|---|---|---|---|"
 
 
 def render(found: Comparison, base: str, head: str, everything: bool = False, names: StackNames = BY_MEMBERS) -> str:
@@ -92,9 +92,14 @@ def _row(change: Change, names: StackNames) -> str:
         _interval(found),
         f"{change.base_ms:.4g} ms",
         f"{change.head_ms:.4g} ms",
+        f"{_times(change.base_speedup)} to {_times(change.head_speedup)}",
         detectable,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _times(speedup: float | None) -> str:
+    return f"{speedup:.3g}x" if speedup else "-"
 
 
 def _interval(found: Estimate) -> str:

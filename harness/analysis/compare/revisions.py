@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError
-from harness.records.record import INCONCLUSIVE, Record
+from harness.analysis.compare.attempts import standing
+from harness.errors import RecordError, UserError
+from harness.records.record import Record
 from harness.records.run_file import NAME, read_file
 
 
-def records(named: str, results: Path) -> dict[str, Record]:
-    """Case key -> record. `results` is the folder of run files in which run names and commits are looked for.
+@dataclass(frozen=True)
+class Named:
+    """What was found under a name."""
 
-    Of several records of a case the last conclusive one counts. UserError when nothing has that name.
+    records: Mapping[str, Record]
+    """Key of a case's identity -> the record that speaks for it."""
+    aside: tuple[str, ...] = ()
+    """Files that cannot be trusted, each with its reason. Nothing was taken from them."""
+
+
+def records(named: str, results: Path, strict: bool = False) -> Named:
+    """`results` is the folder of run files in which run names and commits are looked for.
+
+    UserError when nothing has that name. Of several files, one that cannot be trusted is set aside; RecordError where
+    it was the only one, or where `strict`.
     """
-    return latest(record for path, commit in _found(named, results) for record in _of(path, commit))
-
-
-def latest(every: Iterable[Record]) -> dict[str, Record]:
-    held: dict[str, Record] = {}
-    for record in sorted(every, key=lambda record: (record.status not in INCONCLUSIVE, record.started_at)):
-        held[record.key] = record
-    return held
+    found: list[Record] = []
+    aside: list[str] = []
+    files = _found(named, results)
+    for path, commit in files:
+        try:
+            found += _of(path, commit)
+        except RecordError as error:
+            if strict or len(files) == 1:
+                raise
+            aside.append(str(error))
+    if len(aside) == len(files):
+        raise RecordError(f"none of the {len(files)} files of {named} can be trusted: {aside[0]}")
+    return Named(standing(found), tuple(aside))
 
 
 def resolve(repository: Path, revision: str) -> str | None:
@@ -62,7 +80,9 @@ def _found(named: str, results: Path) -> Sequence[tuple[Path, str | None]]:
     return of_commit
 
 
-def _of(path: Path, commit: str | None) -> Iterable[Record]:
-    for record in read_file(path).records:
-        if commit is None or (record.environment is not None and record.environment.commit == commit):
-            yield record
+def _of(path: Path, commit: str | None) -> list[Record]:
+    return [
+        record
+        for record in read_file(path).records
+        if commit is None or (record.environment is not None and record.environment.commit == commit)
+    ]

@@ -1,9 +1,7 @@
 """Two runs compared case by case: what became faster or slower, and what cannot be compared, each with its word. Pure.
 
-Times of different processes are not compared. Each run's candidate is compared with the reference of its own process,
-and the change is the difference of the two log ratios. Its interval is the wider of two: that of the blocks (the two
-Hodges-Lehmann intervals combined by MOVER, Zou and Donner 2008) and that of the processes (Student's t on their
-centers), because blocks of one process share what differs between processes.
+A case is one in both runs by its identity; other arms, seeds or protocols make no other case of it. What is compared is
+in `harness.analysis.compare.anchor`, how much it may differ by chance in `difference`.
 """
 
 from __future__ import annotations
@@ -11,16 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import median
 from typing import Literal, get_args
 
-from scipy import stats as distributions
-
-from harness.analysis import stats
-from harness.analysis.compare import estimate
-from harness.analysis.compare.agreement import PROCESSES
+from harness.analysis.compare.anchor import speeds
 from harness.analysis.compare.arms import PhaseComparison, arms, log_ratios_by_process
+from harness.analysis.compare.difference import change, unlike
 from harness.analysis.compare.estimate import Estimate
+from harness.records.case_identity import CaseIdentity, checkpoint_of
 from harness.records.record import FAILURES, REFERENCE, Phase, Record
 
 Word = Literal["introduced", "fixed", "lost", "added", "not comparable", "held"]
@@ -35,6 +31,7 @@ class Change:
     """One phase of one case in both runs."""
 
     key: str
+    """Of the case's identity."""
     label: str
     phase: Phase
     base_ms: float
@@ -42,6 +39,9 @@ class Change:
     """Medians of the candidate in its own run, milliseconds: for the eye, not what is judged."""
     estimate: Estimate
     """HEAD over BASE: above 1 HEAD is faster."""
+    base_speedup: float | None = None
+    head_speedup: float | None = None
+    """Over the reference, in its own run; None where that was not timed. Told beside, not judged."""
 
     @property
     def effect(self) -> float:
@@ -53,6 +53,7 @@ class NotComparable:
     """A case that has no speed to compare."""
 
     key: str
+    """Of the case's identity."""
     label: str
     word: Word
     reason: str
@@ -83,13 +84,29 @@ class Comparison:
 
 
 def compare_runs(base: Mapping[str, Record], head: Mapping[str, Record]) -> Comparison:
-    """Records by case key, one per case and side."""
+    """Records by the key of their identity, one per case and side, as `attempts.standing` gives them."""
     changes: list[Change] = []
     apart: list[NotComparable] = []
-    for key in sorted(base.keys() | head.keys()):
-        for found in _case(base.get(key), head.get(key)):
+    for before, after in _pairs(base, head):
+        for found in _case(before, after):
             (changes if isinstance(found, Change) else apart).append(found)  # type: ignore[arg-type]
     return ordered(changes, apart)
+
+
+def _pairs(base: Mapping[str, Record], head: Mapping[str, Record]) -> Iterator[tuple[Record | None, Record | None]]:
+    """By identity; a checkpoint that one side cannot tell the content of is known by its path."""
+    yield from ((base[key], head[key]) for key in sorted(base.keys() & head.keys()))
+    alone = {key: base[key] for key in sorted(base.keys() - head.keys())}
+    for key in sorted(head.keys() - base.keys()):
+        after = head[key]
+        found = next((other for other, before in alone.items() if _same_path(before, after)), None)
+        yield alone.pop(found) if found else None, after
+    yield from ((before, None) for before in alone.values())
+
+
+def _same_path(base: Record, head: Record) -> bool:
+    unknown = base.case.weights is not None and not (checkpoint_of(base) and checkpoint_of(head))
+    return unknown and CaseIdentity.of_case(base.case) == CaseIdentity.of_case(head.case)
 
 
 def ordered(changes: Sequence[Change], apart: Sequence[NotComparable]) -> Comparison:
@@ -104,7 +121,7 @@ def without_speed(base: Record | None, head: Record | None) -> NotComparable | N
         return None
 
     def end(word: Word, reason: str) -> NotComparable:
-        return NotComparable(known.key, known.case.label(), word, reason)
+        return NotComparable(CaseIdentity.of(known).key, known.case.label(), word, reason)
 
     before, after = base.status if base else None, head.status if head else None
     if after in FAILURES:
@@ -126,111 +143,53 @@ def _case(base: Record | None, head: Record | None) -> Iterator[Change | NotComp
         if ended is not None and not skipped:
             yield ended
         return
-    label = head.case.label()
+    key, label = CaseIdentity.of(head).key, head.case.label()
     if not base.series and not head.series:
-        yield NotComparable(head.key, label, "held", "right in both, timed in neither")
+        yield NotComparable(key, label, "held", "right in both, timed in neither")
         return
-    reason = _incomparable(base, head)
-    if reason:
-        yield NotComparable(head.key, label, "not comparable", reason)
+    if base.provisional and base != head:
+        reason = "BASE is from a tree that was not committed: it cannot be a baseline"
+        yield NotComparable(key, label, "not comparable", reason)
         return
     ours = {phase.phase: phase for phase in arms(head)}
     theirs = {phase.phase: phase for phase in arms(base)}
     for phase in get_args(Phase):
         if phase in ours and phase in theirs:
-            yield _change(base, head, theirs[phase], ours[phase])
+            differs = unlike(base, head, phase)
+            if differs:
+                yield NotComparable(key, label, "not comparable", f"{phase}: {differs}")
+            else:
+                yield _change(base, head, theirs[phase], ours[phase])
         elif phase in ours or phase in theirs:
             side = "HEAD" if phase in ours else "BASE"
-            yield NotComparable(head.key, label, "not comparable", f"{phase} was timed in {side} alone")
-
-
-def _incomparable(base: Record, head: Record) -> str | None:
-    if base.provisional:
-        return "BASE is from a tree that was not committed: it cannot be a baseline"
-    return unlike(base, head)
-
-
-def unlike(base: Record, head: Record) -> str | None:
-    """Why the ratios of two records to their references do not share a scale; None where they do."""
-    if base.environment is None or head.environment is None:
-        return "a record without its environment"
-    if base.environment.fingerprint() != head.environment.fingerprint():
-        theirs, ours = (record.environment.model_dump() for record in (base, head) if record.environment)
-        code = ("commit", "dirty", "diff_hash", "command")
-        fields = [name for name in ours if ours[name] != theirs[name] and name not in code]
-        return f"different machines or versions: {', '.join(fields)}"
-    timed = [{series.arm for series in record.series} for record in (base, head)]
-    if not all(REFERENCE in arms for arms in timed):
-        return "the reference was not timed in both: their machines' states have nothing in common"
-    return None
+            yield NotComparable(key, label, "not comparable", f"{phase} was timed in {side} alone")
 
 
 def _change(base: Record, head: Record, theirs: PhaseComparison, ours: PhaseComparison) -> Change:
+    same = base == head
     return Change(
-        key=head.key,
+        key=CaseIdentity.of(head).key,
         label=head.case.label(),
         phase=ours.phase,
         base_ms=theirs.candidate_ms,
         head_ms=ours.candidate_ms,
-        estimate=change(base, head, theirs, ours, ("BASE", "HEAD")),
+        estimate=_itself(head, ours.phase) if same else change(base, head, theirs, ours, ("BASE", "HEAD")),
+        base_speedup=over_reference(base, ours.phase),
+        head_speedup=over_reference(head, ours.phase),
     )
 
 
-def change(
-    base: Record, head: Record, theirs: PhaseComparison, ours: PhaseComparison, names: tuple[str, str]
-) -> Estimate:
-    """HEAD's candidate over BASE's in one phase, each by the reference of its own process. `theirs` and `ours` are the
-    judged phase of each record, `names` what its reasons call the two."""
-    phase, margin = ours.phase, head.case.timing.margin
-    sides = [log_ratios_by_process(record, phase, REFERENCE) for record in (base, head)]
-    return _qualified(difference(sides[0], sides[1], margin), sides, (theirs, ours), names, margin)
+def _itself(record: Record, phase: Phase) -> Estimate:
+    """One measurement on both sides differs from itself by nothing, whatever it may be worth."""
+    blocks = sum(len(of_process) for of_process in speeds(record, phase).values())
+    reason = "one record on both sides: nothing was measured twice"
+    return Estimate(1.0, 1.0, 1.0, blocks, math.inf, "same", (reason,))
 
 
-Ratios = Mapping[int, Sequence[float]]
-
-
-def difference(base: Ratios, head: Ratios, margin: float) -> Estimate:
-    """HEAD's log ratios to its reference, by process, less BASE's."""
-    if not base or not head:
-        return Estimate(math.nan, 0.0, math.inf, 0, math.inf, "inconclusive", ("no pair of samples was kept",))
-    before, after = (stats.location([ratio for blocks in side.values() for ratio in blocks]) for side in (base, head))
-    across = _across_processes(base, head)
-    center = after.center - before.center
-    low = center - max(math.hypot(after.center - after.low, before.high - before.center), across)
-    high = center + max(math.hypot(after.high - after.center, before.center - before.low), across)
-    return estimate.of_interval(stats.Interval(center, low, high, min(before.n, after.n)), margin)
-
-
-def _across_processes(base: Ratios, head: Ratios) -> float:
-    """Half-width of the 99 % interval of the difference, from the pooled spread of the processes' centers."""
-    centers = [[median(blocks) for blocks in side.values()] for side in (base, head)]
-    freedom = sum(len(side) - 1 for side in centers)
-    if freedom == 0:
-        return math.inf
-    pooled = sum((value - fmean(side)) ** 2 for side in centers for value in side) / freedom
-    quantile = float(distributions.t.ppf(0.5 + stats.CONFIDENCE / 2, freedom))
-    return quantile * math.sqrt(pooled * sum(1 / len(side) for side in centers))
-
-
-def _qualified(
-    found: Estimate, sides: Sequence[Ratios], phases: Sequence[PhaseComparison], names: Sequence[str], margin: float
-) -> Estimate:
-    """What disturbs a side overrides what the interval says."""
-    invalid: list[str] = []
-    doubts: list[str] = []
-    for name, ratios, phase in zip(names, sides, phases, strict=True):
-        reference = next(item.estimate for item in phase.against if item.arm == REFERENCE)
-        if reference.verdict == "invalid":
-            invalid += [f"{name}: {reason}" for reason in reference.reasons]
-        if phase.again is None:
-            doubts.append(f"{name}: its A/A pair is missing")
-        if len(ratios) < PROCESSES:
-            doubts.append(f"{name}: {len(ratios)} of the {PROCESSES} processes that a verdict needs")
-    if invalid:
-        return replace(found, verdict="invalid", reasons=(*found.reasons, *invalid))
-    if doubts:
-        return replace(found, verdict="inconclusive", reasons=(*found.reasons, *doubts))
-    return estimate.allowing(found, [phase.again for phase in phases], margin)
+def over_reference(record: Record, phase: Phase) -> float | None:
+    """The median speed-up over the reference of the same blocks; None where it was not timed."""
+    ratios = [ratio for blocks in log_ratios_by_process(record, phase, REFERENCE).values() for ratio in blocks]
+    return math.exp(median(ratios)) if ratios else None
 
 
 def _why(record: Record | None) -> str:

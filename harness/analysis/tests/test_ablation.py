@@ -33,7 +33,7 @@ def timed(stack, model="m", environment=MACHINE, gains=GAINS, parameters=None):
     rng = np.random.default_rng(len(stack))
     shape = WorkloadShape(name="w", batch=1, prompt_tokens=8, new_tokens=4, dtype="bfloat16")
     case = Case(
-        model=model, size="tiny", optimizations=stack, hardware="h", workload=shape, arms=("reference",),
+        model=model, size="tiny", optimizations=stack, hardware="cpu", workload=shape, arms=("reference",),
         timing=TIMING, seed=0, deadline_s=60.0, parameters=parameters or {},
     )  # fmt: skip
     speed = math.prod(gains[name] for name in stack)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import markdown
-from harness.analysis.compare.runs import Change, Comparison, compare_runs, difference
+from harness.analysis.compare.attempts import standing
+from harness.analysis.compare.difference import difference
+from harness.analysis.compare.runs import Change, Comparison, compare_runs
 from harness.commands.main import main
 from harness.records.case import Plan
 from harness.records.checks import Check, Parity
-from harness.records.record import Failure, Record, Series
+from harness.records.record import Failure, Provenance, Record, Series
 from harness.records.run_file import RunWriter, run_path
 from harness.records.stack_name import StackNames
 
@@ -69,7 +71,7 @@ def only(found):
 
 
 def compared(base, head):
-    return compare_runs(*({record.key: record} if record else {} for record in (base, head)))
+    return compare_runs(*(standing([record] if record else []) for record in (base, head)))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,15 @@ def test_few_processes_give_no_verdict(make_record):
         "inconclusive",
         ("HEAD: 2 of the 3 processes that a verdict needs",),
     )
+
+
+def test_a_checkpoint_of_unknown_content_is_known_by_its_path(make_record, case):
+    at = case.model_copy(update={"weights": "checkpoints/a"})
+    told = Provenance(hf_config="c", kernel_sources="k", checkpoint="1" * 64)
+    old, new = (make_record(case=at, key=at.key, provenance=held) for held in (None, told))
+    replaced = new.model_copy(update={"provenance": told.model_copy(update={"checkpoint": "2" * 64})})
+    assert only(compared(old, new)).estimate.verdict == "same"
+    assert {item.word for item in compared(new, replaced).apart} == {"lost", "added"}
 
 
 def test_a_side_that_is_disturbed_makes_the_change_invalid(make_record):
@@ -241,6 +252,19 @@ def test_the_command_writes_what_it_prints(repository):
     code, out, _ = run_main(head, base, f"out={folder / 'results'}", f"markdown={folder / 'comment.md'}")
     assert code == 0
     assert "**faster**" in (folder / "comment.md").read_text() == out
+
+
+def test_one_file_of_many_that_cannot_be_trusted_is_set_aside_by_name(repository):
+    folder, _ = repository
+    results = folder / "results"
+    (results / "cpu" / "20250102-edited-a.jsonl").write_text("{}\n")
+    code, out, err = run_main(results, results, f"out={results}")
+    assert "1 same." in out
+    assert (code, err.count("set aside: 20250102-edited-a.jsonl line 1")) == (3, 1)
+    code, out, err = run_main(results, results, f"out={results}", "strict=true")
+    assert (code, out) == (2, "")
+    assert "20250102-edited-a.jsonl line 1" in err
+    assert run_main(results / "cpu" / "20250102-edited-a.jsonl", results, f"out={results}")[0] == 2
 
 
 def test_what_is_no_run_is_one_line_and_exit_code_two(repository):
