@@ -12,6 +12,7 @@ from harness.analysis.compare.interruption import Interrupted, interruptible
 from harness.analysis.history import accepted, nightly_rules, nightly_series, trend
 from harness.analysis.history.accepted import Accepted
 from harness.analysis.history.nightly_rules import Finding, Point
+from harness.analysis.history.protocol_changes import protocol_changes
 from harness.build import registry
 from harness.commands import bisect_step
 from harness.commands.bisect import bisect
@@ -30,8 +31,10 @@ python -m harness history trend=true                      every change of level 
 python -m harness history bisect=KEY:PHASE                find the commit by the live A/B
 python -m harness history accept=KEY:PHASE owner=... reason=... expires=2030-01-31
 
-Is tonight's speed that of the nights before, and since which commit is it not? Further words of a bisection go to every
-run, as in timing=signoff.
+Is tonight's speed that of the nights before, and since which commit is it not? On a GPU that is the candidate's own
+speed, on a CPU its ratio to the reference. All runs of a case are one series, whatever their arms and seeds; those of
+one protocol on one machine are judged together, and changes of protocol are told. Further words of a bisection go to
+every run, as in timing=signoff.
 
 Exit code 0: every case was judged and none is slower. 1: an alarm. 2: a mistake in what was asked. 3: no alarm, but a
 case has too little history, or its last point is to be measured again.""",
@@ -69,8 +72,9 @@ def main(
 
 def _main(asked: Asked, today: date, out: TextIO, err: TextIO) -> int:
     records: Path = asked["out"]
-    every = nightly_series.series(store.load(records, **nightly_series.WHERE))
-    found = nightly_rules.judge(every, accepted.since(accepted.read(records), today))
+    frame = store.load(records, **nightly_series.WHERE)
+    steps = accepted.since(accepted.read(records), today, nightly_series.identities(frame))
+    found = nightly_rules.judge(nightly_series.series(frame), steps)
     if asked["accept"]:
         print(accepted.write(_accepted(_named(found, asked["accept"]), asked, today), records), file=out)
         return 0
@@ -94,7 +98,10 @@ def _lines(found: Sequence[Finding], names: StackNames) -> Iterator[str]:
     told = [item for standing in LOUD for item in found if item.standing == standing]
     for item in told:
         yield from _told(item, names)
-    yield from _legend(told, names)
+    changed = [(item, change) for item in found for change in protocol_changes(item.series)]
+    for item, change in changed:
+        yield f"PROTOCOL  {names.label(item.series.label)}, {item.series.phase}: {change.sentence()}"
+    yield from _legend([*told, *(item for item, _ in changed)], names)
     counts = [(word, sum(item.standing == word for item in found)) for word in (*LOUD, "steady")]
     yield f"{len(found)} series: " + (", ".join(f"{count} {word}" for word, count in counts if count) or "no history")
 
@@ -125,7 +132,7 @@ def _trend_lines(found: Sequence[Finding], names: StackNames) -> Iterator[str]:
         for level in levels:
             first, last = level.points[0], level.points[-1]
             yield (
-                f"    {level.speedup:.3f}x  {first.at} to {last.at}, {len(level.points)} points, "
+                f"    {level.speed:.3f}{item.series.unit}  {first.at} to {last.at}, {len(level.points)} points, "
                 f"commits {first.commit[:12]} to {last.commit[:12]}"
             )
     yield from _legend(found, names)

@@ -41,9 +41,13 @@ class CaseIdentity(Frozen):
     def of(cls, record: Record) -> CaseIdentity:
         return cls.of_case(record.case, checkpoint_of(record))
 
+    @property
+    def name(self) -> str:
+        """Model and weights."""
+        return f"{self.model}/{self.weights.removeprefix('size ')}"
+
     def label(self) -> str:
-        weights = self.weights.removeprefix("size ")
-        return f"{self.model}/{weights} {'+'.join(self.stack) or 'none'} {self.hardware} {self.workload.label()}"
+        return f"{self.name} {'+'.join(self.stack) or 'none'} {self.hardware} {self.workload.label()}"
 
 
 def checkpoint_of(record: Record) -> str | None:

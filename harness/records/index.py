@@ -7,6 +7,7 @@ hash verified; what is gone is dropped. An index of another layout, or one that 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from harness.errors import UserError
-from harness.records import rows
+from harness.records import case_identity, environment, phase_machine, protocol, rows
 from harness.records.record import SCHEMA_VERSION
 from harness.records.rows import Row
 from harness.records.run_file import read_file
@@ -123,7 +124,9 @@ def _stamp(path: Path) -> RecordFactory:
 @cache
 def _layout() -> bytes:
     """Changes with the code that makes rows and with the schema of records: an index of other code is built anew."""
-    return hashlib.sha256(Path(rows.__file__).read_bytes() + b"%d" % SCHEMA_VERSION).hexdigest().encode()
+    makers = (rows, case_identity, environment, phase_machine, protocol)
+    code = "".join(inspect.getsource(maker) for maker in makers).encode()
+    return hashlib.sha256(code + b"%d" % SCHEMA_VERSION).hexdigest().encode()
 
 
 @cache

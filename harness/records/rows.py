@@ -7,6 +7,9 @@ import statistics
 from collections.abc import Mapping
 from typing import TypedDict
 
+from harness.records.case_identity import CaseIdentity
+from harness.records.phase_machine import machine
+from harness.records.protocol import protocol
 from harness.records.record import CANDIDATE, Phase, Record
 
 Times = Mapping[tuple[int, int], float]
@@ -19,6 +22,9 @@ class Row(TypedDict):
     hash: str
     """Of the record's line."""
     key: str
+    """Of the exact question."""
+    identity: str
+    """Key of the case's identity, which records of other protocols, arms and seeds share."""
     model: str
     size: str
     stack: str
@@ -32,7 +38,9 @@ class Row(TypedDict):
     weights: str | None
     """Folder of the checkpoint; None where they are random."""
     timing: str
-    """Name of the protocol; whether anything was timed, `processes` and `phase` tell."""
+    """Its name; whether anything was timed, `processes` and `phase` tell."""
+    protocol: str
+    """The timing, and what its samples were fed."""
     asked_processes: int
     """Fresh processes that were to time it; 0 proves without timing."""
     limit_s: float
@@ -51,7 +59,8 @@ class Row(TypedDict):
     started_at: str
     wall_s: float
     fingerprint: str | None
-    """Strict: rows of different ones have no common unit of time."""
+    """Of what the phase depends on, of the whole machine where nothing was timed: rows of different ones have no common
+    unit of time."""
     commit: str | None
     checks: int
     worst_usage: float | None
@@ -76,7 +85,11 @@ def rows(record: Record, digest: str) -> list[Row]:
         peaks[arm.name] = max(peaks.get(arm.name, 0), arm.peak_memory_bytes)
     kept = _kept(record)
     timed: list[Row] = [
-        {**common, **_timed(phase, arm, times, kept.get((phase, CANDIDATE), {}), peaks.get(arm))}
+        {
+            **common,
+            "fingerprint": machine(record, phase),
+            **_timed(phase, arm, times, kept.get((phase, CANDIDATE), {}), peaks.get(arm)),
+        }
         for (phase, arm), times in kept.items()
     ]
     return timed or [common]
@@ -88,6 +101,7 @@ def _common(record: Record, digest: str) -> Row:
         "run": record.run,
         "hash": digest,
         "key": record.key,
+        "identity": CaseIdentity.of(record).key,
         "model": case.model,
         "size": case.size,
         "stack": case.stack(),
@@ -99,6 +113,7 @@ def _common(record: Record, digest: str) -> Row:
         "dtype": shape.dtype,
         "weights": case.weights,
         "timing": case.timing.name,
+        "protocol": protocol(record),
         "asked_processes": case.timing.processes,
         "limit_s": case.timing.limit_s,
         "own_proof": record.proof is None,

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -26,6 +27,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)]
 class Accepted(Frozen):
     schema_version: Literal[1] = 1
     key: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """Of the case's identity; of the exact question in acceptances from before there was one."""
     phase: Phase
     fingerprint: str
     since: str
@@ -62,12 +64,15 @@ def read(results: Path) -> tuple[Accepted, ...]:
     return tuple(_read(path) for path in sorted((results / FOLDER).glob("*.json")))
 
 
-def since(every: Sequence[Accepted], today: date) -> Mapping[tuple[str, Phase, str], str]:
-    """(key, phase, fingerprint) -> start of the last level whose acceptance holds today."""
+def since(
+    every: Sequence[Accepted], today: date, identities: Mapping[str, str] = MappingProxyType({})
+) -> Mapping[tuple[str, Phase, str], str]:
+    """(key, phase, fingerprint) -> start of the last level whose acceptance holds today. `identities` maps keys of
+    exact questions to those of their cases."""
     held: dict[tuple[str, Phase, str], str] = {}
     for item in every:
         if item.made <= today < item.expires:
-            name = (item.key, item.phase, item.fingerprint)
+            name = (identities.get(item.key, item.key), item.phase, item.fingerprint)
             held[name] = max(held.get(name, ""), item.since)
     return held
 

@@ -1,7 +1,8 @@
-"""The nightly rule and the ratchet, on series of speed-ups over a pinned reference. Pure.
+"""The nightly rule and the ratchet, on series of one case and phase. Pure.
 
-A point is the log of the reference's time over the candidate's, of one record; the machine's mood cancels in it. Only
-points of the latest point's strict fingerprint are looked at.
+A point is the log of a speed, of one record: on a GPU of the candidate's own calls per second, on a CPU of its ratio to
+the reference, in which the machine's mood cancels. Only points of the latest point's epoch are looked at: of machines
+that the phase cannot tell apart, measured by one protocol.
 
 nightly: the median of the last 3 against that of up to 30 before, beyond the margin and 4 robust standard errors.
 ratchet: the median of the last 8 against the best median of 15 consecutive accepted points, by the same two limits:
@@ -42,6 +43,8 @@ MAD_EFFICIENCY = 0.37
 """Degrees of freedom that a standard deviation from the MAD is worth, per point."""
 
 Rule = Literal["nightly", "ratchet"]
+Unit = Literal["x", "/s"]
+"""Of a point's speed: times the reference's, or calls per second."""
 Standing = Literal["slower", "faster", "rerun", "steady", "insufficient history"]
 
 
@@ -52,7 +55,12 @@ class Point:
     run: str
     commit: str
     fingerprint: str
-    log_speedup: float
+    """Of what the phase depends on."""
+    log_speed: float
+    protocol: str = ""
+
+    def same_epoch(self, other: Point) -> bool:
+        return (self.fingerprint, self.protocol) == (other.fingerprint, other.protocol)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Series:
     points: tuple[Point, ...]
     ask: tuple[str, ...] = ()
     """The words after `python -m harness` that measure the case again."""
+    unit: Unit = "x"
 
     @property
     def name(self) -> str:
@@ -79,7 +88,7 @@ class Finding:
     series: Series
     standing: Standing
     points: tuple[Point, ...]
-    """Those that were looked at: of one fingerprint, from the last accepted step on."""
+    """Those that were looked at: of one epoch, from the last accepted step on."""
     rule: Rule | None = None
     change: float = 0.0
     """Relative: -0.05 is 5 % slower than before."""
@@ -107,13 +116,13 @@ def judge(series: Sequence[Series], accepted_since: Mapping[tuple[str, Phase, st
 def _epoch(series: Series, accepted_since: Mapping[tuple[str, Phase, str], str]) -> tuple[Point, ...]:
     if not series.points:
         return ()
-    fingerprint = series.points[-1].fingerprint
-    since = accepted_since.get((series.key, series.phase, fingerprint), "")
-    return tuple(point for point in series.points if point.fingerprint == fingerprint and point.at >= since)
+    last = series.points[-1]
+    since = accepted_since.get((series.key, series.phase, last.fingerprint), "")
+    return tuple(point for point in series.points if point.same_epoch(last) and point.at >= since)
 
 
 def _tests(series: Series, points: Sequence[Point]) -> tuple[Finding, ...]:
-    values = np.array([point.log_speedup for point in points])
+    values = np.array([point.log_speed for point in points])
     if values.size < FEWEST + RECENT:
         return ()
     before = values[-RECENT - BASELINE : -RECENT]
@@ -142,7 +151,7 @@ def _test(
 
 def _verdict(series: Series, points: tuple[Point, ...], tests: Sequence[Finding], limit: float) -> Finding:
     if not tests:
-        have = f"{len(points)} points of this machine and these versions, {FEWEST + RECENT} are needed"
+        have = f"{len(points)} points of this machine, these versions and this protocol, {FEWEST + RECENT} are needed"
         return Finding(series, "insufficient history", points, reason=have)
     held = [found if found.p <= limit else replace(found, standing="steady") for found in tests]
     nightly = held[0]
@@ -151,7 +160,7 @@ def _verdict(series: Series, points: tuple[Point, ...], tests: Sequence[Finding]
             return _dated(found)
     if nightly.standing == "faster":
         return _dated(nightly)
-    values = np.array([point.log_speedup for point in points])
+    values = np.array([point.log_speed for point in points])
     before = values[-RECENT - BASELINE : -RECENT]
     apart = float(values[-1] - np.median(before))
     if abs(apart) > max(math.log1p(series.margin), ERRORS * _sigma(before)):
@@ -165,7 +174,7 @@ def _dated(found: Finding) -> Finding:
 
     A step in the older half of the baseline would be its median, and no alarm.
     """
-    values = np.array([point.log_speedup for point in found.points])
+    values = np.array([point.log_speed for point in found.points])
     if found.rule == "nightly":
         window = values[-RECENT - BASELINE :]
         first = values.size - window.size + _split(window, (window.size - RECENT) // 2)

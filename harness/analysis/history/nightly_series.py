@@ -1,36 +1,45 @@
-"""The store as series of nights, one for each case and phase that was timed beside the reference."""
+"""The store as series of nights, one for each phase of each case, however it was measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
-from harness.analysis.compare.arms import log_ratios_by_process
-from harness.analysis.history.nightly_rules import Point, Series
-from harness.records.case import gpus_first, stack_words
-from harness.records.record import REFERENCE, Phase, Record
+from harness.analysis.compare.anchor import speeds
+from harness.analysis.history.nightly_rules import Point, Series, Unit
+from harness.records.case import cpu_ranks, stack_words
+from harness.records.case_identity import CaseIdentity
+from harness.records.phase_machine import machine
+from harness.records.protocol import protocol
+from harness.records.record import CANDIDATE, REFERENCE, Phase, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WHERE: dict[str, Any] = {"arm": REFERENCE, "status": "passed", "provisional": False}
+WHERE: dict[str, Any] = {"arm": (CANDIDATE, REFERENCE), "status": "passed", "provisional": False}
 """Filters of `harness.records.store.load`: a record from a dirty tree is no point of a history."""
 
 
 def series(frame: pd.DataFrame) -> tuple[Series, ...]:
     """From rows of `harness.records.store.load(folder, **WHERE)`, those on GPUs first, then by label and phase.
 
-    A row whose blocks were all dropped has no speed-up and is no point. A record that a merged run holds, too, is one.
+    On a GPU a point is the candidate's own time, on a CPU its speed-up over the reference. A row whose blocks were all
+    dropped is no point. A record that a merged run holds, too, is one.
     """
-    timed = frame[frame["speedup"].notna()].drop_duplicates(["hash", "phase"]).sort_values(["started_at", "run"])
-    made = [
-        (gpus_first(rows.iloc[-1]["hardware"])[0], _one(rows))
-        for _, rows in timed.groupby(["key", "phase"], sort=False)
-    ]
-    made.sort(key=lambda found: (found[0], found[1].label, found[1].phase, found[1].key))
-    return tuple(found for _, found in made)
+    on_cpu = frame["hardware"].map(lambda name: cpu_ranks(name) > 0).astype(bool)
+    measured = frame["arm"] == CANDIDATE
+    measured = measured.where(~on_cpu, frame["arm"] == REFERENCE)
+    timed = frame[measured & frame["speedup"].notna()]
+    timed = timed.drop_duplicates(["hash", "phase"]).sort_values(["started_at", "run"])
+    made = [_one(rows) for _, rows in timed.groupby(["identity", "phase"], sort=False)]
+    return tuple(sorted(made, key=lambda found: (found.unit == "x", found.label, found.phase, found.key)))
+
+
+def identities(frame: pd.DataFrame) -> Mapping[str, str]:
+    """Key of an exact question -> key of its case."""
+    return dict(zip(frame["key"], frame["identity"], strict=True))
 
 
 def of_case(records: Sequence[Record]) -> tuple[Series, ...]:
@@ -38,36 +47,56 @@ def of_case(records: Sequence[Record]) -> tuple[Series, ...]:
     last = records[-1]
     found = {phase: _points(records, phase) for phase in get_args(Phase)}
     return tuple(
-        Series(last.key, last.case.label(), phase, last.case.timing.margin, points)
+        Series(
+            CaseIdentity.of(last).key,
+            last.case.label(),
+            phase,
+            last.case.timing.margin,
+            points,
+            unit=_unit(last.case.hardware),
+        )
         for phase, points in found.items()
         if points
     )
 
 
 def _points(records: Sequence[Record], phase: Phase) -> tuple[Point, ...]:
-    timed = [(record, log_ratios_by_process(record, phase, REFERENCE)) for record in records]
+    timed = [(record, machine(record, phase), speeds(record, phase)) for record in records]
     return tuple(
         Point(
             record.started_at,
             record.run,
             record.environment.commit,
-            record.environment.fingerprint(),
-            median(ratio for blocks in ratios.values() for ratio in blocks),
+            fingerprint,
+            median(speed for blocks in found.values() for speed in blocks),
+            protocol(record),
         )
-        for record, ratios in timed
-        if ratios and record.environment is not None
+        for record, fingerprint, found in timed
+        if found and record.environment is not None and fingerprint is not None
     )
+
+
+def _unit(hardware: str) -> Unit:
+    return "x" if cpu_ranks(hardware) else "/s"
 
 
 def _one(rows: pd.DataFrame) -> Series:
     last = rows.iloc[-1]
+    unit = _unit(last["hardware"])
     return Series(
-        key=last["key"],
+        key=last["identity"],
         label=f"{last['model']}/{last['size']} {last['stack']} {last['hardware']} {last['workload']}",
         phase=last["phase"],
         margin=float(last["margin"]),
         points=tuple(
-            Point(row.started_at, row.run, row.commit, row.fingerprint, math.log(row.speedup))
+            Point(
+                row.started_at,
+                row.run,
+                row.commit,
+                row.fingerprint,
+                math.log(row.speedup if unit == "x" else 1e3 / row.median_ms),
+                row.protocol,
+            )
             for row in rows.itertuples()
         ),
         ask=(
@@ -79,4 +108,5 @@ def _one(rows: pd.DataFrame) -> Series:
             *((f"weights={last['weights']}",) if isinstance(last["weights"], str) else ()),
             "timing=quick",
         ),
+        unit=unit,
     )

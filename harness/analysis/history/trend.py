@@ -21,15 +21,15 @@ SHORTEST = 3
 
 @dataclass(frozen=True)
 class Level:
-    """Points of one machine between two changes."""
+    """Points of one epoch between two changes."""
 
     points: tuple[Point, ...]
-    speedup: float
-    """Median over the reference."""
+    speed: float
+    """The median, in the unit of the series."""
 
 
 def levels(series: Series) -> tuple[Level, ...]:
-    """The series of the latest fingerprint cut into levels: Pelt on absolute deviations (Killick et al. 2012).
+    """The series of the latest epoch cut into levels: Pelt on absolute deviations (Killick et al. 2012).
 
     UserError without `ruptures`; () for fewer points than two levels have.
     """
@@ -37,10 +37,10 @@ def levels(series: Series) -> tuple[Level, ...]:
         import ruptures
     except ModuleNotFoundError:
         raise UserError("the trend needs ruptures: pip install 'inference-pio[history]'") from None
-    points = [point for point in series.points if point.fingerprint == series.points[-1].fingerprint]
+    points = [point for point in series.points if point.same_epoch(series.points[-1])]
     if len(points) < 2 * SHORTEST:
         return ()
-    values = np.array([point.log_speedup for point in points])
+    values = np.array([point.log_speed for point in points])
     differences = np.diff(values)
     sigma = MAD_TO_SIGMA * float(np.median(np.abs(differences - np.median(differences)))) / math.sqrt(2)
     penalty = PENALTY * max(sigma, 1e-6) * math.log(len(points))
@@ -49,4 +49,4 @@ def levels(series: Series) -> tuple[Level, ...]:
 
 
 def _level(points: Sequence[Point]) -> Level:
-    return Level(tuple(points), math.exp(float(np.median([point.log_speedup for point in points]))))
+    return Level(tuple(points), math.exp(float(np.median([point.log_speed for point in points]))))

@@ -121,7 +121,7 @@ def test_no_points_of_different_fingerprints_are_judged_together(simulated):
 def test_too_few_points_say_how_many_are_needed():
     (found,) = judge([series(noise(10))], {})
     assert found.standing == "insufficient history"
-    assert found.reason == "10 points of this machine and these versions, 11 are needed"
+    assert found.reason == "10 points of this machine, these versions and this protocol, 11 are needed"
 
 
 def test_one_bad_point_asks_for_a_rerun_and_is_no_alarm():

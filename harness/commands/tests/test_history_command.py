@@ -3,17 +3,19 @@
 import io
 import math
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.analysis.compare.estimate import of_pairs
-from harness.analysis.history import nightly_series
+from harness.analysis.history import accepted, nightly_series
 from harness.commands import history as command
 from harness.commands.answers import answered
 from harness.commands.bisect import Found
 from harness.records import store
 from harness.records.case import Plan
+from harness.records.case_identity import CaseIdentity
 from harness.records.checks import Check, Parity
 from harness.records.record import Record, Series
 from harness.records.run_file import RunWriter, read_file, run_path
@@ -33,14 +35,15 @@ def commit_of(number):
 def night(tmp_path, make_case, environment):
     """`night(number, candidate_ms)`: writes the run of one night; returns its case."""
 
-    def night(number, candidate_ms, weights=None, hardware="cpu", parameters=None, **changes):
-        case = make_case(weights=weights, hardware=hardware, parameters=parameters or {})
+    def night(number, candidate_ms, weights=None, hardware="cpu", parameters=None, asked=None, **changes):
+        case = make_case(weights=weights, hardware=hardware, parameters=parameters or {}, **(asked or {}))
         day = FIRST + timedelta(number)
         commit = commit_of(number)
         rng = np.random.default_rng(number)
+        reference_ms = 4.0 if hardware == "cpu" else 40.0 * rng.normal(1, 0.1)
         series = tuple(
             Series(arm=arm, phase="decode", process=0, samples_ms=tuple(ms * rng.normal(1, 0.002, 5)), blocks=range(5))
-            for arm, ms in (("candidate", candidate_ms), ("again", candidate_ms), ("reference", 4.0))
+            for arm, ms in (("candidate", candidate_ms), ("again", candidate_ms), ("reference", reference_ms))
         )
         plan, run = Plan(cases=(case,), skipped=()), f"{day:%Y%m%d}-{commit[:8]}-a"
         record = Record(
@@ -67,7 +70,11 @@ def slowed(night):
     """The history with its step; gives KEY:PHASE."""
     for number in range(NIGHTS):
         case = night(number, 2.0 if number < SLOW_FROM else 2.12)
-    return f"{case.key}:decode"
+    return f"{key(case)}:decode"
+
+
+def key(case):
+    return CaseIdentity.of_case(case).key
 
 
 @pytest.fixture
@@ -214,10 +221,77 @@ def test_a_new_driver_starts_a_new_history(night, run):
     assert "4 points of this machine" in out
 
 
+def test_nights_of_other_seeds_and_arms_are_one_series(night, run):
+    keys = {
+        night(number, 2.0, asked={"seed": number, "arms": ("reference",) * (number % 3)}).key for number in range(20)
+    }
+    assert len(keys) == 20
+    assert run()[:2] == (0, "1 series: 1 steady\n")
+
+
+def test_on_a_gpu_the_candidate_is_held_to_its_own_speed(night, run):
+    """The reference varies by a tenth from night to night."""
+    for number in range(NIGHTS):
+        night(number, 2.0 if number < SLOW_FROM else 2.12, hardware="h200")
+    code, out, _ = run()
+    assert code == 1
+    assert f"since {FIRST + timedelta(SLOW_FROM)}T02:00" in out
+    assert "nightly: -5.7%" in out
+
+
+def test_another_host_of_the_same_gpu_goes_on_with_a_replayed_step_and_begins_anew_without(night, run):
+    for number in range(40):
+        asked = {"optimizations": ("cuda_graph",) if number < 20 else ("rotary",)}
+        night(number, 2.0, hardware="h200", asked=asked, cpu_cores=16 * (1 + number % 2))
+    code, out, _ = run()
+    assert code == 3
+    assert "2 series: 1 insufficient history, 1 steady" in out
+    assert "INSUFFICIENT HISTORY  toy/tiny rotary h200" in out
+
+
+def test_a_protocol_starts_an_epoch_and_is_told(night, run, make_case):
+    for number in range(20):
+        night(number, 2.0)
+    signoff = make_case().timing.model_copy(update={"name": "signoff", "processes": 5})
+    for number in range(20, 24):
+        night(number, 2.5, asked={"timing": signoff})
+    code, out, _ = run()
+    assert code == 3
+    assert "4 points of this machine, these versions and this protocol" in out
+    assert (
+        "PROTOCOL  toy/tiny rotary cpu smoke, decode: `quick, same inputs` to `signoff, same inputs` at 2030-01-21"
+        in out
+    )
+    night(24, 2.0)
+    assert "steady" in run()[1], "the nights of the older protocol are still there"
+
+
+def test_an_acceptance_by_the_key_of_the_exact_question_still_holds(slowed, night, run, tmp_path):
+    assert run(f"accept={slowed}", *ACCEPT)[0] == 0
+    (made,) = accepted.read(tmp_path)
+    (tmp_path / "accepted").rename(tmp_path / "newer")
+    case = night(NIGHTS, 2.12)
+    accepted.write(made.model_copy(update={"key": case.key}), tmp_path)
+    assert "SLOWER" not in run()[1]
+
+
+def test_the_records_of_this_repository_form_series_that_tell_their_protocols(run):
+    out, err = io.StringIO(), io.StringIO()
+    results = Path(__file__).resolve().parents[3] / "benchmark_results"
+    frame = store.load(results, **nightly_series.WHERE)
+    made = nightly_series.series(frame)
+    gpu = [one for one in made if one.unit == "/s"]
+    assert len({one.key for one in gpu}) < len(set(frame[frame["hardware"].str.startswith("h200")]["key"]))
+    assert max(len(one.points) for one in gpu) >= 3
+    assert command.main([f"out={results}"], out, err, TODAY) == 3
+    told = [line for line in out.getvalue().splitlines() if line.startswith("PROTOCOL")]
+    assert any("`quick, same inputs` to `quick, new inputs`" in line for line in told)
+
+
 def test_what_is_steady_has_nothing_to_bisect(night, run):
     for number in range(20):
         case = night(number, 2.0)
-    code, _, err = run(f"bisect={case.key}:decode")
+    code, _, err = run(f"bisect={key(case)}:decode")
     assert code == 2
     assert "is steady: there is no step" in err
     assert "no series 'x:decode'" in run("bisect=x:decode")[2]
