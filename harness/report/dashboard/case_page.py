@@ -22,6 +22,7 @@ SPARK = 40
 @dataclass(frozen=True)
 class CasePage:
     key: str
+    """Of the case's identity."""
     records: tuple[Entry, ...]
     """The newest first."""
     trends: tuple[Trend, ...]
@@ -33,7 +34,7 @@ class CasePage:
 
     @property
     def name(self) -> str:
-        return f"{self.newest.work[0]}/{self.newest.work[1]}"
+        return self.newest.identity.name
 
     @property
     def main(self) -> Trend | None:
@@ -42,17 +43,19 @@ class CasePage:
 
     @property
     def spark(self) -> tuple[float, ...]:
-        return tuple(dot.ratio for dot in self.main.dots[-SPARK:]) if self.main else ()
+        return tuple(dot.speed for dot in self.main.dots[-SPARK:]) if self.main else ()
 
 
 def pages(gathered: GatheredColumn, today: date) -> tuple[CasePage, ...]:
     """On GPUs first, then by label."""
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:
-        held.setdefault(one.key, []).append(one)
+        held.setdefault(one.case, []).append(one)
     findings = {finding.series.name: finding for finding in gathered.findings}
     every = [_page(key, entries, findings, gathered, today) for key, entries in held.items()]
-    return tuple(sorted(every, key=lambda page: (gpus_first(page.newest.work[3])[0], page.newest.label, page.key)))
+    return tuple(
+        sorted(every, key=lambda page: (gpus_first(page.newest.identity.hardware)[0], page.newest.label, page.key))
+    )
 
 
 def _page(

@@ -45,7 +45,7 @@ def rows(differences: Iterable[Difference]) -> tuple[Row, ...]:
 
 
 def _first(row: Row) -> tuple[bool, bool, bool, float]:
-    on_cpu, _ = gpus_first(row.difference.after.work[3])
+    on_cpu, _ = gpus_first(row.difference.after.identity.hardware)
     return row.tone != "bad", row.insignificant, on_cpu, -row.effect
 
 

@@ -20,7 +20,7 @@ FINE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 def trend(found: Trend) -> Markup:
-    """Speed-ups over the reference with their 99 % intervals on a logarithmic axis, the oldest left.
+    """Speeds with their 99 % intervals on a logarithmic axis, the oldest left.
 
     An interval that would crush the others is cut at the edge and dashed.
     """
@@ -30,17 +30,17 @@ def trend(found: Trend) -> Markup:
     def x(at: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (at + 0.5) / (last + 1)
 
-    def y(ratio: float) -> float:
-        share = (math.log(ratio) - math.log(low)) / (math.log(high) - math.log(low))
+    def y(speed: float) -> float:
+        share = (math.log(speed) - math.log(low)) / (math.log(high) - math.log(low))
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
-    parts = [*_grid(low, high, y)]
+    parts = [*_grid(low, high, y, found.unit)]
     bottom = HEIGHT - BOTTOM
-    for mark in found.machines:
+    for mark in found.epochs:
         parts.append(_line(x(mark.at - 0.5), TOP, x(mark.at - 0.5), bottom, "machine"))
         parts.append(_text(x(mark.at - 0.5) + 4, TOP - 2, mark.text, "faint"))
     for span in found.levels:
-        parts.append(_line(x(span.first - 0.4), y(span.ratio), x(span.last + 0.4), y(span.ratio), "level"))
+        parts.append(_line(x(span.first - 0.4), y(span.speed), x(span.last + 0.4), y(span.speed), "level"))
     for mark in found.changes:
         parts.append(_line(x(mark.at - 0.5), TOP - 8, x(mark.at - 0.5), bottom, "change"))
         parts.append(_text(x(mark.at - 0.5), TOP - 14, mark.text, "ink", "middle"))
@@ -53,7 +53,7 @@ def trend(found: Trend) -> Markup:
         if dot.low is not None and dot.high is not None:
             kind = "interval" if low <= dot.low and dot.high <= high else "interval cut"
             parts.append(_line(x(at), y(max(dot.low, low)), x(at), y(min(dot.high, high)), kind))
-        parts.append(_diamond(x(at), y(dot.ratio)) if dot.doubtful else _circle(x(at), y(dot.ratio)))
+        parts.append(_diamond(x(at), y(dot.speed)) if dot.doubtful else _circle(x(at), y(dot.speed)))
         parts.append("</g>")
     days = [dot.day for dot in found.dots]
     parts.append(_text(LEFT, HEIGHT - 10, days[0], "faint"))
@@ -113,8 +113,8 @@ def roofline(roof: Roof) -> Markup:
 
 def _reach(found: Trend) -> tuple[float, float]:
     """Of the axis: every point, and the intervals as far as they do not crush the points."""
-    ratios = [dot.ratio for dot in found.dots]
-    low, high = min(ratios), max(ratios)
+    speeds = [dot.speed for dot in found.dots]
+    low, high = min(speeds), max(speeds)
     room = max(high / low, 1.1)
     lows = [dot.low for dot in found.dots if dot.low is not None and dot.low > low / room]
     highs = [dot.high for dot in found.dots if dot.high is not None and dot.high < high * room]
@@ -123,10 +123,10 @@ def _reach(found: Trend) -> tuple[float, float]:
     return low / margin, high * margin
 
 
-def _grid(low: float, high: float, y: Callable[[float], float]) -> Iterator[str]:
+def _grid(low: float, high: float, y: Callable[[float], float], unit: str) -> Iterator[str]:
     for value in _ticks(low, high):
         yield _line(LEFT, y(value), WIDTH - RIGHT, y(value), "one" if value == 1 else "grid")
-        yield _text(LEFT - 8, y(value) + 4, f"{value:g}×", "faint", "end")
+        yield _text(LEFT - 8, y(value) + 4, f"{value:g}{unit}", "faint", "end")
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.analysis import stats
+from harness.analysis.compare.anchor import speeds
 from harness.analysis.compare.arms import PhaseComparison
-from harness.records.case import Case
+from harness.records.case_identity import CaseIdentity
+from harness.records.phase_machine import machine
+from harness.records.protocol import protocol
 from harness.records.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
 from harness.report import verdicts
 from harness.report.cells import Tone
-
-Work = tuple[str, str, tuple[str, ...], str, str, str | None]
-"""Model, size, stack, hardware, workload in words, weights: what is asked, however long it is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,11 @@ class Speed:
     low: float
     high: float
     reference: tuple[float, float, float] | None
-    """Ratio, low and high against the reference, the measure of history."""
+    """Ratio, low and high against the reference."""
+    measure: tuple[float, float, float] | None
+    """What history goes by, with its interval: calls per second on a GPU, the ratio to the reference on a CPU."""
+    machine: str
+    """The fingerprint of what the phase depends on."""
     bytes: int | None
     flops: int | None
     """Of one call, by the model's own formulas."""
@@ -44,7 +50,11 @@ class Entry:
     run: str
     """Of the file that holds the record."""
     key: str
-    work: Work
+    """Of the exact question."""
+    case: str
+    """Key of the case's identity."""
+    identity: CaseIdentity
+    protocol: str
     stack: str
     """By its short name."""
     members: str
@@ -59,7 +69,6 @@ class Entry:
     """The verdict on the record, as its own page says it."""
     started_at: str
     commit: str
-    fingerprint: str
     provisional: bool
     checks: int
     worst: float
@@ -88,19 +97,17 @@ class Entry:
         return next((speed for speed in self.speeds if speed.phase == phase), None)
 
 
-def work(case: Case) -> Work:
-    weights = case.weights
-    return case.model, case.size, case.stacked(), case.hardware, case.workload.label(), weights
-
-
 def entry(record: Record, run: str, phases: Sequence[PhaseComparison], names: StackNames = BY_MEMBERS) -> Entry:
     """`run` is that of its file, `phases` the judged speed of the record."""
     banner, environment = verdicts.of_case(record, phases), record.environment
+    identity = CaseIdentity.of(record)
     stack, members = names.of(record.case.model, record.case.stacked()), record.case.stack()
     return Entry(
         run=run,
         key=record.key,
-        work=work(record.case),
+        case=identity.key,
+        identity=identity,
+        protocol=protocol(record),
         stack=stack,
         members="" if stack == members else members,
         label=names.label(record.case.label()),
@@ -111,7 +118,6 @@ def entry(record: Record, run: str, phases: Sequence[PhaseComparison], names: St
         sentence=banner.sentence,
         started_at=record.started_at,
         commit=environment.commit if environment else "",
-        fingerprint=environment.fingerprint() if environment else "",
         provisional=record.provisional,
         checks=len(record.parity.checks) if record.parity else 0,
         worst=max((check.usage for check in record.parity.checks), default=0.0) if record.parity else 0.0,
@@ -127,9 +133,17 @@ def _ceilings(found: Ceilings | None) -> tuple[float, float, str] | None:
     return found.read_bytes_per_s, found.matmul_flops_per_s, found.matmul_dtype or ""
 
 
+def _own(record: Record, phase: PhaseComparison) -> tuple[float, float, float]:
+    """Calls per second of the candidate, of blocks that were kept where there are any."""
+    kept = [speed for blocks in speeds(record, phase.phase).values() for speed in blocks]
+    found = stats.location(kept) if kept else stats.Interval(0.0, -math.inf, math.inf, 0)
+    return 1e3 / phase.candidate_ms, math.exp(found.low), math.exp(found.high)
+
+
 def _speed(record: Record, phase: PhaseComparison) -> Speed:
     best = verdicts.strongest(phase)
     reference = next((arm.estimate for arm in phase.against if arm.arm == REFERENCE), None)
+    beside = (reference.speedup, reference.low, reference.high) if reference else None
     work = next((work for work in record.work if work.phase == phase.phase), None)
     return Speed(
         phase=phase.phase,
@@ -139,7 +153,9 @@ def _speed(record: Record, phase: PhaseComparison) -> Speed:
         ratio=best.estimate.speedup if best else 0.0,
         low=best.estimate.low if best else 0.0,
         high=best.estimate.high if best else float("inf"),
-        reference=(reference.speedup, reference.low, reference.high) if reference else None,
+        reference=beside,
+        measure=beside if record.case.on_cpu else _own(record, phase),
+        machine=machine(record, phase.phase) or "",
         bytes=work.bytes if work else None,
         flops=work.flops if work else None,
         fraction=phase.roofline_fraction,

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.analysis.compare import runs
 from harness.analysis.compare.ablation import ablations
 from harness.analysis.compare.arms import arms
+from harness.analysis.compare.attempts import standing
 from harness.analysis.compare.runs import Change, NotComparable
 from harness.analysis.history import accepted, nightly_rules, nightly_series
 from harness.analysis.history.accepted import Accepted
@@ -27,7 +28,7 @@ BACK = 30
 
 
 Held = dict[str, tuple[Entry, Record]]
-"""Case key -> a record of it."""
+"""Key of a case's identity -> a record of it."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class GatheredColumn:
     entries: list[Entry] = field(default_factory=list)
     """The oldest first; a record that a merged run holds, too, is one."""
     differences: dict[str, Difference] = field(default_factory=dict)
-    """Case key -> the newest record against the one before."""
+    """Key of a case's identity -> the record that speaks for it in the newest run against that of the run before."""
     drifts: dict[str, Difference] = field(default_factory=dict)
-    """Case key -> the newest record against the one BACK before, or the first: what creeps shows here."""
+    """Likewise, the newest record against the one BACK before, or the first: what creeps shows here."""
     waterfalls: dict[str, Waterfall] = field(default_factory=dict)
     """Title -> the last."""
     faults: dict[tuple[str, str, str], tuple[Entry, KillMatrix]] = field(default_factory=dict)
@@ -82,7 +83,8 @@ def gather(results: Path, today: date, names: StackNames = BY_MEMBERS) -> Gather
     gathered.differences = {key: _difference(older, latest[key]) for key, older in before.items()}
     _add_drifts(gathered, latest)
     frame = store.load(results, **nightly_series.WHERE)
-    gathered.findings = nightly_rules.judge(nightly_series.series(frame), accepted.since(gathered.accepted, today))
+    steps = accepted.since(gathered.accepted, today, nightly_series.identities(frame))
+    gathered.findings = nightly_rules.judge(nightly_series.series(frame), steps)
     return gathered
 
 
@@ -95,6 +97,7 @@ def _in_time(results: Path) -> Iterator[RunFile]:
 
 def _add(gathered: GatheredColumn, file: RunFile, latest: Held, before: Held, seen: set[str]) -> None:
     phases = {record.key: arms(record) for record in file.records}
+    speaking = standing(file.records)
     for record, digest in zip(file.records, file.hashes, strict=True):
         if digest in seen:
             continue
@@ -104,12 +107,12 @@ def _add(gathered: GatheredColumn, file: RunFile, latest: Held, before: Held, se
         if record.kill_matrix:
             case = record.case
             gathered.faults[case.model, case.size, case.hardware] = one, record.kill_matrix
-        if not one.says_something:
+        if not one.says_something or speaking[one.case] is not record:
             continue
-        if record.key in latest:
-            before[record.key] = latest[record.key]
-        slim = {"kill_matrix": None, "kernels": (), "receipts": ()}
-        latest[record.key] = one, record.model_copy(update=slim)
+        if one.case in latest:
+            before[one.case] = latest[one.case]
+        slim = {"kill_matrix": None, "kernels": ()}
+        latest[one.case] = one, record.model_copy(update=slim)
     for ablation in ablations(file.records, phases):
         seen_as = view(ablation, gathered.names)
         started = min(record.started_at for record in file.records)
@@ -121,7 +124,7 @@ def _add_drifts(gathered: GatheredColumn, latest: Held) -> None:
     held: dict[str, list[Entry]] = {}
     for one in gathered.entries:
         if one.says_something:
-            held.setdefault(one.key, []).append(one)
+            held.setdefault(one.case, []).append(one)
     wanted: dict[str, list[Entry]] = {}
     for entries in held.values():
         if len(entries) > 2:
@@ -131,10 +134,10 @@ def _add_drifts(gathered: GatheredColumn, latest: Held) -> None:
         if path.stem in wanted:
             records = {record.key: record for record in read_file(path).records}
             for older in wanted[path.stem]:
-                gathered.drifts[older.key] = _difference((older, records[older.key]), latest[older.key])
+                gathered.drifts[older.case] = _difference((older, records[older.key]), latest[older.case])
 
 
 def _difference(before: tuple[Entry, Record], after: tuple[Entry, Record]) -> Difference:
     (older, base), (newer, head) = before, after
-    found = runs.compare_runs({base.key: base}, {head.key: head})
+    found = runs.compare_runs({older.case: base}, {newer.case: head})
     return Difference(older, newer, (*found.changes, *found.apart))

@@ -25,7 +25,7 @@ ALARMS = ("slower", "rerun", "faster")
 
 @dataclass(frozen=True)
 class Line:
-    """What is known of one piece of work: the verdict on its newest record, the speed of the newest that was timed."""
+    """What is known of one case: the verdict on its newest record, the speed of the newest that was timed."""
 
     newest: Entry
     timed: Entry | None
@@ -96,7 +96,7 @@ def build(gathered: GatheredColumn) -> Overview:
     counts = Counter(line.word for line in lines)
     tones = {line.word: line.shown.tone for line in lines}
     every_run = run_lines(gathered.entries)
-    machines = sorted({line.newest.work[3] for line in lines}, key=gpus_first)
+    machines = sorted({line.newest.identity.hardware for line in lines}, key=gpus_first)
     standings: Counter[str] = Counter(finding.standing for finding in gathered.findings)
     return Overview(
         words=tuple((word, tones[word], counts[word]) for word in WORST_FIRST if counts[word]),
@@ -115,15 +115,15 @@ def build(gathered: GatheredColumn) -> Overview:
 
 
 def latest(entries: Iterable[Entry]) -> tuple[Line, ...]:
-    """One for each piece of work with a record that says something about it; `entries` are the oldest first."""
-    newest: dict[object, Entry] = {}
-    timed: dict[object, Entry] = {}
+    """One for each case with a record that says something about it; `entries` are the oldest first."""
+    newest: dict[str, Entry] = {}
+    timed: dict[str, Entry] = {}
     for one in entries:
         if one.says_something:
-            newest[one.work] = one
+            newest[one.case] = one
             if one.speeds:
-                timed[one.work] = one
-    return tuple(Line(one, timed.get(work)) for work, one in newest.items())
+                timed[one.case] = one
+    return tuple(Line(one, timed.get(case)) for case, one in newest.items())
 
 
 def run_lines(entries: Iterable[Entry]) -> tuple[RunLine, ...]:
@@ -145,15 +145,14 @@ def _run_line(run: str, entries: Sequence[Entry]) -> RunLine:
     order = [word for word in (*WORST_FIRST, "SKIPPED") if words[word]]
     ends = ", ".join(f"{words[word]} {word.lower()}" for word in order)
     first = entries[0]
-    return RunLine(run, first.day, first.work[3], first.commit[:8], ends, tones[order[0]])
+    return RunLine(run, first.day, first.identity.hardware, first.commit[:8], ends, tones[order[0]])
 
 
 def _matrix(hardware: str, lines: Sequence[Line]) -> Matrix:
     mine: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        model, size, _, where, *_ = line.newest.work
-        if where == hardware:
-            mine.setdefault((line.newest.stack, f"{model}/{size}"), []).append(line)
+        if line.newest.identity.hardware == hardware:
+            mine.setdefault((line.newest.stack, line.newest.identity.name), []).append(line)
     models = tuple(sorted({model for _, model in mine}))
     stacks = sorted({stack for stack, _ in mine}, key=_by_size)
     rows = tuple((stack, tuple(_cell(hardware, stack, model, mine) for model in models)) for stack in stacks)

@@ -65,8 +65,8 @@ class Roof:
 def roofs(latest: Sequence[Entry]) -> tuple[Roof, ...]:
     """One for each hardware with measured ceilings; `latest` holds one record a case, the oldest first."""
     found = []
-    for hardware in sorted({one.work[3] for one in latest}, key=gpus_first):
-        mine = [one for one in latest if one.work[3] == hardware and one.speeds]
+    for hardware in sorted({one.identity.hardware for one in latest}, key=gpus_first):
+        mine = [one for one in latest if one.identity.hardware == hardware and one.speeds]
         measured = [one.ceilings for one in mine if one.ceilings]
         spots = _spots(sorted(mine, key=lambda one: one.label))
         if measured and spots:

@@ -1,9 +1,9 @@
-"""One phase of one case through time: points with intervals, levels, changes, accepted steps, machines."""
+"""One phase of one case through time: points with intervals, levels, changes, accepted steps, epochs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
@@ -11,9 +11,10 @@ from itertools import pairwise
 from harness.analysis.history import trend
 from harness.analysis.history.accepted import Accepted
 from harness.analysis.history.nightly_rules import Finding
+from harness.records.case import cpu_ranks
 from harness.report import formats
 from harness.report.cells import Tone
-from harness.report.dashboard.entry import Entry
+from harness.report.dashboard.entry import Entry, Speed
 
 DATED = 120
 """Newest points in which changes of level are looked for: the search takes longer than linear."""
@@ -24,9 +25,9 @@ STANDINGS: dict[str, Tone] = {
 
 @dataclass(frozen=True)
 class Dot:
-    """A record on the chart: its speed-up over the reference and the 99 % interval, None where there is none."""
+    """A record on the chart: its speed in the unit of the trend and the 99 % interval, None where there is none."""
 
-    ratio: float
+    speed: float
     low: float | None
     high: float | None
     day: str
@@ -43,7 +44,7 @@ class Span:
 
     first: int
     last: int
-    ratio: float
+    speed: float
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,31 @@ class Trend:
     levels: tuple[Span, ...]
     changes: tuple[Mark, ...]
     accepted: tuple[Mark, ...]
-    machines: tuple[Mark, ...]
-    """Where the strict fingerprint changed: what is left of it is not compared with what is right of it."""
+    epochs: tuple[Mark, ...]
+    """Where machine, versions or protocol changed: what is left of it is not judged with what is right of it."""
     bisect: str
     """The command that finds the commit of an alarm; empty without one."""
+    on_cpu: bool
+
+    @property
+    def measure(self) -> str:
+        return "Speed-up over the reference" if self.on_cpu else "Calls per second of the candidate"
+
+    @property
+    def unit(self) -> str:
+        return "×" if self.on_cpu else "/s"
 
 
 def build(
     entries: Sequence[Entry], phase: str, finding: Finding | None, accepted: Sequence[Accepted], today: date
 ) -> Trend | None:
-    """From the records of one case, the oldest first; None where the phase was never timed beside a reference."""
-    beside = [(one, speed.reference) for one in entries if (speed := one.speed(phase)) and speed.reference]
-    timed = [one for one, _ in beside]
+    """From the records of one case, the oldest first; None where the phase was never timed as history goes by
+    it."""
+    measured = [(one, speed) for one in entries if (speed := one.speed(phase)) and speed.measure]
+    timed = [one for one, _ in measured]
     if not timed:
         return None
+    known = {timed[0].case, *(one.key for one in timed)}
     starts = {one.started_at: at for at, one in enumerate(timed)}
     levels = _levels(finding, starts) if finding else ()
     standing = finding.standing if finding else "insufficient history"
@@ -86,22 +98,19 @@ def build(
         standing=standing,
         tone=STANDINGS[standing],
         sentence=_sentence(finding),
-        dots=tuple(_dot(one, reference) for one, reference in beside),
+        dots=tuple(_dot(one, speed) for one, speed in measured),
         levels=levels,
-        changes=tuple(Mark(after.first, change(after.ratio / before.ratio - 1)) for before, after in pairwise(levels)),
+        changes=tuple(Mark(after.first, change(after.speed / before.speed - 1)) for before, after in pairwise(levels)),
         accepted=tuple(
             Mark(starts[item.since], _accepted(item, today))
             for item in accepted
-            if (item.key, item.phase) == (timed[0].key, phase) and item.since in starts
+            if item.phase == phase and item.key in known and item.since in starts
         ),
-        machines=tuple(
-            Mark(at, "other machine or versions")
-            for at in range(1, len(timed))
-            if timed[at].fingerprint != timed[at - 1].fingerprint
-        ),
+        epochs=tuple(_epochs(measured)),
         bisect=f"python -m harness history bisect={finding.series.name}"
         if finding and finding.standing == "slower"
         else "",
+        on_cpu=cpu_ranks(timed[0].identity.hardware) > 0,
     )
 
 
@@ -110,13 +119,24 @@ def change(fraction: float) -> str:
     return f"{'+' if fraction >= 0 else '−'}{formats.percent(abs(fraction))}"
 
 
-def _dot(one: Entry, reference: tuple[float, float, float]) -> Dot:
-    ratio, low, high = reference
+def _epochs(measured: Sequence[tuple[Entry, Speed]]) -> Iterator[Mark]:
+    for at, ((before, old), (after, new)) in enumerate(pairwise(measured), start=1):
+        moved = ["other machine or versions"] if old.machine != new.machine else []
+        moved += [after.protocol] if before.protocol != after.protocol else []
+        if moved:
+            yield Mark(at, "; ".join(moved))
+
+
+def _dot(one: Entry, timed: Speed) -> Dot:
+    speed, low, high = timed.measure or (0.0, 0.0, 0.0)
     bounded = low > 0 and math.isfinite(high)
     doubt = ", not from a clean commit" if one.provisional else ""
-    text = f"{one.day}, {formats.ratio(ratio)} ({formats.interval(low, high)}), commit {one.commit[:8]}{doubt}"
+    told = f"{formats.ratio(timed.reference[0])} of the reference, " if timed.reference else ""
+    text = (
+        f"{one.day}, {told}{formats.milliseconds(timed.candidate_ms)}, {one.protocol}, commit {one.commit[:8]}{doubt}"
+    )
     return Dot(
-        ratio, low if bounded else None, high if bounded else None, one.day, one.run, one.commit, one.provisional, text
+        speed, low if bounded else None, high if bounded else None, one.day, one.run, one.commit, one.provisional, text
     )
 
 
@@ -124,9 +144,7 @@ def _levels(finding: Finding, starts: dict[str, int]) -> tuple[Span, ...]:
     series = replace(finding.series, points=finding.series.points[-DATED:])
     found = trend.levels(series) if series.points else ()
     known = [[starts[point.at] for point in level.points if point.at in starts] for level in found]
-    return tuple(
-        Span(places[0], places[-1], level.speedup) for level, places in zip(found, known, strict=True) if places
-    )
+    return tuple(Span(places[0], places[-1], level.speed) for level, places in zip(found, known, strict=True) if places)
 
 
 def _accepted(item: Accepted, today: date) -> str:

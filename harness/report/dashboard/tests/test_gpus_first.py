@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from harness.records.case_identity import CaseIdentity
 from harness.report.dashboard import site
 from harness.report.dashboard.tests.conftest import FAULTS, START, timed, write_run
 
@@ -40,6 +41,24 @@ def made(tmp_path_factory, cases, machine, today):
 def test_a_section_for_each_machine(made, page, heading):
     found = re.findall(heading, made[page])
     assert list(dict.fromkeys(where.replace("<wbr>", "") for where in found)) == ORDER
+
+
+def test_a_trend_on_a_gpu_is_of_the_candidates_own_speed_and_marks_a_protocol(tmp_path, cases, machine, today):
+    case, rng = cases["stepped"].model_copy(update={"hardware": "h200"}), random.Random(5)
+    signoff = case.model_copy(update={"timing": case.timing.model_copy(update={"name": "signoff"})})
+    for number, asked in enumerate((case, case, signoff, case.model_copy(update={"seed": 7}))):
+        fields = {"only": timed(rng, 2.0) | {"environment": machine}}
+        write_run(tmp_path, f"night-{number}", {"only": asked}, START + timedelta(days=number), fields)
+    made = dict(site.pages(site.gather(tmp_path, today), today))
+    page = made[f"cases/{CaseIdentity.of_case(case).key}.html"]
+    assert "Calls per second of the candidate with 99 % intervals" in page
+    assert page.count('class="machine"') == 2
+    assert re.findall(r">(signoff, same inputs|standard, same inputs)</text>", page) == [
+        "signoff, same inputs",
+        "standard, same inputs",
+    ]
+    assert page.count('class="interval"') == 4
+    assert re.search(r">[0-9.]+/s</text>", page)
 
 
 @pytest.mark.parametrize("page", ["index.html", "cases.html", "runs.html", "compare.html"])

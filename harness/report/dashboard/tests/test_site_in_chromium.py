@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from harness.records.case import WorkloadShape
+from harness.records.case_identity import CaseIdentity
 from harness.records.stack_name import StackNames
 from harness.report import render
 from harness.report.dashboard import overview, site
@@ -64,7 +66,7 @@ def test_from_the_alarm_to_the_raw_samples_by_keyboard_alone(opened, pages, case
     assert page.evaluate("document.activeElement.className") == "skip"
     tab_to(page, ".alarm")
     page.keyboard.press("Enter")
-    page.wait_for_url(f"**/cases/{cases['stepped'].key}.html")
+    page.wait_for_url(f"**/cases/{CaseIdentity.of_case(cases['stepped']).key}.html")
     tab_to(page, "a[href*='runs/night-39/']")
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/runs/night-39/cases/{cases['stepped'].key}.html")
@@ -168,18 +170,22 @@ def test_the_first_page_of_a_hundred_thousand_records_is_small_and_quick(opened,
 def many(records, cases):
     """Nights of cases: 4 models x 5 stacks x 5 machines x 5 workloads."""
     over = (1.5, 1.49, 1.51)
-    speed = Speed("decode", 2.0, "Hugging Face default", "faster", *over, over, 10**9, 10**9, 0.5, "memory")
+    speed = Speed("decode", 2.0, "Hugging Face default", "faster", *over, over, over, "f", 10**9, 10**9, 0.5, "memory")
+    shape = WorkloadShape(name="w", batch=1, prompt_tokens=8, new_tokens=4, dtype="float16")
+    plain = CaseIdentity(model="m", weights="size full", stack=(), hardware="h", workload=shape)
     first = Entry(
-        run="r", key="0" * 16, work=("m", "full", (), "h", "w", None), stack="none", members="", label="l",
-        workload="w", status="passed",
+        run="r", key="0" * 16, case="0" * 16, identity=plain, protocol="quick, new inputs", stack="none",
+        members="", label="l", workload="w", status="passed",
         word="PASSED", tone="good", sentence="", started_at="2026-01-01T00:00:00+00:00", commit="c" * 40,
-        fingerprint="f", provisional=False, checks=100, worst=0.5, speeds=(speed,), ceilings=None, faults="",
+        provisional=False, checks=100, worst=0.5, speeds=(speed,), ceilings=None, faults="",
     )  # fmt: skip
 
     def kind(number):
         stack, workload = tuple(f"s{i}" for i in range(number // 4 % 5)), f"w{number // 100}"
-        work = (f"model_{number % 4}", "full", stack, f"h{number // 20 % 5}", workload, None)
-        return replace(first, key=f"{number:016x}", work=work, stack="+".join(stack) or "none", workload=workload)
+        asked = {"model": f"model_{number % 4}", "stack": stack, "hardware": f"h{number // 20 % 5}"}
+        identity = plain.model_copy(update=asked | {"workload": shape.model_copy(update={"name": workload})})
+        named = {"stack": "+".join(stack) or "none", "workload": workload, "identity": identity}
+        return replace(first, key=f"{number:016x}", case=identity.key, **named)
 
     kinds = [kind(number) for number in range(cases)]
     for night in range(records // cases):
