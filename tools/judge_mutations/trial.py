@@ -31,6 +31,8 @@ LIBRARIES = ("torch", "numpy", "scipy.stats", "pandas", "pyarrow", "pydantic", "
 LIBRARIES += ("altair", "jinja2", "rich", "hydra", "yaml", "pytest", "hypothesis", "triton", "ruptures")
 LEAST_S, TIMES = 10.0, 5.0
 """Of processor time: a mutant that takes so many times what its tests took unchanged, and more than this, hangs."""
+SLOWEST_S = 0.5
+"""Of processor time while watched: a slower test is not asked, or few mutants could be."""
 WORDS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--import-mode=importlib")
 """After the tests' names: none of the plugins that share cores out, time or tell."""
 Outcome = Literal["killed", "survived", "not run", "hung"]
@@ -49,9 +51,10 @@ class Baseline:
         return any(self._runs(mutant, lines) for lines in self.lines.values())
 
     def order(self, mutant: Mutant) -> list[str]:
-        """Every test: first those that run a mutant's statement, the fastest of them first, then the rest, which may
+        """Every quick test: first those that run a mutant's statement, the fastest of them first, then the rest, which may
         use what the first has made and kept."""
-        return sorted(self.seconds, key=lambda test: (not self._runs(mutant, self.lines[test]), self.seconds[test]))
+        quick = [test for test, seconds in self.seconds.items() if seconds <= SLOWEST_S]
+        return sorted(quick, key=lambda test: (not self._runs(mutant, self.lines[test]), self.seconds[test]))
 
     @staticmethod
     def _runs(mutant: Mutant, lines: Sequence[int]) -> bool:
@@ -89,8 +92,9 @@ def baseline(module: Module, tests: Sequence[str]) -> Baseline:
 def judge(module: Module, mutant: Mutant, tests: Sequence[str], known: Baseline) -> Outcome:
     if not known.runs(mutant):
         return "not run"
-    limit_s = LEAST_S + TIMES * sum(known.seconds.values())
-    code, hung = _apart(lambda: _changed(module, mutant, tests, known.order(mutant)), limit_s)
+    order = known.order(mutant)
+    limit_s = LEAST_S + TIMES * sum(known.seconds[test] for test in order)
+    code, hung = _apart(lambda: _changed(module, mutant, tests, order), limit_s)
     if hung:
         return "hung"
     if code == 5:
