@@ -123,6 +123,7 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "pages that nobody writes": unwritten,
     "rows alike": alike,
     "beyond the largest number": lambda r: torch.where(r > 2, torch.inf, r),
+    "what plain code has exactly": torch.round,
     "zeros": torch.zeros_like,
 }
 
@@ -130,10 +131,12 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_fast_rules_are_the_slow_ones(kind: str, dtype: torch.dtype) -> None:
-    for seed, shape in enumerate([(6, 20), (1, 12), (9, 3, 8), (7,), (8, 9)]):
+    for seed, shape in enumerate([(6, 20), (1, 12), (9, 3, 8), (7,), (8, 9), (2, 10), (1,)]):
         r = KINDS[kind](drawn(seed, shape))
         step = torch.finfo(dtype).eps
         o, p = ((r * (1 + spread * step * drawn(seed + at, shape))).to(dtype) for at, spread in ((50, 3), (90, 1)))
+        if kind == "what plain code has exactly":
+            p = r.to(dtype)
         if kind == "zeros":
             o = (drawn(seed, shape) * 1e-3).to(dtype)
         fast = [(c.rule, c.error, c.noise, c.limit) for c in judged(o, r, p) if c.rule not in ("structure", "mask")]
@@ -316,6 +319,35 @@ def test_every_kind_of_wrong_structure_is_counted() -> None:
     (check,) = judged(x, x.double().T, x)
     assert (check.rule, check.error, check.where) == ("structure", 1, "reference of shape (3, 2)")
     assert judged(x, x.double(), x)[0].where == ""
+
+
+def test_what_is_elsewhere_is_another_structure() -> None:
+    x = torch.ones(2, 3)
+    (check,) = judged(torch.ones(2, 3, device="meta"), x.double(), x)
+    assert (check.error, check.where) == (1, "device meta instead of cpu")
+
+
+def test_every_rule_is_told_in_its_order() -> None:
+    x = torch.ones(2, 3)
+    rules = [check.rule for check in judged(x, x.double(), x)]
+    assert rules == ["structure", "mask", "max", "rms", "slices", "slices", "gain", "bias"]
+    structure, exact = judged(x.int() + 1, x.double(), x.int())
+    assert (structure.rule, structure.passed) == ("structure", True)
+    assert (exact.rule, exact.error, exact.noise, exact.limit, exact.passed) == ("exact", 6, 0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [((), ""), ((3,), ""), ((3, 4), " (2 of 8 wrong, 3 to 4)"), ((1, 6, 7), " (3 of 8 wrong, 1 to 7)"), (range(8), " (all wrong)")],
+)
+def test_the_slices_that_are_wrong_are_told_where_they_are_several(wrong: tuple[int, ...], where: str) -> None:
+    r = drawn(0, (8, 40))
+    plain = r.float()
+    ours = plain.clone()
+    ours[list(wrong)] *= 2
+    rows, _ = by_rule(ours, r, plain, "slices")
+    assert rows.passed is not bool(wrong)
+    assert rows.where.partition(" ")[2].partition(" ")[2] == where.strip()
 
 
 def test_the_worst_check_is_the_one_that_used_most_of_its_limit() -> None:
