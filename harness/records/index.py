@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from harness.errors import UserError
-from harness.records import case_identity, environment, phase_machine, protocol, rows
+from harness.records import case_identity, phase_machine, recorded_environment, rows, timing_protocol
 from harness.records.record import SCHEMA_VERSION
 from harness.records.rows import Row
 from harness.records.run_file import read_file
@@ -124,7 +124,7 @@ def _stamp(path: Path) -> RecordFactory:
 @cache
 def _layout() -> bytes:
     """Changes with the code that makes rows and with the schema of records: an index of other code is built anew."""
-    makers = (rows, case_identity, environment, phase_machine, protocol)
+    makers = (rows, case_identity, recorded_environment, phase_machine, timing_protocol)
     code = "".join(inspect.getsource(maker) for maker in makers).encode()
     return hashlib.sha256(code + b"%d" % SCHEMA_VERSION).hexdigest().encode()
 

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from harness.errors import RecordError
 from harness.records.case import Case, Frozen
 from harness.records.checks import Parity
-from harness.records.environment import Environment as Environment
 from harness.records.kill_matrix import KillMatrix
+from harness.records.recorded_environment import Environment as Environment
 from harness.spec.optimization import Capability
 
 SCHEMA_VERSION = 7

@@ -9,8 +9,8 @@ from typing import TypedDict
 
 from harness.records.case_identity import CaseIdentity
 from harness.records.phase_machine import machine
-from harness.records.protocol import protocol
 from harness.records.record import CANDIDATE, Phase, Record
+from harness.records.timing_protocol import protocol
 
 Times = Mapping[tuple[int, int], float]
 

@@ -60,7 +60,8 @@ def _constant(node: ast.Constant) -> Iterator[ast.AST]:
     elif isinstance(value, int):
         yield from (_changed(node, value=near) for near in (value + 1, value - 1) if near >= 0)
     elif isinstance(value, float):
-        yield from (_changed(node, value=float(f"{value * by:.3g}") if value else 1.0) for by in FACTORS[: 2 if value else 1])
+        factors = FACTORS[: 2 if value else 1]
+        yield from (_changed(node, value=float(f"{value * by:.3g}") if value else 1.0) for by in factors)
 
 
 def _compare(node: ast.Compare) -> Iterator[ast.AST]:
@@ -89,9 +90,8 @@ def _unary(node: ast.UnaryOp) -> Iterator[ast.AST]:
 
 def _arithmetic(node: ast.BinOp) -> Iterator[ast.AST]:
     other = ARITHMETIC.get(type(node.op))
-    if other is not None and not isinstance(node.left, ast.JoinedStr | ast.Constant):
-        yield _changed(node, op=other())
-    elif other is not None and not isinstance(getattr(node.left, "value", None), str):
+    text = isinstance(node.left, ast.JoinedStr) or isinstance(getattr(node.left, "value", None), str)
+    if other is not None and not text:
         yield _changed(node, op=other())
 
 

@@ -127,7 +127,8 @@ def _shown(parents: tuple[ast.AST, ...], path: Path_, new: ast.AST | None) -> st
     old, depth = parents[-1], len(parents) - 1
     if new is None or isinstance(old, ast.If):
         return _head(old, new)
-    while depth > 1 and isinstance(parents[depth - 1], ast.expr | ast.keyword | ast.comprehension | ast.Return | ast.Assign):
+    inside = ast.expr | ast.keyword | ast.comprehension | ast.Return | ast.Assign
+    while depth > 1 and isinstance(parents[depth - 1], inside):
         if len(_text(parents[depth - 1])) > WIDEST:
             break
         depth -= 1

@@ -27,8 +27,8 @@ import pytest
 
 from tools.judge_mutations.mutants import Module, Mutant
 
-LIBRARIES = ("torch", "numpy", "scipy.stats", "pandas", "pyarrow", "pydantic", "transformers", "safetensors.torch")
-LIBRARIES += ("altair", "jinja2", "rich", "hydra", "yaml", "pytest", "hypothesis", "triton", "ruptures")
+LIBRARIES = ("torch", "numpy", "scipy.stats", "pandas", "pyarrow", "pydantic", "transformers", "safetensors.torch",
+             "altair", "jinja2", "rich", "hydra", "yaml", "pytest", "hypothesis", "triton", "ruptures")  # fmt: skip
 LEAST_S, TIMES = 10.0, 5.0
 """Of processor time: a mutant that takes so many times what its tests took unchanged, and more than this, hangs."""
 SLOWEST_S = 0.5
@@ -51,8 +51,8 @@ class Baseline:
         return any(self._runs(mutant, lines) for lines in self.lines.values())
 
     def order(self, mutant: Mutant) -> list[str]:
-        """Every quick test: first those that run a mutant's statement, the fastest of them first, then the rest, which may
-        use what the first has made and kept."""
+        """Every quick test: first those that run a mutant's statement, the fastest of them first, then the rest, which
+        may use what the first has made and kept."""
         quick = [test for test, seconds in self.seconds.items() if seconds <= SLOWEST_S]
         return sorted(quick, key=lambda test: (not self._runs(mutant, self.lines[test]), self.seconds[test]))
 

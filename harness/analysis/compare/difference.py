@@ -22,8 +22,8 @@ from harness.analysis.compare.anchor import Anchored, Speeds, anchored
 from harness.analysis.compare.arms import PhaseComparison
 from harness.analysis.compare.estimate import Estimate
 from harness.records import phase_machine
-from harness.records.protocol import rewritten
 from harness.records.record import REFERENCE, Phase, Record
+from harness.records.timing_protocol import rewritten
 
 
 def unlike(base: Record, head: Record, phase: Phase) -> str | None:

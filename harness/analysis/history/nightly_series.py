@@ -12,8 +12,8 @@ from harness.analysis.history.nightly_rules import Point, Series, Unit
 from harness.records.case import cpu_ranks, stack_words
 from harness.records.case_identity import CaseIdentity
 from harness.records.phase_machine import machine
-from harness.records.protocol import protocol
 from harness.records.record import CANDIDATE, REFERENCE, Phase, Record
+from harness.records.timing_protocol import protocol
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Where verdicts turn: at the margin, between processes, at an undecided control, at a floor. From both sides of each."""
+"""Where verdicts turn: at the margin, between processes, at an undecided control, at a floor; from both sides."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy import stats as distributions
 from harness.analysis import stats
 from harness.analysis.compare import agreement, floors
 from harness.analysis.compare.arms import arms, log_ratios_by_process
+from harness.analysis.compare.difference import difference
 from harness.analysis.compare.estimate import Estimate, across_processes, allowing, of_interval, of_pairs
-from harness.analysis.compare.runs import difference
 from harness.analysis.compare.verdict import decided
 from harness.analysis.stats import Interval
 from harness.analysis.tests.test_compare_arms import BLOCKS, CASE, PROCESSES, blocks, first, healthy, record, series

@@ -1,4 +1,4 @@
-"""Which tokens a free choice may say, from both sides of a near-tie, and what is cut, doubled or left alone of a text."""
+"""Which tokens a free choice may say, from both sides of a near-tie, and what is cut or left alone of a text."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def slowly(o: Tensor, r: Tensor, p: Tensor) -> list[tuple[str, float, float, flo
     rounded = r.to(dtype)
     keep = torch.isfinite(rounded).numpy()
     exact = np.where(keep, r.numpy(), 0.0)
-    errors = [np.where(keep & np.isfinite(x.double().numpy()), x.double().numpy() - exact, 0.0) for x in (o, p, rounded)]
+    wide = [x.double().numpy() for x in (o, p, rounded)]
+    errors = [np.where(keep & np.isfinite(x), x - exact, 0.0) for x in wide]
     info = torch.finfo(dtype)
     unit = np.array([2.0 ** math.floor(math.log2(max(abs(x), info.tiny))) * info.eps for x in exact.flat])
     wrong = (errors[0] != 0) | (errors[1] != 0) | (errors[2] != 0)
@@ -338,7 +339,13 @@ def test_every_rule_is_told_in_its_order() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "where"),
-    [((), ""), ((3,), ""), ((3, 4), " (2 of 8 wrong, 3 to 4)"), ((1, 6, 7), " (3 of 8 wrong, 1 to 7)"), (range(8), " (all wrong)")],
+    [
+        ((), ""),
+        ((3,), ""),
+        ((3, 4), " (2 of 8 wrong, 3 to 4)"),
+        ((1, 6, 7), " (3 of 8 wrong, 1 to 7)"),
+        (range(8), " (all wrong)"),
+    ],
 )
 def test_the_slices_that_are_wrong_are_told_where_they_are_several(wrong: tuple[int, ...], where: str) -> None:
     r = drawn(0, (8, 40))
@@ -368,7 +375,8 @@ def test_each_width_is_compared_by_its_own_bits(dtype: torch.dtype) -> None:
 def test_distances_are_counted_across_zero_and_between_negative_numbers() -> None:
     for dtype, bits in ((torch.float32, torch.int32), (torch.float16, torch.int16), (torch.float8_e4m3fn, torch.uint8)):
         least = torch.tensor([1], dtype=bits).view(dtype)
-        negative = (-least.float()).to(dtype) if dtype != torch.float8_e4m3fn else torch.tensor([129], dtype=bits).view(dtype)
+        of_eight_bits = dtype == torch.float8_e4m3fn
+        negative = torch.tensor([129], dtype=bits).view(dtype) if of_eight_bits else (-least.float()).to(dtype)
         assert mismatches(negative, least) == (1, "(0,) ulp=2")
         zero = torch.zeros(1, dtype=dtype)
         assert mismatches(negative, zero) == (1, "(0,) ulp=1")

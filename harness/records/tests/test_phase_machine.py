@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.records import phase_machine
-from harness.records.protocol import protocol
 from harness.records.record import Record
 from harness.records.run_file import read_file
+from harness.records.timing_protocol import protocol
 from models.common.graphs.captured_prompt import MOST_TOKENS
 
 RESULTS = Path(__file__).resolve().parents[3] / "benchmark_results" / "h200"

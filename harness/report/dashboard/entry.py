@@ -11,9 +11,9 @@ from harness.analysis.compare.anchor import speeds
 from harness.analysis.compare.arms import PhaseComparison
 from harness.records.case_identity import CaseIdentity
 from harness.records.phase_machine import machine
-from harness.records.protocol import protocol
 from harness.records.record import INCONCLUSIVE, REFERENCE, Ceilings, Phase, Record
 from harness.records.stack_name import BY_MEMBERS, StackNames
+from harness.records.timing_protocol import protocol
 from harness.report import verdicts
 from harness.report.cells import Tone
 
