@@ -11,6 +11,7 @@ from harness.analysis.compare.arms import arms
 from harness.analysis.history import accepted, nightly_rules, nightly_series
 from harness.analysis.history.accepted import Accepted
 from harness.analysis.outcome import against_strongest
+from harness.records.case_identity import CaseIdentity
 from harness.records.record import CANDIDATE, REFERENCE, Phase, Record
 from harness.signoff.commands import command
 from harness.signoff.evidence import Evidence
@@ -80,7 +81,9 @@ def history(evidence: Evidence, policy: Policy, today: date) -> Finding:
         found = f"insufficient history: {count} of {policy.history_points} earlier runs on equal machines"
         return Finding(requirement="history", met=False, found=found, supply=again)
     records = [source.record for source in (*evidence.earlier, evidence.newest)]
-    judged = nightly_rules.judge(nightly_series.of_case(records), accepted.since(evidence.steps, today))
+    identities = {record.key: CaseIdentity.of(record).key for record in records}
+    steps = accepted.since(evidence.steps, today, identities)
+    judged = nightly_rules.judge(nightly_series.of_case(records), steps)
     met = bool(judged) and all(item.standing in ("steady", "faster") for item in judged)
     found = "; ".join([*(_told(item) for item in judged), *(_step(step, today) for step in evidence.steps)])
     return Finding(requirement="history", met=met, found=found or "nothing was timed", supply="" if met else again)

@@ -59,7 +59,7 @@ def timed(**changes) -> Records:
 
     def made(c, e):
         other = c.model_copy(update={"timing": c.timing.model_copy(update=changes)})
-        return [record(other, e), faults(c, e), *history(c, e)]
+        return [record(other, e), faults(c, e), *history(other, e)]
 
     return made
 
