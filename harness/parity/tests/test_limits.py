@@ -45,8 +45,9 @@ def slowly(o: Tensor, r: Tensor, p: Tensor) -> list[tuple[str, float, float, flo
     rounded = r.to(dtype)
     keep = torch.isfinite(rounded).numpy()
     exact = np.where(keep, r.numpy(), 0.0)
-    wide = [x.double().numpy() for x in (o, p, rounded)]
-    errors = [np.where(keep & np.isfinite(x), x - exact, 0.0) for x in wide]
+    errors = [
+        np.where(keep & np.isfinite(x.double().numpy()), x.double().numpy() - exact, 0.0) for x in (o, p, rounded)
+    ]
     info = torch.finfo(dtype)
     unit = np.array([2.0 ** math.floor(math.log2(max(abs(x), info.tiny))) * info.eps for x in exact.flat])
     wrong = (errors[0] != 0) | (errors[1] != 0) | (errors[2] != 0)
@@ -126,6 +127,7 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "beyond the largest number": lambda r: torch.where(r > 2, torch.inf, r),
     "what plain code has exactly": torch.round,
     "zeros": torch.zeros_like,
+    "zeros that plain code misses": torch.zeros_like,
 }
 
 
@@ -138,8 +140,10 @@ def test_the_fast_rules_are_the_slow_ones(kind: str, dtype: torch.dtype) -> None
         o, p = ((r * (1 + spread * step * drawn(seed + at, shape))).to(dtype) for at, spread in ((50, 3), (90, 1)))
         if kind == "what plain code has exactly":
             p = r.to(dtype)
-        if kind == "zeros":
+        if kind.startswith("zeros"):
             o = (drawn(seed, shape) * 1e-3).to(dtype)
+        if kind == "zeros that plain code misses":
+            p = (drawn(seed + 1, shape) * 1e-3).to(dtype)
         fast = [(c.rule, c.error, c.noise, c.limit) for c in judged(o, r, p) if c.rule not in ("structure", "mask")]
         slow = slowly(o, r, p)
         assert [name for name, *_ in fast] == [name for name, *_ in slow]
@@ -303,6 +307,22 @@ def test_the_first_of_several_wrong_elements_is_named(monkeypatch: pytest.Monkey
     assert (mask.error, mask.limit, mask.noise, mask.where, mask.passed) == (2, 0, 0, "(5, 1)", False)
 
 
+def test_the_first_of_several_largest_errors_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_statistics, "CHUNK_ELEMENTS", 6)
+    r = signs(9, 3)
+    o = r.float()
+    assert by_rule(o, r, r.float(), "max")[0].where == "(0, 0)"
+    o[5, 1], o[7, 0] = 3 * r[5, 1], 3 * r[7, 0]
+    assert by_rule(o, r, r.float(), "max")[0].where == "(5, 1)"
+
+
+@pytest.mark.parametrize(("near", "wrong"), [(65248.0, 0), (65216.0, 1)])
+def test_the_edge_of_the_type_is_four_roundings_wide(near: float, wrong: int) -> None:
+    within, beyond = (torch.tensor([1.0, x], dtype=torch.float64) for x in (near, 65521.0))
+    assert by_rule(beyond.half(), within, beyond.half(), "mask")[0].error == wrong
+    assert by_rule(within.half(), beyond, within.half(), "mask")[0].error == wrong
+
+
 @pytest.mark.parametrize("wrong", [{"candidate": 0.0}, {"reference": 0.0}, {"plain": 0.0}])
 def test_a_mask_is_right_where_nothing_is_finite_too(wrong: dict[str, float]) -> None:
     r = torch.tensor([1.0, torch.nan, torch.inf], dtype=torch.float64)
@@ -375,13 +395,23 @@ def test_each_width_is_compared_by_its_own_bits(dtype: torch.dtype) -> None:
 def test_distances_are_counted_across_zero_and_between_negative_numbers() -> None:
     for dtype, bits in ((torch.float32, torch.int32), (torch.float16, torch.int16), (torch.float8_e4m3fn, torch.uint8)):
         least = torch.tensor([1], dtype=bits).view(dtype)
-        of_eight_bits = dtype == torch.float8_e4m3fn
-        negative = torch.tensor([129], dtype=bits).view(dtype) if of_eight_bits else (-least.float()).to(dtype)
+        negative = (
+            (-least.float()).to(dtype) if dtype != torch.float8_e4m3fn else torch.tensor([129], dtype=bits).view(dtype)
+        )
         assert mismatches(negative, least) == (1, "(0,) ulp=2")
         zero = torch.zeros(1, dtype=dtype)
         assert mismatches(negative, zero) == (1, "(0,) ulp=1")
         further = torch.tensor([3], dtype=bits).view(dtype)
         assert mismatches(further, least) == (1, "(0,) ulp=2")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "distance"), [(torch.float32, 2**23), (torch.float16, 2**10), (torch.bfloat16, 2**7)]
+)
+def test_a_power_of_two_is_as_many_units_away_as_it_has_fractions(dtype: torch.dtype, distance: int) -> None:
+    one, two = (torch.tensor([x]).to(dtype) for x in (1.0, 2.0))
+    assert mismatches(two, one) == mismatches(-two, -one) == (1, f"(0,) ulp={distance}")
+    assert mismatches(one, two) == (1, f"(0,) ulp={distance}")
 
 
 def test_only_two_nans_are_equal_whatever_their_bits() -> None:

@@ -59,3 +59,35 @@ def test_a_shard_that_cannot_be_is_refused(text):
 
 def test_nothing_to_do_is_balanced():
     assert imbalance([Group((), 0.0)]) == 1.0
+
+
+def test_a_shard_is_said_as_it_is_read():
+    shard = Shard.parse("2/8")
+    assert (shard.index, shard.count, str(shard)) == (2, 8, "2/8")
+    assert Shard.parse("8/8") == Shard(8, 8)
+
+
+def test_a_machine_holds_what_fills_it_and_not_a_byte_more():
+    machine = Machine(2, 100)
+    assert machine.holds(Item("a", 1.0, 2, 100))
+    assert not machine.holds(Item("a", 1.0, 2, 101))
+    assert not machine.holds(Item("a", 1.0, 3, 100))
+    assert Machine().holds(Item("a", 1.0, 0, 10**15))
+    assert not Machine().holds(Item("a", 1.0, 1))
+    assert Item("a", 1.0) == Item("a", 1.0, gpus=0, memory_bytes=0)
+
+
+@pytest.mark.parametrize(("gpus", "on", "load_s"), [(0, 0, 6.0), (1, 1, 6.0), (2, 4, 3.0), (4, 4, 6.0), (1, 4, 1.5)])
+def test_a_machine_is_busy_for_as_long_as_its_gpus_are(gpus, on, load_s):
+    assert Machine(on).load_s(Item("a", 6.0, gpus)) == load_s
+
+
+def test_what_fills_most_gpus_for_longest_is_dealt_first():
+    dealt = [Item("long", 5.0, 1), Item("wide", 3.0, 4), Item("short", 4.0, 0)]
+    (group,) = split(dealt, [Machine(4)], "plan")
+    assert group.keys == ("wide", "long", "short")
+    assert group.load_s == 3.0 + 1.25 + 1.0
+
+
+def test_imbalance_is_the_longest_over_the_mean():
+    assert imbalance([Group((), 1.0), Group((), 3.0)]) == 1.5

@@ -54,7 +54,7 @@ def found(case: Case, *sources: Source) -> Evidence:
         {"model": "other"},
         {"size": "full"},
         {"optimizations": ("rotary", "attention")},
-        {"parameters": {"kv_cache_paged": {"page_tokens": 16}}},
+        {"parameters": {"page_tokens": 16}},
         {"hardware": "h200"},
         {"workload": {"batch": 3}},
         {"workload": {"dtype": "bfloat16"}},
