@@ -48,9 +48,21 @@ class Row:
     killed: int
 
 
-def reasons() -> dict[str, dict[str, str | None]]:
-    """Module -> change, after its scope -> why nobody could notice it; None where that is open."""
-    return yaml.safe_load(SURVIVORS.read_text()) or {}
+@dataclass(frozen=True)
+class Survivor:
+    line: int
+    """Where it was in the run."""
+    reason: str | None
+    """Why nobody could notice; None where that is open."""
+
+
+Survivors = dict[str, dict[str, Survivor]]
+"""Module -> scope and change -> what is known of it."""
+
+
+def survivors() -> Survivors:
+    read = yaml.safe_load(SURVIVORS.read_text()) or {}
+    return {path: {name: Survivor(**said) for name, said in found.items()} for path, found in read.items()}
 
 
 def key(mutant: Mutant) -> str:
@@ -59,45 +71,43 @@ def key(mutant: Mutant) -> str:
 
 
 def is_known(mutant: Mutant) -> bool:
-    return key(mutant) in reasons().get(mutant.module, {})
+    return key(mutant) in survivors().get(mutant.module, {})
 
 
 def write(root: Path, modules: Mapping[str, Module], kept: Kept, commit: str) -> None:
     """The page, and what it is made of: the survivors with the reasons that they have, and the numbers of the run."""
-    known, found, rows = reasons(), {}, {}
+    known, found, rows = survivors(), {}, {}
     for path, module in modules.items():
         outcomes = {mutant: kept.outcome(module, mutant) for mutant in module.mutants}
         survived = [mutant for mutant, outcome in outcomes.items() if outcome in ("survived", "not run")]
         run = sum(outcome is not None for outcome in outcomes.values())
-        found[path] = {key(mutant): known.get(path, {}).get(key(mutant)) for mutant in survived}
+        reasons = {name: survivor.reason for name, survivor in known.get(path, {}).items()}
+        found[path] = {key(each): vars(Survivor(each.line, reasons.get(key(each)))) for each in survived}
         rows[path] = vars(Row(len(outcomes), run, run - len(survived)))
     SURVIVORS.write_text(ABOUT_SURVIVORS + _dumped({path: each for path, each in found.items() if each}))
     RUN.write_text(_dumped({"commit": commit, "modules": rows}))
-    (root / PAGE).write_text(rendered(modules))
+    (root / PAGE).write_text(rendered())
 
 
-def rendered(modules: Mapping[str, Module]) -> str:
-    """The page as its data says it is; lines are those of the modules as they are now."""
+def rendered() -> str:
+    """The page as its data says it is."""
     run: dict[str, Any] = yaml.safe_load(RUN.read_text())
     rows = {path: Row(**row) for path, row in run["modules"].items()}
-    known = reasons()
+    known = survivors()
     told = [HEAD, f"Run at commit `{run['commit']}`.", "", *_table(rows, known), ""]
-    for path, survivors in known.items():
-        lines = {key(mutant): mutant.line for mutant in modules[path].mutants} if path in modules else {}
+    for path, found in known.items():
         told += [f"## {path}", "", "| line | change | why nobody could notice |", "|---|---|---|"]
-        told += [
-            f"| {lines.get(name, '')} | {_code(name)} | {reason or 'open'} |" for name, reason in survivors.items()
-        ]
+        told += [f"| {each.line} | {_code(name)} | {each.reason or 'open'} |" for name, each in found.items()]
         told.append("")
     return "\n".join(told)
 
 
-def _table(rows: Mapping[str, Row], known: Mapping[str, Mapping[str, str | None]]) -> list[str]:
+def _table(rows: Mapping[str, Row], known: Survivors) -> list[str]:
     lines = [
         "| module | of | run | killed | equivalent | open | killed of those that could be |",
         "|---|---|---|---|---|---|---|",
     ]
-    every = {path: (row, list(known.get(path, {}).values())) for path, row in rows.items()}
+    every = {path: (row, [each.reason for each in known.get(path, {}).values()]) for path, row in rows.items()}
     lines += [_row(f"`{path}`", [row], found) for path, (row, found) in every.items()]
     total = [reason for _, found in every.values() for reason in found]
     return [*lines, _row("all", list(rows.values()), total)]
