@@ -322,3 +322,25 @@ def test_the_difference_of_runs_is_as_wide_as_their_blocks_say() -> None:
     assert math.log(found.low) == pytest.approx(center - low)
     assert math.log(found.high) == pytest.approx(center + high)
     assert CASE.timing.margin == 0.01
+
+
+def test_what_a_control_may_have_got_wrong_is_its_farther_end_on_either_side() -> None:
+    """Also where the whole interval lies on one side."""
+    for low, high in ((-0.04, -0.005), (0.005, 0.04)):
+        control = replace(estimate(low, high), verdict="inconclusive")
+        assert "off by up to 4.1%" in allowing(estimate(0.2, 0.3), [control], 0.01).reasons[0]
+
+
+def test_foreign_processes_are_counted_where_there_are_some() -> None:
+    machine = blocks(lambda process, index: {"foreign_processes": int(index == 3)})
+    assert any("1 foreign process on the GPU" in reason for reason in first(arms(healthy(machine=machine))[0]).reasons)
+    untold = record(series("candidate", 2.0), series("again", 2.0), series("reference", 4.0), machine=())
+    assert first(arms(untold)[0]).verdict == "faster"
+
+
+def test_a_median_is_of_the_kept_blocks_where_more_were_dropped() -> None:
+    """Six of ten slow, all of them throttled."""
+    slow = [100.0] * 6 + [2.0] * 4
+    machine = blocks(lambda process, index: {"throttle": ("thermal",)} if index < 6 else {})
+    timed = record(series("candidate", slow), series("again", slow), series("reference", 4.0), machine=machine)
+    assert arms(timed)[0].candidate_ms == 2.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
-from harness.parity.levels.generation import Generated, ReferenceText, check_generation
+from harness.parity.levels.generation import Generated, ReferenceText, check_generation, fed, forced, generate
 from harness.records.checks import Check
 from harness.spec.model_inputs import ModelInputs
 
@@ -105,3 +108,61 @@ def test_rows_are_taken_alone_and_twice() -> None:
     assert alone.generated.logits.equal(known.generated.logits[:1])
     assert twice.generated.logits.equal(known.generated.logits.repeat(2, 1, 1))
     assert {found.generated.prompt_tokens for found in (alone, twice)} == {PROMPT}
+
+
+class Counting:
+    """A model whose logits tell how many tokens its cache holds behind each one and which it was given: it answers a
+    step in memory that the next one overwrites."""
+
+    def __init__(self) -> None:
+        self.memory = torch.zeros(ROWS, 2)
+
+    def new_cache(self, batch: int, capacity: int, left_padding: None) -> SimpleNamespace:
+        return SimpleNamespace(held=0, capacity=capacity)
+
+    def __call__(self, tokens: torch.Tensor, cache: SimpleNamespace, keep: int) -> torch.Tensor:
+        assert keep == 1
+        first, cache.held = cache.held, cache.held + tokens.shape[1]
+        places = torch.arange(first, cache.held).expand(tokens.shape)
+        return torch.stack((places, tokens), -1)[:, -keep:].float()
+
+    def decode(self, tokens: torch.Tensor, cache: SimpleNamespace) -> torch.Tensor:
+        assert tokens.shape == (ROWS, 1)
+        return self.memory.copy_(self(tokens, cache, keep=1)[:, -1])
+
+
+def test_a_text_is_forced_token_by_token_behind_its_prompt() -> None:
+    known, model = text().generated, Counting()
+    told = forced(model, known, model.decode)
+    assert told[0].tolist() == [[PROMPT - 1 + step, token] for step, token in enumerate([2, BEST, BEST, BEST, BEST])]
+    assert told.shape == (ROWS, NEW, 2)
+    assert told[1, 0].tolist() == [PROMPT - 1, 5]
+    cache = model.new_cache(ROWS, 99, None)
+    model(known.tokens[:, :2], cache, keep=1)
+    assert fed(model, known.tokens, cache, 2, PROMPT + 1, model.decode)[0, :, 0].tolist() == [3, 4, 5, 6]
+    assert cache.held == PROMPT + NEW - 1
+
+
+@pytest.mark.parametrize("reserved", [(), (7, 9)])
+def test_the_reference_generates_greedily_and_never_ends_a_text(reserved: tuple[int, ...]) -> None:
+    prompt, seen = ModelInputs(torch.arange(6).view(ROWS, PROMPT), reserved=reserved), {}
+    steps = tuple(torch.full((ROWS, VOCAB), float(step)) for step in range(NEW))
+    said = torch.cat((prompt.tokens, torch.full((ROWS, NEW), BEST)), 1)
+    own = SimpleNamespace(eos_token_id=3)
+
+    def answer(tokens: torch.Tensor, **words: Any) -> SimpleNamespace:
+        seen.update(words, tokens=tokens, ends=own.eos_token_id)
+        return SimpleNamespace(logits=steps, sequences=said)
+
+    model = SimpleNamespace(generate=answer, generation_config=own, dtype=torch.float16)
+    found = generate(SimpleNamespace(model=model), prompt, NEW)
+    config = seen["generation_config"]
+    assert (config.do_sample, config.max_new_tokens, config.repetition_penalty) == (False, NEW, 1.0)
+    assert (config.return_dict_in_generate, config.output_logits, config.pad_token_id) == (True, True, 0)
+    assert config.suppress_tokens == (list(reserved) or None)
+    assert (seen["ends"], own.eos_token_id) == (None, 3)
+    assert seen["attention_mask"].equal(torch.ones_like(prompt.tokens))
+    assert (found.logits.shape, found.logits.dtype) == ((ROWS, NEW, VOCAB), torch.float16)
+    assert found.logits[0, :, 0].tolist() == list(range(NEW))
+    assert found.tokens.equal(said)
+    assert found.prompt_tokens == PROMPT

@@ -37,7 +37,7 @@ def test_the_largest_error(dtype: torch.dtype, share: float, passes: bool) -> No
     plain = signs(TOKENS, VOCAB) / 8
     ours = plain.clone()
     ours[100, 3] *= -share * {torch.float16: 2.2, torch.float32: 4.4}[dtype]
-    plain[7, 7:] = 0
+    plain[7] = 0
     check = checks(ours, plain, torch.zeros(TOKENS, VOCAB).double(), dtype)["max"]
     assert (check.passed, check.noise) == (passes, 1 / 8)
 

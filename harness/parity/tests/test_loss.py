@@ -1,5 +1,6 @@
 """The cost of rounding: an interval over tokens and a share of changed choices, by the class of the optimization."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,3 +67,50 @@ def test_random_weights_leave_it_unjudged_with_the_reason() -> None:
     left = unjudged_loss(config(("kv_cache", "fewer_bits"), weights=None))
     assert [(item.subject, item.reason) for item in left] == [("loss of fewer_bits", "not judged: needs real weights")]
     assert unjudged_loss(config(("fewer_bits",), weights=Path("checkpoint"))) == ()
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.97, True), (1.03, False)])
+@pytest.mark.parametrize(("numerics", "limit"), [("near_lossless", 1e-3), ("four_bit", 0.03)])
+def test_the_mean_divergence_from_both_sides(numerics: str, limit: float, share: float, passes: bool) -> None:
+    """Of two tokens alike, one of which becomes likelier; all rows alike, so that the interval is a point."""
+
+    def kl(x: float) -> float:
+        return math.log((math.exp(x / 2) + math.exp(-x / 2)) / 2)
+
+    low, high = 0.0, 4.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if kl(middle) < share * limit else (low, middle)
+    theirs = torch.zeros(2, 50, 2, dtype=torch.float64)
+    ours = theirs + torch.tensor([low, 0.0], dtype=torch.float64)
+    (check, _) = judge_loss(spec(numerics), ("fewer_bits",), ours, theirs, theirs.argmax(-1), seed=0)
+    assert (check.passed, check.noise) == (passes, 0)
+    assert check.error == pytest.approx(share * limit, rel=1e-6)
+
+
+@pytest.mark.parametrize(("numerics", "most"), [("near_lossless", 2), ("four_bit", 16)])
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_share_of_changed_choices_from_both_sides(numerics: str, most: int, more: int) -> None:
+    theirs = torch.zeros(1, 200, 3, dtype=torch.float64)
+    theirs[..., 1] = 1e-6
+    ours = theirs.clone()
+    ours[0, : most + more, 2] = 2e-6
+    (_, check) = judge_loss(spec(numerics), ("fewer_bits",), ours, theirs, theirs.argmax(-1), seed=0)
+    assert (check.passed, check.noise, check.error) == (not more, 0, (most + more) / 200)
+    assert check.where == f"{most + more} of 200 changed"
+
+
+def test_what_is_told_beside_the_interval_is_that_of_every_token() -> None:
+    ours, theirs, _ = draw(0.15)
+    said = torch.randint(50, (2, 200), generator=torch.Generator().manual_seed(5))
+    (check, _) = judge_loss(spec("four_bit"), ("fewer_bits",), ours, theirs, said, seed=1)
+    mine, truth = (x.double().log_softmax(-1).flatten(0, 1) for x in (ours, theirs))
+    kl = (truth.exp() * (truth - mine)).sum(-1)
+    drawn = torch.randint(400, (1000, 400), generator=torch.Generator().manual_seed(1))
+    low, high = (float(kl[drawn].mean(1).quantile(q)) for q in (0.025, 0.975))
+    lost = (truth - mine)[torch.arange(400), said.flatten()].mean().exp()
+    assert check.error == high
+    assert check.where == (
+        f"mean {float(kl.mean()):.3g}, 95 % {low:.3g} to {high:.3g}, 99.9 % below {float(kl.quantile(0.999)):.3g}, "
+        f"perplexity x {float(lost):.4f}"
+    )
