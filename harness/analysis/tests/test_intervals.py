@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 from statistics import NormalDist, median
 
 import numpy as np
@@ -80,7 +80,7 @@ def test_seven_samples_have_a_center_alone() -> None:
 def test_likeness_is_the_lag_one_correlation_about_the_median() -> None:
     samples = [1.0, 2.0, 3.0, 4.0, 9.0]
     deviations = [value - 3.0 for value in samples]
-    correlation = sum(a * b for a, b in zip(deviations, deviations[1:], strict=False)) / sum(d * d for d in deviations)
+    correlation = sum(a * b for a, b in pairwise(deviations)) / sum(d * d for d in deviations)
     assert stats.serial_widening(samples) == pytest.approx(math.sqrt((1 + correlation) / (1 - correlation)))
 
 
