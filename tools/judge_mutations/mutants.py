@@ -84,9 +84,11 @@ Path_ = tuple[tuple[str, int | None], ...]
 
 
 def _walk(node: ast.AST, path: Path_, parents: tuple[ast.AST, ...]) -> Iterator[tuple[Path_, tuple[ast.AST, ...]]]:
+    if _is_typing(node):
+        return
     if path:
         yield path, parents
-    if isinstance(node, TOLD) or _is_typing(node) or _is_negative(node):
+    if isinstance(node, TOLD) or _is_negative(node):
         return
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "type_comment"):

@@ -97,8 +97,9 @@ def judge(module: Module, mutant: Mutant, tests: Sequence[str], known: Baseline)
     code, hung = _apart(lambda: _changed(module, mutant, tests, order), limit_s)
     if hung:
         return "hung"
-    if code == 5:
-        raise RuntimeError(f"{mutant.name}: pytest finds none of its tests")
+    lost = [test for test in tests if not Path(test).is_file()]
+    if code == 5 or lost:
+        raise RuntimeError(f"{mutant.name}: its tests are gone, and would be taken for ones that noticed: {lost}")
     return "survived" if code == 0 else "killed"
 
 
