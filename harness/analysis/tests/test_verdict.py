@@ -234,7 +234,7 @@ def test_a_dropped_block_says_nothing_of_the_clocks() -> None:
         return {"wall_disagreement": 0.5, "throttle": ("thermal",)} if index < 2 else {"wall_disagreement": 0.0}
 
     assert first(arms(healthy(machine=blocks(change)))[0]).verdict == "faster"
-    without = blocks(lambda process, index: {"throttle": ("thermal",)})
+    without = blocks(lambda process, index: {"wall_disagreement": 0.5, "throttle": ("thermal",)})
     assert not any("wall clock" in reason for reason in first(arms(healthy(machine=without))[0]).reasons)
 
 
@@ -262,6 +262,7 @@ def test_no_floor_is_claimed_without_ceilings_or_bytes() -> None:
     assert floors.of_phase(working(10**12), "decode") == (None, None)
     assert floors.of_phase(working(0, read_bytes_per_s=1e12), "decode") == (None, None)
     assert floors.of_phase(healthy(), "decode") == (None, None)
+    assert floors.of_phase(working(0, 10**12), "decode") == (None, None)
 
 
 @pytest.mark.parametrize(("time_ms", "refused"), [(0.949, True), (0.95, False)])
@@ -282,6 +283,8 @@ def test_where_a_floor_is_claimed_or_nothing_is_known_nothing_is_unexplained() -
     claimed = working(10**12, read_bytes_per_s=1e12, resident_bytes_per_s=1e9)
     assert floors.unexplained(claimed, "decode", 1e-9) == ()
     assert floors.unexplained(healthy(), "decode", 1e-9) == ()
+    known = Ceilings(resident_bytes_per_s=1e9, matmul_flops_per_s=1e9, matmul_dtype="bfloat16")
+    assert floors.unexplained(healthy(ceilings=known), "decode", 1e-9) == ()
     bare = healthy(work=(Work(phase="decode", bytes=10**6, flops=10**6),))
     assert floors.unexplained(bare, "decode", 1e-9) == ()
 
