@@ -205,3 +205,34 @@ def test_a_phase_that_one_side_timed_is_told_with_its_side(environment) -> None:
         found = compare_runs({"k": base}, {"k": head})
         assert [item.reason for item in found.apart] == [f"decode was timed in {side} alone"]
     assert [item.word for item in compare_runs({"k": untimed}, {"k": untimed}).apart] == ["held"]
+
+
+def test_on_a_gpu_no_reference_is_needed(environment) -> None:
+    there = timed(2.0).model_copy(update={"environment": environment})
+    alone = there.model_copy(update={"series": tuple(each for each in there.series if each.arm != "reference")})
+    assert unlike(there, alone, "decode") is None
+
+
+def test_what_was_not_committed_is_no_baseline_but_of_itself(environment) -> None:
+    dirty = environment.model_copy(update={"dirty": True, "diff_hash": "d"})
+    there = timed(2.0).model_copy(update={"environment": dirty})
+    assert [change.estimate.verdict for change in compare_runs({"k": there}, {"k": there}).changes] == ["same"]
+    other = there.model_copy(update={"run": "another"})
+    (found,) = compare_runs({"k": there}, {"k": other}).apart
+    assert (found.word, found.reason.split(":")[0]) == ("not comparable", "BASE is from a tree that was not committed")
+
+
+def test_a_case_that_one_side_never_ran_is_told_with_its_side() -> None:
+    there = timed(2.0)
+    for base, head, word, reason in (
+        ({}, {"k": there}, "added", "BASE has no record of it"),
+        ({"k": there}, {}, "lost", "HEAD has no record of it"),
+    ):
+        assert [(item.word, item.reason) for item in compare_runs(base, head).apart] == [(word, reason)]
+    skipped = there.model_copy(update={"status": "skipped", "reason": "no GPU", "series": ()})
+    for base, head, word, reason in (
+        (skipped, there, "added", "skipped in BASE: no GPU"),
+        (there, skipped, "lost", "skipped: no GPU"),
+    ):
+        assert [(item.word, item.reason) for item in compare_runs({"k": base}, {"k": head}).apart] == [(word, reason)]
+    assert compare_runs({"k": skipped}, {"k": skipped}).apart == ()
