@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from harness.timing import contenders
 from harness.timing.clock import Reading
 from harness.timing.energy import LEAD_IN_S, STINT_S, joules_per_call
 from harness.timing.sampling import JUDGED_BLOCKS, Reservoir
-from harness.timing.settling import moved
+from harness.timing.settling import SETTLED, SETTLED_CLOCK, moved
 from harness.timing.tests.test_energy import Grid
 from harness.timing.tests.test_protocol import Workshop, run
 
@@ -67,8 +68,18 @@ def test_energy_is_told_by_token_of_the_last_phase(monkeypatch, phases, tokens):
 def test_a_reading_behind_the_time_is_not_taken():
     """Runs end when the time is over, not one later; the first runs however long it takes."""
     grid = Grid(step_s=0.0)
-    joules_per_call(grid.arm(1.0, 1.0), grid, grid)
+    resets = []
+    arm = replace(grid.arm(1.0, 1.0), reset=lambda: resets.append(grid.seconds))
+    joules_per_call(arm, grid, grid)
     assert grid.seconds == 1.0 + STINT_S
+    assert resets == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("silent", [0, 1, 2])
+def test_a_counter_that_falls_silent_tells_no_energy(silent):
+    grid, asked = Grid(step_s=0.0), iter(range(3))
+    grid.energy_j = lambda: None if next(asked) == silent else 1.0
+    assert joules_per_call(grid.arm(1.0, 1.0), grid, grid) is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -81,10 +92,11 @@ def test_a_level_moves_by_its_medians_less_what_noise_explains():
     steady = [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
     assert moved(steady) == 1.0
     assert moved(steady[::-1]) == 1.0
-    assert moved([9.0, *steady]) == 1.0
+    assert moved([9.0, 9.0, 9.0, *steady]) == 1.0
     climbing = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
     noise = 1.2533 * 1.4826 * 0.1 / math.sqrt(2) * math.sqrt(2 / 3)
-    assert moved(climbing) == pytest.approx(0.3 - noise)
+    assert moved(climbing) == moved(climbing[::-1]) == pytest.approx(0.3 - noise)
+    assert (SETTLED, SETTLED_CLOCK) == (0.005, 0.01)
     assert moved([1.0, 2.0, 1.0, 2.0, 1.0, 2.0]) == 0.0
 
 
