@@ -53,10 +53,3 @@ class CaseIdentity(Frozen):
 def checkpoint_of(record: Record) -> str | None:
     """The hash of the checkpoint that a record is about; None where there is none, or where it does not say."""
     return record.provenance.checkpoint if record.provenance and record.case.weights is not None else None
-
-
-def is_of(record: Record, case: Case, checkpoint: str | None) -> bool:
-    """Whether a record is of this case. Where nobody knows what the checkpoint of the case holds, `checkpoint` is None
-    and its path stands for it."""
-    ours = checkpoint_of(record) if checkpoint else None
-    return CaseIdentity.of_case(record.case, ours) == CaseIdentity.of_case(case, checkpoint)

@@ -22,9 +22,6 @@ class Environment(Frozen):
     commit: str
     dirty: bool
     diff_hash: str | None
-    sources: str | None = None
-    """Hash of the harness's and the models' own sources as they were run, with or without git. None in records before
-    version 7."""
     command: tuple[str, ...]
     python: str
     platform: str
@@ -43,9 +40,7 @@ class Environment(Frozen):
 
     def fingerprint(self) -> str:
         """Equal only where all absolute times may be compared: device, host and versions, not the code."""
-        held = self.model_dump(mode="json") | CODE
-        del held["sources"]
-        return digest_of(held)
+        return digest_of(self.model_dump(mode="json") | CODE)
 
     def device_fingerprint(self) -> str:
         """Equal where times that the device alone decides may be compared: GPU, driver, settings and its libraries."""

@@ -1,13 +1,14 @@
 """What is compared between two runs: on a GPU the candidate's own time, on a CPU its ratio to the reference. Pure.
 
-A reference that the host launches varies by 7 to 15 % between processes of one H200, the candidate's captured step by
-0.1 to 0.2 %: a ratio of the two would carry the noise of the one that nobody asks about. On a CPU the whole machine
-varies, and the reference of the same process varies with it.
+In the signed records of an H200 (benchmark_results/h200/20261128-*) the decode steps of a reference that the host
+launches differ by 7 to 15 % between processes (standard deviation), the candidate's captured ones by 0.1 to 0.2 %: a
+ratio of the two would carry the noise of the one that nobody asks about. On a CPU the whole machine varies, and the
+reference of the same process varies with it.
 
 Where both records timed a sentinel in the same blocks, the candidate's time is taken in units of it, so that a device
 that is slower today is no slower candidate. A unit has to be steadier than what it measures: a sentinel whose own
 centers differ between the processes of a record by more than `STEADY` is left out. The sentinel of the records so far
-is launched by the host, and differs by 0.2 to 24 %.
+is launched by the host, and differs by 0.4 to 8 %.
 """
 
 from __future__ import annotations

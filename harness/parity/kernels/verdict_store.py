@@ -9,6 +9,7 @@ import platform
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -17,7 +18,6 @@ from pydantic import ValidationError
 from harness.build.dtypes import dtype_name
 from harness.build.process_state import process_state
 from harness.build.provenance import gate_sources, kernel_sources
-from harness.machine.environment import packages
 from harness.machine.hardware import probe
 from harness.parity.kernels.kernel_checks import judged_dtypes, kernels_of
 from harness.records.case import Case, Frozen
@@ -111,7 +111,7 @@ def depends_on(case: Case, spec: ModelSpec, device: torch.device) -> str:
         "device": torch.cuda.get_device_name(device) if on_gpu else machine.cpu,
         "driver": machine.driver if on_gpu else None,
         "python": platform.python_version(),
-        "packages": packages(),
+        "packages": sorted((dist.name, dist.version) for dist in metadata.distributions()),
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -22,7 +22,7 @@ from harness.records.checks import Check, Level
 
 SUMMED = 64
 """Roundings of float32 that a part of the sum may meet one after another, those of a matrix unit that truncates
-counted twice. For sums of up to 512 parts, of which none of 24 right kernels on a CPU used more than a tenth of it."""
+counted twice. Cases have sums of up to 512 parts; a test holds how much of the budget right kernels use."""
 ROUNDED = 5
 """Roundings to the target type that an answer may have been through: its own, and those that its contract asks for on
 the way, as those of a gate and its sigmoid, of what it opens, and of their product."""

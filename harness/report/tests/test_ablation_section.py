@@ -20,9 +20,9 @@ def test_a_row_tells_each_way_with_its_verdict(found):
     rows = {cells[0].text: cells for cells in decode.table.rows}
     assert list(rows) == ["none", "rotary", "attention", "linear", "cuda_graph"]
     gains = {name: float(cells[2].text.removesuffix("×")) for name, cells in rows.items() if cells[2].text != "–"}
-    assert gains == {"rotary": pytest.approx(1.08, abs=0.015), "cuda_graph": pytest.approx(3.1, rel=0.01)}
+    assert gains == {"rotary": pytest.approx(1.08, abs=0.01), "cuda_graph": pytest.approx(3.1, rel=0.01)}
     assert (rows["cuda_graph"][4].text, rows["cuda_graph"][4].tone) == ("faster", "good")
-    assert float(rows["linear"][5].text.removesuffix("×")) == pytest.approx(0.9, abs=0.015)
+    assert rows["linear"][5].text == "0.90×"
     assert rows["linear"][6].note.endswith("slower")
 
 
