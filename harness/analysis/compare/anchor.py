@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from statistics import median, stdev
 
 from harness.analysis.compare.agreement import PROCESSES
-from harness.analysis.compare.arms import kept_ms, log_ratios_by_process
+from harness.analysis.compare.arms import by_process, kept_ms, log_ratios_by_process
 from harness.records.record import CANDIDATE, REFERENCE, Phase, Record
 
 STEADY = 0.001
@@ -42,7 +42,7 @@ def speeds(record: Record, phase: Phase) -> Speeds:
     """The measure of one record: log of calls per second on a GPU, log of the speed-up over the reference on a CPU."""
     if record.case.on_cpu:
         return log_ratios_by_process(record, phase, REFERENCE)
-    return _by_process({at: math.log(1e3 / ms) for at, ms in kept_ms(record, phase, CANDIDATE).items()})
+    return by_process({at: math.log(1e3 / ms) for at, ms in kept_ms(record, phase, CANDIDATE).items()})
 
 
 def anchored(base: Record, head: Record, phase: Phase) -> Anchored:
@@ -58,7 +58,7 @@ def sentinel(record: Record, phase: Phase) -> Speeds:
     """Logs of the sentinel's speed in the blocks in which the candidate was timed; {} where any lacks it."""
     times = {(block.process, block.index): block.sentinel_ms for block in record.blocks if block.phase == phase}
     found = {at: times.get(at) for at in kept_ms(record, phase, CANDIDATE)}
-    return _by_process({at: math.log(1e3 / ms) for at, ms in found.items() if ms}) if all(found.values()) else {}
+    return by_process({at: math.log(1e3 / ms) for at, ms in found.items() if ms}) if all(found.values()) else {}
 
 
 def _steady(found: Speeds) -> bool:
@@ -68,10 +68,3 @@ def _steady(found: Speeds) -> bool:
 def _in_sentinels(record: Record, phase: Phase) -> Speeds:
     ours, unit = speeds(record, phase), sentinel(record, phase)
     return {process: [mine - its for mine, its in zip(ours[process], unit[process], strict=True)] for process in ours}
-
-
-def _by_process(values: Mapping[tuple[int, int], float]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
-    for at in sorted(values):
-        found.setdefault(at[0], []).append(values[at])
-    return found

@@ -60,10 +60,15 @@ def arms(record: Record) -> tuple[PhaseComparison, ...]:
 def log_ratios_by_process(record: Record, phase: Phase, other: str) -> dict[int, list[float]]:
     """log(other time / candidate time) of each kept block in time order, by process; {} when either was not timed."""
     ours, theirs = kept_ms(record, phase, CANDIDATE), kept_ms(record, phase, other)
-    ratios: dict[int, list[float]] = {}
-    for at in sorted(ours.keys() & theirs.keys()):
-        ratios.setdefault(at[0], []).append(math.log(theirs[at] / ours[at]))
-    return ratios
+    return by_process({at: math.log(theirs[at] / ours[at]) for at in ours.keys() & theirs.keys()})
+
+
+def by_process(values: Times) -> dict[int, list[float]]:
+    """Values of blocks in time order, by process."""
+    found: dict[int, list[float]] = {}
+    for at in sorted(values):
+        found.setdefault(at[0], []).append(values[at])
+    return found
 
 
 def kept_ms(record: Record, phase: Phase, arm: str) -> Times:
